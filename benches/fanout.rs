@@ -1,0 +1,54 @@
+//! What a delivery costs in CPU time, beside a bare loop of `write()` in the same run, and what an idle connection
+//! costs in memory.
+//!
+//! `cargo bench --bench fanout`; `THROUGHLINE_BENCH_SUBSCRIBERS` (1,000), `THROUGHLINE_BENCH_ROUNDS` (10),
+//! `THROUGHLINE_BENCH_PUBLICATIONS` (100 a round) and `THROUGHLINE_BENCH_IDLE` (10,000) change its size.
+//! Linux only: CPU time and memory are read from `/proc`. Speed is reported, never judged by the exit code; a delivery
+//! that is lost or comes twice is a failure.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its report")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people to read")]
+
+mod support;
+
+use std::env;
+use std::io;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use support::{Options, bare, delivery, limits, memory, report};
+
+fn main() -> ExitCode {
+    let outcome = match env::args().nth(1).as_deref() {
+        Some(bare::ARGUMENT) => bare::serve(),
+        // `cargo test --all-targets` runs benches too, without this argument.
+        _ if !env::args().any(|argument| argument == "--bench") => Ok(()),
+        _ => bench(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nFAILED: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> io::Result<()> {
+    let began = Instant::now();
+    let options = Options::from_env()?;
+    limits::raise_open_files(options.open_files())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        report::delivery(options, &delivery::measure(options).await?);
+        report::memory_title(options);
+        for kind in memory::Kind::ALL {
+            report::memory(kind, memory::per_idle_connection(kind, options.idle).await?);
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    println!(
+        "\nEvery delivery arrived, once. {:.0} s.",
+        began.elapsed().as_secs_f64()
+    );
+    Ok(())
+}

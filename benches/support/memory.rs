@@ -1,0 +1,121 @@
+//! User memory of the server for each idle connection, and that every one of them is alive afterwards.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::{sleep, timeout};
+
+use super::connect::{self, Connected};
+use super::process::Process;
+use super::publisher::{Publisher, Request};
+
+const CHANNEL: &str = "idle";
+const CONNECTING_MAX: usize = 32;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The memory has settled when it stays this near to itself for so many looks.
+const SETTLED_WITHIN_BYTES: u64 = 65_536;
+const SETTLED_LOOKS: usize = 10;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOKS_MAX: usize = 200;
+
+/// What the connections are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    WebSocket,
+    EventSource,
+    Poll,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::WebSocket, Kind::EventSource, Kind::Poll];
+}
+
+/// Bytes for each of `count` connections, at a server of their own.
+pub(crate) async fn per_idle_connection(kind: Kind, count: usize) -> io::Result<f64> {
+    let server = Process::throughline()?;
+    let mut publisher = Publisher::connect(server.address).await?;
+    let request = Request::new(CHANNEL, 1);
+    let position = position_in(publisher.publish(&request).await?)?;
+    let path = format!("/v1/poll?channel={CHANNEL}&since={position}&wait=55");
+    let before = settled_bytes(&server).await?;
+    let connecting = (0..count).map(|number| connect(kind, server.address, &path, number));
+    let connections: Vec<Connected> = stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await?;
+    let after = settled_bytes(&server).await?;
+    assert_idle(&connections)?;
+    publisher.publish(&request).await?;
+    assert_alive(&connections).await?;
+    Ok((after as f64 - before as f64) / count as f64)
+}
+
+async fn connect(kind: Kind, server: SocketAddr, poll: &str, number: usize) -> io::Result<Connected> {
+    match kind {
+        Kind::WebSocket => connect::websocket(server, CHANNEL, number).await,
+        Kind::EventSource => connect::event_source(server, CHANNEL, number).await,
+        Kind::Poll => connect::poll(server, poll, number).await,
+    }
+}
+
+async fn settled_bytes(server: &Process) -> io::Result<u64> {
+    let mut reference = server.memory_bytes()?;
+    let mut looks = 0;
+    for _ in 0..LOOKS_MAX {
+        sleep(LOOK_EVERY).await;
+        let now = server.memory_bytes()?;
+        if now.abs_diff(reference) <= SETTLED_WITHIN_BYTES {
+            looks += 1;
+        } else {
+            (reference, looks) = (now, 0);
+        }
+        if looks == SETTLED_LOOKS {
+            return Ok(now);
+        }
+    }
+    Err(io::Error::other("the server's memory does not settle"))
+}
+
+/// A connection on which something arrived was not idle: a poll that was answered, for one.
+fn assert_idle(connections: &[Connected]) -> io::Result<()> {
+    for (number, connected) in connections.iter().enumerate() {
+        let mut bytes = [0; 512];
+        match connected.stream.try_read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+            Ok(read) => {
+                let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                return Err(io::Error::other(format!("connection {number} was not idle: {text:?}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everyone receives something after one more publication.
+async fn assert_alive(connections: &[Connected]) -> io::Result<()> {
+    for (number, connected) in connections.iter().enumerate() {
+        let mut bytes = [0; 16];
+        let read = timeout(PATIENCE, async {
+            loop {
+                connected.stream.readable().await?;
+                match connected.stream.try_read(&mut bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return read,
+                }
+            }
+        });
+        if read.await?? == 0 {
+            return Err(io::Error::other(format!("connection {number} was ended")));
+        }
+    }
+    Ok(())
+}
+
+fn position_in(answer: &str) -> io::Result<String> {
+    let position = answer
+        .split_once(r#""position":""#)
+        .and_then(|(_, rest)| rest.split_once('"'));
+    let (position, _) = position.ok_or_else(|| io::Error::other(format!("no position in {answer}")))?;
+    Ok(position.to_owned())
+}

@@ -1,0 +1,81 @@
+//! `POST /v1/publish` over one kept connection, with a body that is made once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The bytes of `data`.
+pub(crate) const PAYLOAD_BYTES: usize = 128;
+
+/// One connection of a publisher.
+pub(crate) struct Publisher {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+/// A whole request, ready to be sent again and again.
+pub(crate) struct Request(Vec<u8>);
+
+impl Request {
+    /// So many publications to one channel: one alone, or a batch.
+    pub(crate) fn new(channel: &str, publications: usize) -> Request {
+        let data = "x".repeat(PAYLOAD_BYTES - 2);
+        let one = format!(r#"{{"channel":"{channel}","data":"{data}"}}"#);
+        let body = if publications == 1 {
+            one
+        } else {
+            format!("[{}]", vec![one; publications].join(","))
+        };
+        let head = "POST /v1/publish HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n";
+        Request(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    }
+}
+
+impl Publisher {
+    pub(crate) async fn connect(server: SocketAddr) -> io::Result<Publisher> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        Ok(Publisher {
+            stream,
+            answer: Vec::new(),
+        })
+    }
+
+    /// Publishes, and waits for the answer; gives its body.
+    pub(crate) async fn publish(&mut self, request: &Request) -> io::Result<&str> {
+        self.stream.write_all(&request.0).await?;
+        self.answer.clear();
+        let body = loop {
+            if let Some(body) = body_of(&self.answer)? {
+                break body;
+            }
+            if timeout(PATIENCE, self.stream.read_buf(&mut self.answer)).await?? == 0 {
+                return Err(io::Error::other("the server ended the publisher's connection"));
+            }
+        };
+        let answer = std::str::from_utf8(&self.answer).map_err(io::Error::other)?;
+        if !answer.starts_with("HTTP/1.1 200") || answer.contains(r#""error""#) {
+            return Err(io::Error::other(format!("not published: {answer}")));
+        }
+        Ok(&answer[body..])
+    }
+}
+
+/// Where the body of a complete answer begins.
+fn body_of(answer: &[u8]) -> io::Result<Option<usize>> {
+    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    let length = length.ok_or_else(|| io::Error::other(format!("an answer without a length: {text}")))?;
+    Ok((answer.len() >= head + 4 + length).then_some(head + 4))
+}

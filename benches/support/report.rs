@@ -1,0 +1,130 @@
+//! The report: medians, their spread, and the bars beside them.
+
+use super::Options;
+use super::delivery::{Flight, Measured, Outcome};
+use super::memory::Kind;
+use super::publisher::PAYLOAD_BYTES;
+
+/// At most this many times the bare loop's CPU time for a delivery.
+const RATIO_MAX: f64 = 1.3;
+
+/// At most this many bytes of user memory for an idle WebSocket connection.
+const IDLE_BYTES_MAX: f64 = 1_500.0;
+
+/// A median and what it lies between.
+#[derive(Clone, Copy)]
+struct Spread {
+    low: f64,
+    median: f64,
+    high: f64,
+}
+
+pub(crate) fn delivery(options: Options, outcome: &Outcome) {
+    let Options {
+        subscribers,
+        rounds,
+        publications,
+        ..
+    } = options;
+    println!("Server CPU time per delivery, in µs: medians of {rounds} rounds of {publications} publications,");
+    println!("{subscribers} WebSocket subscribers on one channel, {PAYLOAD_BYTES} bytes of data.\n");
+    println!(
+        "{:<34}{:>7}{:>17}{:>8}{:>8}{:>8}{:>15}",
+        "", "total", "(low – high)", "user", "system", "× bare", "(low – high)"
+    );
+    row("bare loop of write()", &outcome.bare, &outcome.bare);
+    println!();
+    for (flight, measured) in &outcome.throughline {
+        let ratio = row(&name(*flight), measured, &outcome.bare);
+        println!(
+            "{}",
+            if *flight == Flight::ONE {
+                bar(ratio, RATIO_MAX, "×")
+            } else {
+                String::new()
+            }
+        );
+    }
+}
+
+pub(crate) fn memory_title(options: Options) {
+    println!(
+        "\nUser memory (RssAnon) per idle connection, in bytes: {} held, subscribed.\n",
+        options.idle
+    );
+}
+
+pub(crate) fn memory(kind: Kind, bytes: f64) {
+    let (name, bar) = match kind {
+        Kind::WebSocket => ("WebSocket", bar(bytes, IDLE_BYTES_MAX, "")),
+        Kind::EventSource => ("Server-Sent Events", String::new()),
+        Kind::Poll => ("long-poll, parked", String::new()),
+    };
+    println!("{name:<34}{bytes:>7.0}{bar}");
+}
+
+/// Prints a row without its end; gives the ratio to the bare loop, round by round.
+fn row(name: &str, measured: &Measured, bare: &Measured) -> f64 {
+    let (totals, yard) = (per_delivery_us(measured), per_delivery_us(bare));
+    let ratios = totals.iter().zip(&yard).map(|(total, bare)| total / bare).collect();
+    let (total, ratio) = (spread(totals), spread(ratios));
+    let user = total.median * user_share(measured);
+    print!(
+        "{name:<34}{:>7.2}{:>17}",
+        total.median,
+        format!("({:.2} – {:.2})", total.low, total.high)
+    );
+    print!("{user:>8.2}{:>8.2}", total.median - user);
+    print!(
+        "{:>8.2}{:>15}",
+        ratio.median,
+        format!("({:.2} – {:.2})", ratio.low, ratio.high)
+    );
+    ratio.median
+}
+
+fn name(flight: Flight) -> String {
+    match flight {
+        Flight::ONE => "throughline, 1 in flight".to_owned(),
+        Flight::Batch(count) => format!("throughline, batches of {count}"),
+        Flight::Requests(count) => format!("throughline, {count} requests at a time"),
+    }
+}
+
+fn bar(figure: f64, most: f64, unit: &str) -> String {
+    format!("   ≤ {most}{unit}  {}", if figure <= most { "ok" } else { "over" })
+}
+
+fn per_delivery_us(measured: &Measured) -> Vec<f64> {
+    measured
+        .rounds
+        .iter()
+        .map(|time| time.total_ns as f64 / 1_000.0 / measured.deliveries as f64)
+        .collect()
+}
+
+/// Over all rounds together: one alone has too few of the clock's ticks.
+fn user_share(measured: &Measured) -> f64 {
+    let user: u64 = measured.rounds.iter().map(|time| time.user_ticks).sum();
+    let system: u64 = measured.rounds.iter().map(|time| time.system_ticks).sum();
+    user as f64 / (user + system).max(1) as f64
+}
+
+fn spread(mut figures: Vec<f64>) -> Spread {
+    figures.sort_by(f64::total_cmp);
+    let [low, .., high] = figures[..] else {
+        let only = figures.first().copied().unwrap_or(f64::NAN);
+        return Spread {
+            low: only,
+            median: only,
+            high: only,
+        };
+    };
+    let middle = figures.len() / 2;
+    let median = if figures.len() % 2 == 1 {
+        figures[middle]
+    } else {
+        f64::midpoint(figures[middle - 1], figures[middle])
+    };
+    Spread { low, median, high }
+}

@@ -1,0 +1,31 @@
+//! What back ends and operators ask for over HTTP.
+
+mod health;
+mod history;
+mod publish;
+
+use std::sync::Arc;
+
+use axum::routing::{MethodRouter, get, post};
+
+use crate::session::Node;
+
+/// `POST /v1/publish`
+pub fn publish_route() -> MethodRouter<Arc<Node>> {
+    post(publish::publish)
+}
+
+/// `GET /v1/history`
+pub fn history_route() -> MethodRouter<Arc<Node>> {
+    get(history::history)
+}
+
+/// `GET /livez`: the process runs.
+pub fn livez_route() -> MethodRouter<Arc<Node>> {
+    get(health::livez)
+}
+
+/// `GET /readyz`: it takes new sessions and publications.
+pub fn readyz_route() -> MethodRouter<Arc<Node>> {
+    get(health::readyz)
+}

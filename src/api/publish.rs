@@ -1,0 +1,87 @@
+//! `POST /v1/publish`: one publication, one for several channels, or a batch.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use bytes::Bytes;
+
+use crate::http;
+use crate::protocol::{
+    Code, Item, ItemResult, Object, Problem, PublishRequest, answer_one, answer_refused, read_header_key, read_publish,
+    read_raw,
+};
+use crate::session::Node;
+
+pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
+    let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
+    let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
+    let answer = match asked {
+        PublishRequest::One(item) => {
+            let channel = item.channel.clone();
+            answer_one(&channel, &node.publish_one(item).await?)
+        }
+        PublishRequest::Many(items) => publish_many(&node, items).await?,
+    };
+    Ok(http::json(answer))
+}
+
+fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<PublishRequest, Problem> {
+    let key = http::header(headers, "idempotency-key")
+        .map(read_header_key)
+        .transpose()?;
+    let media_type = http::media_type(headers);
+    // Without a type, or with the one that curl makes up, the body is what most bodies are.
+    if matches!(
+        &*media_type,
+        "" | "application/json" | "application/x-www-form-urlencoded"
+    ) {
+        return read_publish(body, key.as_deref(), node.limits());
+    }
+    let (mut channel, mut event) = (None, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "channel" => channel = Some(value.into_owned()),
+            "event" => event = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    let Some(channel) = channel else {
+        let detail = format!("a body of type {media_type} needs its channel in the query: ?channel=NAME; or send JSON");
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    };
+    read_raw(
+        body,
+        media_type.ends_with("+json"),
+        &channel,
+        (event, key),
+        node.limits(),
+    )
+}
+
+async fn publish_many(node: &Node, items: Vec<ItemResult>) -> Result<String, Problem> {
+    let channels: Vec<_> = items
+        .iter()
+        .map(|item| item.as_ref().map(|item| item.channel.clone()).map_err(Clone::clone))
+        .collect();
+    let accepted: Vec<Item> = items.into_iter().flatten().collect();
+    let mut stored = node.publish(accepted).await?.into_iter();
+    let answers = channels.into_iter().map(|channel| match channel {
+        Ok(channel) => match stored.next() {
+            Some(Ok(published)) => answer_one(&channel, &published),
+            Some(Err(problem)) => answer_refused(channel.as_str(), &problem),
+            None => answer_refused(channel.as_str(), &unanswered()),
+        },
+        Err((channel, problem)) => answer_refused(&channel, &problem),
+    });
+    Ok(Object::new().array("results", answers).finish())
+}
+
+fn unanswered() -> Problem {
+    Problem::new(
+        Code::EngineUnavailable,
+        "the engine gave no answer for this publication",
+    )
+    .retry_after_ms(1000)
+}

@@ -1,0 +1,89 @@
+//! What is said to whoever started us: answers on stdout, talk on stderr.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use super::failure::Failure;
+
+/// As clap ends where the arguments make no sense.
+const EXIT_USAGE: u8 = 2;
+/// `sysexits.h`: input or output failed.
+const EXIT_IO: u8 = 74;
+
+/// Writes a line to stdout.
+///
+/// Breaks off with the exit code where that is no longer possible: quietly and well if nobody reads any more.
+pub(crate) fn print(line: &str) -> ControlFlow<ExitCode> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ControlFlow::Break(ExitCode::SUCCESS),
+        Err(error) => {
+            talk(format_args!("error: cannot write to stdout: {error}"));
+            ControlFlow::Break(EXIT_IO.into())
+        }
+    }
+}
+
+/// Writes a line to stderr. If that fails there is nobody left to tell.
+pub(crate) fn talk(line: impl Display) {
+    let line = visible(&line.to_string());
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Says which argument makes no sense, and gives the exit code for it.
+pub(crate) fn reject(argument: &str, why: &str) -> ExitCode {
+    talk(format_args!("error: {argument}: {why}"));
+    EXIT_USAGE.into()
+}
+
+/// Says why it ends here, and gives the exit code for it.
+pub(crate) fn give_up(failure: &Failure) -> ExitCode {
+    match failure {
+        Failure::Violation(_) => talk(failure),
+        Failure::Unreachable { .. } | Failure::Refused(_) | Failure::Broken(_) => {
+            talk(format_args!("error: {failure}"));
+        }
+    }
+    failure.exit_code()
+}
+
+/// Control characters made visible: a server's words may not steer the terminal.
+fn visible(text: &str) -> String {
+    escape(text, char::is_control)
+}
+
+/// One word, whatever the text: for a field that ends at a space.
+pub(crate) fn word(text: &str) -> String {
+    escape(text, |character| character.is_control() || character.is_whitespace())
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_escaped(character) {
+            escaped.extend(character.escape_unicode());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_server_do_not_steer_the_terminal() {
+        assert_eq!(visible("a b\u{1b}[2J\n"), "a b\\u{1b}[2J\\u{a}");
+    }
+
+    #[test]
+    fn a_word_has_no_space() {
+        assert_eq!(word("like"), "like");
+        assert_eq!(word("two words"), "two\\u{20}words");
+    }
+}

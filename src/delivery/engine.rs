@@ -1,0 +1,104 @@
+//! What keeps the logs: the port that every engine fills, and its contract.
+
+use std::{error, fmt};
+
+use futures_util::future::BoxFuture;
+
+use super::{ChannelName, Draft, Page, Position, Since, Tail};
+
+/// Keeps the logs and carries publications between nodes. Knows no session.
+///
+/// *Order.* Publications of one channel have one order, that of their offsets, for every reader on every node.
+///
+/// *Truth.* [`Engine::publish`] answers `Ok` only for what is stored.
+/// [`Engine::history`] names a gap whenever something between `after` and its first publication is, or may be, gone,
+/// and only then.
+///
+/// *No silent miss.* From the moment at which [`Engine::attach`] returns, a publication reaches the tail, or the tail
+/// says that the reader is behind.
+///
+/// *Epochs.* A channel's log that was forgotten begins its next life in a new epoch.
+///
+/// *Cancellation.* A dropped `publish` may or may not have stored its drafts, each whole or not at all, and whatever
+/// it stored reaches the readers. Dropping the other futures has no effect.
+pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// Appends, trims and fans out, as one step per channel. Answers, in order, where each draft landed.
+    fn publish<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Vec<Result<Published, EngineError>>>;
+
+    /// What the log holds after a position: at most `limit`, oldest first. A limit of 0 asks for the top alone.
+    fn history<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        after: Since,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, EngineError>>;
+
+    /// The live tail on this node; dropping the last one of a channel detaches.
+    fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>>;
+}
+
+/// Time and chance, which come in from outside so that both can be simulated.
+pub trait Outside: fmt::Debug + Send + Sync + 'static {
+    /// The wall clock, in Unix milliseconds.
+    fn now_ms(&self) -> u64;
+    /// 64 unpredictable bits.
+    fn random(&self) -> u64;
+}
+
+/// Where a draft landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The position of the publication.
+    pub position: Position,
+    /// Whether it was there already, under the same idempotency key.
+    pub duplicate: bool,
+}
+
+/// Why an engine did not do what was asked.
+#[derive(Debug, Clone)]
+pub struct EngineError {
+    kind: EngineErrorKind,
+}
+
+/// What a caller may want to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineErrorKind {
+    /// The engine cannot be reached, or did not answer in time.
+    Unavailable,
+    /// It holds as much as it may; nothing was stored.
+    Full,
+    /// The idempotency key was used for another payload; nothing was stored.
+    KeyMismatch,
+}
+
+impl EngineError {
+    /// What happened.
+    pub fn kind(&self) -> EngineErrorKind {
+        self.kind
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self.kind, EngineErrorKind::KeyMismatch)
+    }
+}
+
+impl From<EngineErrorKind> for EngineError {
+    fn from(kind: EngineErrorKind) -> Self {
+        Self { kind }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            EngineErrorKind::Unavailable => "the engine is not available; try again later",
+            EngineErrorKind::Full => "the engine remembers as many idempotency keys as it may; try again later",
+            EngineErrorKind::KeyMismatch => {
+                "this idempotency key was used for another payload on this channel; use a new key for new data"
+            }
+        })
+    }
+}
+
+impl error::Error for EngineError {}

@@ -1,0 +1,82 @@
+//! One entry of a channel's log, and what it was before it had a position.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::{ChannelName, LogPolicy, Position};
+
+/// A publication before the engine has given it a position.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// What it says, as the publisher wrote it; opaque to this floor.
+    pub data: Bytes,
+    /// The publisher's word for what it is.
+    pub event: Option<Box<str>>,
+    /// Makes a repetition harmless.
+    pub key: Option<IdempotencyKey>,
+    /// How much of the log is kept.
+    pub policy: LogPolicy,
+}
+
+/// Names a publication for as long as its publisher may repeat it. Belongs to its publisher and channel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    /// Who publishes; nobody in particular where everything is open.
+    pub publisher: Arc<str>,
+    /// The publisher's own word for the publication.
+    pub key: Box<str>,
+}
+
+/// One entry of a channel's log. Immutable.
+#[derive(Debug)]
+pub struct Publication {
+    /// The channel whose log it stands in.
+    pub channel: ChannelName,
+    /// Where it stands.
+    pub position: Position,
+    /// When it was stored, in Unix milliseconds; never less than its predecessor's.
+    pub time_ms: u64,
+    /// The publisher's word for what it is.
+    pub event: Option<Box<str>>,
+    /// What it says.
+    pub data: Bytes,
+    encoded: OnceLock<Encoded>,
+}
+
+impl Publication {
+    /// What a draft becomes at its position.
+    pub fn new(draft: &Draft, position: Position, time_ms: u64) -> Self {
+        Self {
+            channel: draft.channel.clone(),
+            position,
+            time_ms,
+            event: draft.event.clone(),
+            data: draft.data.clone(),
+            encoded: OnceLock::new(),
+        }
+    }
+
+    /// Its bytes on the wire, made by whoever needs them first and shared by every reader from then on.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Encoded) -> &Encoded {
+        self.encoded.get_or_init(|| encode(self))
+    }
+
+    /// The bytes that it takes at most, its encoded form included: what a window counts.
+    pub fn bytes_max(&self) -> usize {
+        const ENVELOPE_BYTES_MAX: usize = 256;
+        let words = self.channel.as_str().len() + self.event.as_ref().map_or(0, |event| event.len());
+        size_of::<Self>() + ENVELOPE_BYTES_MAX + 2 * (self.data.len() + words)
+    }
+}
+
+/// A publication as it goes over the wire, encoded once: one buffer, whose marks its encoder defines.
+#[derive(Debug)]
+pub struct Encoded {
+    /// All framings, one after the other, sharing what they have in common.
+    pub bytes: Bytes,
+    /// Where one part ends and the next begins.
+    pub marks: [usize; 3],
+}

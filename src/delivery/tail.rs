@@ -1,0 +1,94 @@
+//! The live end of a channel's log on this node, and the readers that wait at it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use super::{Follow, Log, Parked, Parking, Position, Publication, Woken};
+
+/// The publications that a live end keeps at hand, so that following does not ask the engine.
+const TAIL_COUNT_MAX: usize = 64;
+
+/// The bytes that they may take, as [`Publication::bytes_max`] counts them.
+const TAIL_BYTES_MAX: usize = 256 * 1024;
+
+/// A channel's newest publications on this node, and the parked readers. An engine feeds it, in offset order.
+#[derive(Debug)]
+pub struct Live {
+    newest: RwLock<Log>,
+    parking: Parking,
+    attached: AtomicUsize,
+}
+
+impl Live {
+    /// The live end of a log whose top is `top`.
+    pub fn at(top: Position) -> Self {
+        Self {
+            newest: RwLock::new(Log::at(top)),
+            parking: Parking::new(),
+            attached: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes the next publication. Readers see it now, but sleep until [`Live::wake`].
+    pub fn push(&self, publication: Arc<Publication>) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        // The newest one stays, however large, so that a live reader never needs the log for it.
+        let bytes_max = TAIL_BYTES_MAX.max(publication.bytes_max());
+        newest.push(publication, TAIL_COUNT_MAX, bytes_max);
+    }
+
+    /// The readers that wait for what was pushed.
+    pub fn wake(&self) -> Woken {
+        self.parking.wake()
+    }
+
+    fn next(&self, cursor: &Position) -> Follow {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner).next(cursor)
+    }
+}
+
+/// A reader's hold on a [`Live`]; the last one that is dropped detaches.
+#[derive(Debug)]
+pub struct Tail {
+    live: Arc<Live>,
+    parked: Parked,
+}
+
+impl Tail {
+    /// Attaches to a live end.
+    pub fn new(live: Arc<Live>) -> Self {
+        let parked = Parked::new(live.attached.fetch_add(1, Ordering::Relaxed));
+        Self { live, parked }
+    }
+
+    /// The publication after `cursor`, or [`Behind`] if the log must be asked. Pending: the waker is parked.
+    pub(super) fn poll_next(
+        &mut self,
+        cursor: &Position,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arc<Publication>, Behind>> {
+        let mut found = self.live.next(cursor);
+        if matches!(found, Follow::CaughtUp) {
+            self.live.parking.park(&mut self.parked, cx.waker(), || {
+                found = self.live.next(cursor);
+                matches!(found, Follow::CaughtUp)
+            });
+        }
+        match found {
+            Follow::Next(publication) => Poll::Ready(Ok(publication)),
+            Follow::Behind => Poll::Ready(Err(Behind)),
+            Follow::CaughtUp => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.live.parking.leave(&mut self.parked);
+    }
+}
+
+/// The tail does not reach back to the cursor.
+#[derive(Debug)]
+pub(super) struct Behind;

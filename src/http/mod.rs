@@ -1,0 +1,83 @@
+//! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::{HeaderMap, Request, StatusCode, request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::protocol::{Code, Problem};
+
+/// How long a body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads a whole body, of at most `bytes_max`, and gives the head back with it.
+///
+/// # Errors
+/// `too_large`, or `bad_request` for a body that breaks off or does not arrive in time.
+pub async fn read_body(request: Request<Body>, bytes_max: usize) -> Result<(request::Parts, Bytes), Problem> {
+    let (head, body) = request.into_parts();
+    refuse_ambiguous_length(&head.headers)?;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok((head, body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
+            Code::TooLarge,
+            format!("the body has more than {bytes_max} bytes, the most that is read"),
+        )),
+        Ok(Err(error)) => Err(Problem::new(
+            Code::BadRequest,
+            format!("the body could not be read: {error}"),
+        )),
+        Err(_elapsed) => {
+            let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
+            Err(Problem::new(Code::BadRequest, detail))
+        }
+    }
+}
+
+/// Two lengths for one body are how requests are smuggled past a proxy.
+fn refuse_ambiguous_length(headers: &HeaderMap) -> Result<(), Problem> {
+    use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
+        let detail = "the request has both `Content-Length` and `Transfer-Encoding`; send one of them";
+        return Err(Problem::new(Code::BadRequest, detail));
+    }
+    Ok(())
+}
+
+/// A header's value as text, if it is there and is text.
+pub fn header(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The media type of a request's body, without parameters, in lower case; empty if there is none.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let given = header(headers, CONTENT_TYPE).unwrap_or_default();
+    given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// An answer in JSON that no cache keeps.
+pub fn json(json: String) -> Response {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json).into_response()
+}
+
+impl IntoResponse for Problem {
+    /// `application/problem+json` (RFC 9457), with `Retry-After` where the request may be repeated.
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let names = [(CONTENT_TYPE, "application/problem+json"), (CACHE_CONTROL, "no-store")];
+        let mut response = (status, names, self.to_json()).into_response();
+        let headers = response.headers_mut();
+        if let Some(retry_ms) = self.retry_ms {
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_ms.div_ceil(1000)));
+        }
+        if matches!(self.code, Code::TooLarge | Code::Draining) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,26 @@
+//! The words on the wire: what clients say, and what they are told. Pure functions without I/O.
+
+mod close;
+mod code;
+mod command;
+mod envelope;
+pub mod event_stream;
+mod framing;
+mod json;
+mod limits;
+mod publish;
+mod push;
+mod request;
+pub mod websocket;
+
+pub use close::Ending;
+pub use code::{Code, Problem};
+pub use command::{Command, CommandId, HistoryQuery, read_command};
+pub use framing::Framed;
+pub use json::{Object, compact};
+pub use limits::Limits;
+pub use publish::{
+    Item, ItemResult, PublishRequest, answer_one, answer_refused, read_header_key, read_publish, read_raw,
+};
+pub use push::{HistoryReply, Push};
+pub use request::{IdLines, StreamRequest, read_stream_body, read_stream_query};

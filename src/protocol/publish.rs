@@ -1,0 +1,319 @@
+//! What a publisher asks for, and what it is answered.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::envelope::{Body, Envelope};
+use super::json::{self, Object};
+use super::{Code, Limits, Problem};
+use crate::delivery::{ChannelName, Published};
+
+/// One publication that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// What it says, as compact JSON.
+    pub data: Bytes,
+    /// The publisher's word for what it is.
+    pub event: Option<Box<str>>,
+    /// Makes a repetition harmless.
+    pub key: Option<Box<str>>,
+}
+
+/// An item, or the channel's name as it was given and what is wrong with the item.
+pub type ItemResult = Result<Item, (String, Problem)>;
+
+/// What one request asks for.
+#[derive(Debug)]
+pub enum PublishRequest {
+    /// One publication; its refusal is the request's.
+    One(Item),
+    /// Several, each of which is accepted or refused by itself.
+    Many(Vec<ItemResult>),
+}
+
+/// Reads a request's JSON: one publication, one for several channels, or a batch.
+///
+/// `header_key` covers the whole request; an item's own key wins over it.
+///
+/// # Errors
+/// What is wrong with the request as a whole.
+pub fn read_publish(body: &[u8], header_key: Option<&str>, limits: &Limits) -> Result<PublishRequest, Problem> {
+    let mut request = match Body::read(body)? {
+        Body::One(envelope) => read_one(&envelope, limits)?,
+        Body::Many(envelopes) => {
+            check_count(envelopes.len(), limits)?;
+            PublishRequest::Many(
+                envelopes
+                    .iter()
+                    .map(|envelope| read_batch_item(envelope, limits))
+                    .collect(),
+            )
+        }
+    };
+    if let Some(key) = header_key {
+        check_key(key)?;
+        cover(&mut request, key);
+    }
+    Ok(request)
+}
+
+fn read_one(envelope: &Envelope<'_>, limits: &Limits) -> Result<PublishRequest, Problem> {
+    match (envelope.text("channel")?, envelope.texts("channels")?) {
+        (Some(channel), None) => read_item(envelope, &channel, limits).map(PublishRequest::One),
+        (None, Some(channels)) => {
+            check_count(channels.len(), limits)?;
+            let read = |channel: String| read_item(envelope, &channel, limits).map_err(|problem| (channel, problem));
+            Ok(PublishRequest::Many(channels.into_iter().map(read).collect()))
+        }
+        (Some(_), Some(_)) => Err(Problem::new(
+            Code::BadRequest,
+            "`channel` and `channels` are both there; give one of them",
+        )),
+        (None, None) => Err(Problem::new(
+            Code::BadRequest,
+            "`channel` is missing; it must be a string, or `channels` an array of strings",
+        )),
+    }
+}
+
+fn read_batch_item(envelope: &Envelope<'_>, limits: &Limits) -> ItemResult {
+    let channel = envelope
+        .required_text("channel")
+        .map_err(|problem| (String::new(), problem))?;
+    read_item(envelope, &channel, limits).map_err(|problem| (channel, problem))
+}
+
+/// Reads `data`, `event` and `idempotency_key` for one channel.
+pub(super) fn read_item(envelope: &Envelope<'_>, channel: &str, limits: &Limits) -> Result<Item, Problem> {
+    let channel = ChannelName::parse(channel)?;
+    let data = envelope.any("data").map(json::compact);
+    let data = data.ok_or_else(|| Problem::new(Code::BadRequest, "`data` is missing; it may be any JSON value"))?;
+    let item = Item {
+        channel,
+        data,
+        event: None,
+        key: None,
+    };
+    item.with_words(envelope.text("event")?, envelope.text("idempotency_key")?)?
+        .within(limits)
+}
+
+/// Reads a body that is not an envelope: it is the `data`. JSON is taken as it is, text becomes a JSON string.
+///
+/// # Errors
+/// `unsupported_media_type` for what is neither, `bad_json`, `bad_channel`, `too_large`.
+pub fn read_raw(
+    body: &[u8],
+    is_json: bool,
+    channel: &str,
+    words: (Option<String>, Option<String>),
+    limits: &Limits,
+) -> Result<PublishRequest, Problem> {
+    let channel = ChannelName::parse(channel)?;
+    let data = if is_json {
+        let text = json::check(body)?;
+        let value = serde_json::from_str(text)
+            .map_err(|error| Problem::new(Code::BadJson, format!("the JSON cannot be read: {error}")))?;
+        json::compact(value)
+    } else {
+        let text = str::from_utf8(body).map_err(|_| {
+            let detail = "the body is neither JSON nor UTF-8 text; send one of these";
+            Problem::new(Code::UnsupportedMediaType, detail)
+        })?;
+        json::quoted(text).into()
+    };
+    let item = Item {
+        channel,
+        data,
+        event: None,
+        key: None,
+    };
+    item.with_words(words.0, words.1)?
+        .within(limits)
+        .map(PublishRequest::One)
+}
+
+impl Item {
+    fn with_words(self, event: Option<String>, key: Option<String>) -> Result<Self, Problem> {
+        if let Some(event) = &event
+            && event.len() > Limits::EVENT_BYTES_MAX
+        {
+            let detail = format!(
+                "`event` has {} bytes; at most {} are allowed",
+                event.len(),
+                Limits::EVENT_BYTES_MAX
+            );
+            return Err(Problem::new(Code::BadRequest, detail));
+        }
+        key.as_deref().map_or(Ok(()), check_key)?;
+        Ok(Self {
+            event: event.map(Into::into),
+            key: key.map(Into::into),
+            ..self
+        })
+    }
+
+    fn within(self, limits: &Limits) -> Result<Self, Problem> {
+        let (bytes, bytes_max) = (self.data.len(), limits.publication_bytes_max);
+        if bytes <= bytes_max {
+            return Ok(self);
+        }
+        Err(Problem::new(
+            Code::TooLarge,
+            format!("`data` has {bytes} bytes; at most {bytes_max} are allowed"),
+        ))
+    }
+}
+
+fn check_count(count: usize, limits: &Limits) -> Result<(), Problem> {
+    if count <= limits.publish_items_max {
+        return Ok(());
+    }
+    let detail = format!(
+        "{count} publications in one request; at most {} are allowed",
+        limits.publish_items_max
+    );
+    Err(Problem::new(Code::TooLarge, detail))
+}
+
+fn check_key(key: &str) -> Result<(), Problem> {
+    if (1..=Limits::KEY_BYTES_MAX).contains(&key.len()) {
+        return Ok(());
+    }
+    let (bytes, bytes_max) = (key.len(), Limits::KEY_BYTES_MAX);
+    Err(Problem::new(
+        Code::BadRequest,
+        format!("the idempotency key has {bytes} bytes; 1 to {bytes_max} are allowed"),
+    ))
+}
+
+/// Gives the request's key to every item without one. The second item for the same channel needs another key than
+/// the first: it is numbered.
+fn cover(request: &mut PublishRequest, key: &str) {
+    match request {
+        PublishRequest::One(item) => {
+            item.key.get_or_insert_with(|| key.into());
+        }
+        PublishRequest::Many(items) => {
+            let mut seen: HashMap<ChannelName, usize> = HashMap::new();
+            for item in items.iter_mut().flatten().filter(|item| item.key.is_none()) {
+                let before = seen.entry(item.channel.clone()).or_default();
+                item.key = Some(if *before == 0 {
+                    key.into()
+                } else {
+                    format!("{key}\0{before}").into()
+                });
+                *before += 1;
+            }
+        }
+    }
+}
+
+/// The key in an `Idempotency-Key` header, quoted (a structured-field string) or bare.
+///
+/// # Errors
+/// `bad_request` for a quote that does not end or an escape that there is not.
+pub fn read_header_key(value: &str) -> Result<String, Problem> {
+    let value = value.trim();
+    let Some(quoted) = value.strip_prefix('"') else {
+        return Ok(value.to_owned());
+    };
+    let bad = || {
+        Problem::new(
+            Code::BadRequest,
+            "`Idempotency-Key` is not a quoted string, like \"o-17\"",
+        )
+    };
+    let inner = quoted.strip_suffix('"').ok_or_else(bad)?;
+    let (mut key, mut escaped) = (String::new(), false);
+    for c in inner.chars() {
+        match (escaped, c) {
+            (false, '\\') => escaped = true,
+            (false, '"') => return Err(bad()),
+            (true, c) if c != '"' && c != '\\' => return Err(bad()),
+            (_, c) => {
+                key.push(c);
+                escaped = false;
+            }
+        }
+    }
+    if escaped { Err(bad()) } else { Ok(key) }
+}
+
+/// The answer for one item, on its own or among several.
+pub fn answer_one(channel: &ChannelName, published: &Published) -> String {
+    Object::new()
+        .text("channel", channel.as_str())
+        .text("position", &published.position.to_string())
+        .raw("duplicate", if published.duplicate { "true" } else { "false" })
+        .finish()
+}
+
+/// The refusal of one of several items.
+pub fn answer_refused(channel: &str, problem: &Problem) -> String {
+    Object::new()
+        .text("channel", channel)
+        .raw("error", &problem.to_json())
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<PublishRequest, Problem> {
+        read_publish(body.as_bytes(), Some("k"), &Limits::default())
+    }
+
+    #[test]
+    fn one_many_and_a_batch() {
+        assert!(matches!(read(r#"{"channel":"a","data":null}"#), Ok(PublishRequest::One(item)) if item.data == "null"));
+        let Ok(PublishRequest::Many(items)) = read(r#"{"channels":["a","$b"],"data":1}"#) else {
+            panic!()
+        };
+        assert_eq!(items[0].as_ref().unwrap().key.as_deref(), Some("k"));
+        assert_eq!(items[1].as_ref().unwrap_err().0, "$b");
+        let body =
+            r#"[{"channel":"a","data":1},{"channel":"a","data":2,"idempotency_key":"own"},{"channel":"a","data":3}]"#;
+        let Ok(PublishRequest::Many(items)) = read(body) else {
+            panic!()
+        };
+        let keys: Vec<_> = items
+            .iter()
+            .map(|item| item.as_ref().unwrap().key.as_deref().unwrap())
+            .collect();
+        assert_eq!(keys, ["k", "own", "k\u{0}1"]);
+    }
+
+    #[test]
+    fn a_header_key_may_be_quoted() {
+        assert_eq!(read_header_key(r#""o-\"17\\""#).unwrap(), r#"o-"17\"#);
+        assert_eq!(read_header_key("o-17").unwrap(), "o-17");
+        for bad in [r#"""#, r#""a"#, r#""a"b""#, r#""a\b""#, r#""a\""#] {
+            assert!(read_header_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_too_large() {
+        let limits = Limits {
+            publication_bytes_max: 3,
+            publish_items_max: 1,
+            ..Limits::default()
+        };
+        for body in [
+            r#"{"channel":"a","data":"xx"}"#,
+            r#"[{},{}]"#,
+            r#"{"channels":["a","b"],"data":1}"#,
+        ] {
+            assert_eq!(
+                read_publish(body.as_bytes(), None, &limits).unwrap_err().code,
+                Code::TooLarge,
+                "{body}"
+            );
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Pushes and replies: what a client is told beside publications.
+
+use std::sync::Arc;
+
+use super::Problem;
+use super::command::CommandId;
+use super::framing::Framed;
+use super::json::Object;
+use crate::delivery::{ChannelName, Gap, Joined, Page, Position, Publication, Published, Resume};
+
+/// What a client is told, publications excepted: those are encoded once, by [`Framed`].
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields are those of the protocol")]
+pub enum Push {
+    /// The first push of a connection.
+    Welcome { session: String, heartbeat_ms: u64 },
+    /// A subscription begins.
+    Subscribed {
+        channel: ChannelName,
+        joined: Joined,
+        id: Option<CommandId>,
+    },
+    /// Publications are lost to this reader.
+    Gap { channel: ChannelName, gap: Gap },
+    /// A subscription ended; without a problem, because it was asked for.
+    Unsubscribed {
+        channel: ChannelName,
+        problem: Option<Problem>,
+        id: Option<CommandId>,
+    },
+    /// Nothing else was sent for a while.
+    Heartbeat,
+    /// The last push.
+    Closing(Problem),
+    /// The reply to `publish`.
+    Published {
+        channel: ChannelName,
+        published: Published,
+        id: Option<CommandId>,
+    },
+    /// The reply to `history`.
+    History { reply: HistoryReply, id: Option<CommandId> },
+    /// The reply to `ping`.
+    Pong { id: Option<CommandId> },
+    /// A command failed.
+    Error { problem: Problem, id: Option<CommandId> },
+}
+
+impl Push {
+    /// The `type` of every push and reply, the publication's included.
+    pub const KINDS: [&'static str; 11] = [
+        "welcome",
+        "subscribed",
+        "publication",
+        "gap",
+        "unsubscribed",
+        "heartbeat",
+        "closing",
+        "published",
+        "history",
+        "pong",
+        "error",
+    ];
+
+    /// Its `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Welcome { .. } => "welcome",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Gap { .. } => "gap",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Heartbeat => "heartbeat",
+            Self::Closing(_) => "closing",
+            Self::Published { .. } => "published",
+            Self::History { .. } => "history",
+            Self::Pong { .. } => "pong",
+            Self::Error { .. } => "error",
+        }
+    }
+
+    /// The push as JSON.
+    pub fn to_json(&self) -> String {
+        let object = Object::new().text("type", self.kind());
+        match self {
+            Self::Welcome { session, heartbeat_ms } => {
+                object.text("session", session).number("heartbeat_ms", *heartbeat_ms)
+            }
+            Self::Subscribed { channel, joined, id } => with_id(object, id.as_ref())
+                .text("channel", channel.as_str())
+                .position("position", &joined.position)
+                .text("resume", resume_word(joined.resume)),
+            Self::Gap { channel, gap } => object
+                .text("channel", channel.as_str())
+                .position("from", &gap.from)
+                .position("to", &gap.to),
+            Self::Unsubscribed { channel, problem, id } => {
+                let object = with_id(object, id.as_ref()).text("channel", channel.as_str());
+                match problem {
+                    None => object
+                        .text("code", "requested")
+                        .text("message", "unsubscribed, as was asked for"),
+                    Some(problem) => with_problem(object, problem),
+                }
+            }
+            Self::Closing(problem) => with_problem(object, problem),
+            Self::Published { channel, published, id } => with_id(object, id.as_ref())
+                .text("channel", channel.as_str())
+                .position("position", &published.position)
+                .raw("duplicate", if published.duplicate { "true" } else { "false" }),
+            Self::History { reply, id } => reply.write(with_id(object, id.as_ref())),
+            Self::Heartbeat => object,
+            Self::Pong { id } => with_id(object, id.as_ref()),
+            Self::Error { problem, id } => with_problem(with_id(object, id.as_ref()), problem),
+        }
+        .finish()
+    }
+}
+
+impl Object {
+    fn position(self, name: &str, position: &Position) -> Self {
+        self.text(name, &position.to_string())
+    }
+}
+
+fn with_id(object: Object, id: Option<&CommandId>) -> Object {
+    match id {
+        Some(id) => object.raw("id", id.as_json()),
+        None => object,
+    }
+}
+
+fn with_problem(object: Object, problem: &Problem) -> Object {
+    object
+        .text("code", problem.code.as_str())
+        .text("message", &problem.detail)
+        .optional_number("retry_ms", problem.retry_ms)
+}
+
+fn resume_word(resume: Resume) -> &'static str {
+    match resume {
+        Resume::Fresh => "fresh",
+        Resume::Complete => "complete",
+        Resume::Gap => "gap",
+    }
+}
+
+/// Part of a channel's window.
+#[derive(Debug, Clone)]
+pub struct HistoryReply {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Oldest first.
+    pub publications: Vec<Arc<Publication>>,
+    /// The position right before the oldest publication that the window holds.
+    pub start: Position,
+    /// The position of the newest publication.
+    pub top: Position,
+    /// What is lost after the position that was asked for.
+    pub gap: Option<Gap>,
+}
+
+impl HistoryReply {
+    /// What a page of the log says about a channel.
+    pub fn new(channel: ChannelName, page: Page) -> Self {
+        Self {
+            channel,
+            publications: page.publications,
+            start: page.start,
+            top: page.top,
+            gap: page.gap,
+        }
+    }
+
+    /// The answer as JSON, outside of a connection.
+    pub fn to_json(&self) -> String {
+        self.write(Object::new()).finish()
+    }
+
+    fn write(&self, object: Object) -> Object {
+        let object = object
+            .text("channel", self.channel.as_str())
+            .array(
+                "publications",
+                self.publications
+                    .iter()
+                    .map(|publication| Framed::of(publication).json()),
+            )
+            .position("start", &self.start)
+            .position("top", &self.top);
+        match &self.gap {
+            Some(gap) => object.raw(
+                "gap",
+                &Object::new()
+                    .position("from", &gap.from)
+                    .position("to", &gap.to)
+                    .finish(),
+            ),
+            None => object,
+        }
+    }
+}

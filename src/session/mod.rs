@@ -1,0 +1,394 @@
+//! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
+
+mod node;
+mod ready;
+mod registry;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::Stream;
+use futures_util::future::{BoxFuture, poll_fn};
+
+use crate::delivery::{ChannelName, Delivery, EndReason, Gap, Joined, Publication, Since, Subscription, subscribe};
+use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
+
+pub use node::Node;
+use ready::Flag;
+use registry::Registered;
+pub use registry::Registry;
+
+/// Deliveries of one channel before the others of the session get a turn.
+const TURN_COUNT: u8 = 16;
+
+/// Replies that may wait to be sent before further commands are read.
+const REPLIES_MAX: usize = 16;
+
+/// What a session has for its client.
+#[derive(Debug)]
+pub enum Output {
+    /// The next publication of the subscription `key`.
+    Publication {
+        /// Which subscription: 0, 1, 2 … in the order in which they began.
+        key: usize,
+        /// Shared by all who receive it.
+        publication: Arc<Publication>,
+    },
+    /// What is lost to the subscription `key`.
+    Gap {
+        /// Which subscription.
+        key: usize,
+        /// Its channel.
+        channel: ChannelName,
+        /// What is lost.
+        gap: Gap,
+    },
+    /// Anything else.
+    Push(Push),
+    /// The session is over: the last thing to be said.
+    Ending(Ending),
+}
+
+/// One client: its subscriptions, and the command that is being carried out.
+///
+/// It is driven by [`Session::poll_next`] from one task. Dropping it ends its subscriptions.
+pub struct Session {
+    node: Arc<Node>,
+    registered: Registered,
+    subscriptions: Vec<Option<Entry>>,
+    replies: VecDeque<Push>,
+    working: Option<BoxFuture<'static, Done>>,
+    turn: Option<Turn>,
+}
+
+struct Entry {
+    subscription: Subscription,
+    flag: Arc<Flag>,
+    waker: Waker,
+}
+
+/// Whose turn it is, and for how long.
+struct Turn {
+    key: usize,
+    left: u8,
+}
+
+/// A channel, and how its subscription began.
+pub type JoinResult = (ChannelName, Result<Joined, Problem>);
+
+type Begun = (ChannelName, Result<(Joined, Subscription), Problem>);
+
+/// A command that was carried out.
+enum Done {
+    Reply(Push),
+    Begun { begun: Vec<Begun>, id: Option<CommandId> },
+}
+
+impl Session {
+    /// Opens a session on `node`.
+    ///
+    /// # Errors
+    /// `draining`, if the node takes no new sessions.
+    pub fn open(node: &Arc<Node>) -> Result<Self, Problem> {
+        Ok(Self {
+            registered: node.register()?,
+            node: Arc::clone(node),
+            subscriptions: Vec::new(),
+            replies: VecDeque::new(),
+            working: None,
+            turn: None,
+        })
+    }
+
+    /// The first push of its connection.
+    pub fn welcome(&self, heartbeat_ms: u64) -> Push {
+        Push::Welcome {
+            session: self.registered.id().to_string(),
+            heartbeat_ms,
+        }
+    }
+
+    /// The node that it is on.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Whether it takes another command now; they are carried out one after the other.
+    pub fn takes_commands(&self) -> bool {
+        self.working.is_none() && self.replies.len() < REPLIES_MAX
+    }
+
+    /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].
+    ///
+    /// To be called only if it [takes commands](Session::takes_commands).
+    pub fn handle(&mut self, id: Option<CommandId>, command: Command) {
+        debug_assert!(self.takes_commands());
+        match command {
+            Command::Ping => self.reply(Push::Pong { id }),
+            Command::Subscribe(channel, since) => match self.may_subscribe(&channel) {
+                Ok(()) => self.begin(vec![(channel, since)], id),
+                Err(problem) => self.refuse(id, problem),
+            },
+            Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
+            Command::Publish(item) => {
+                let node = Arc::clone(&self.node);
+                self.working = Some(Box::pin(async move {
+                    let channel = item.channel.clone();
+                    Done::Reply(match node.publish_one(item).await {
+                        Ok(published) => Push::Published { channel, published, id },
+                        Err(problem) => Push::Error { problem, id },
+                    })
+                }));
+            }
+            Command::History(query) => {
+                let node = Arc::clone(&self.node);
+                self.working = Some(Box::pin(async move {
+                    Done::Reply(match node.history(query).await {
+                        Ok(reply) => Push::History { reply, id },
+                        Err(problem) => Push::Error { problem, id },
+                    })
+                }));
+            }
+        }
+    }
+
+    /// Answers a command that could not be read or may not be carried out.
+    pub fn refuse(&mut self, id: Option<CommandId>, problem: Problem) {
+        self.reply(Push::Error { problem, id });
+    }
+
+    /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
+    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, id: Option<CommandId>) {
+        let begun = begin(Arc::clone(&self.node), channels);
+        self.working = Some(Box::pin(async move { Done::Begun { begun: begun.await, id } }));
+    }
+
+    /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places.
+    ///
+    /// # Errors
+    /// If all are refused, so is the request: with what the first one met.
+    pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
+        let begun = begin(Arc::clone(&self.node), channels).await;
+        if let Some((_, Err(first))) = begun.first()
+            && begun.iter().all(|(_, begun)| begun.is_err())
+        {
+            return Err(first.clone());
+        }
+        let admit = |(channel, begun): Begun| {
+            let begun =
+                begun.map(|(joined, subscription)| (joined, self.entry(self.subscriptions.len(), subscription)));
+            let (joined, entry) = match begun {
+                Ok((joined, entry)) => (Ok(joined), Some(entry)),
+                Err(problem) => (Err(problem), None),
+            };
+            self.subscriptions.push(entry);
+            (channel, joined)
+        };
+        Ok(begun.into_iter().map(admit).collect())
+    }
+
+    /// What comes next. Cancel safe.
+    pub async fn next(&mut self) -> Output {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What comes next: replies first, then the channels that have something, in turn.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
+        self.registered.register(cx.waker());
+        if let Some(work) = &mut self.working
+            && let Poll::Ready(done) = work.as_mut().poll(cx)
+        {
+            self.working = None;
+            self.finish(done);
+        }
+        if let Some(push) = self.replies.pop_front() {
+            return Poll::Ready(Output::Push(push));
+        }
+        if let Some(output) = self.serve() {
+            return Poll::Ready(output);
+        }
+        match self.registered.ending() {
+            Some(ending) if self.working.is_none() => Poll::Ready(Output::Ending(ending)),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// The next delivery of a channel that has one.
+    fn serve(&mut self) -> Option<Output> {
+        loop {
+            let key = match &self.turn {
+                Some(turn) => turn.key,
+                None => self.registered.next_ready()?,
+            };
+            let Some(entry) = self.subscriptions.get_mut(key).and_then(Option::as_mut) else {
+                self.turn = None;
+                continue;
+            };
+            let turn = self.turn.get_or_insert_with(|| {
+                entry.flag.lower();
+                Turn { key, left: TURN_COUNT }
+            });
+            turn.left -= 1;
+            let is_over = turn.left == 0;
+            let polled = Pin::new(&mut entry.subscription).poll_next(&mut Context::from_waker(&entry.waker));
+            if is_over {
+                entry.waker.wake_by_ref();
+            }
+            if is_over || polled.is_pending() {
+                self.turn = None;
+            }
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(Some(Delivery::Publication(publication))) => {
+                    return Some(Output::Publication { key, publication });
+                }
+                Poll::Ready(Some(Delivery::Gap(gap))) => {
+                    return Some(Output::Gap {
+                        key,
+                        channel: entry.subscription.channel().clone(),
+                        gap,
+                    });
+                }
+                Poll::Ready(Some(Delivery::Ended(EndReason::Engine(error)))) => {
+                    return self.end_subscription(key, Problem::from(error));
+                }
+                Poll::Ready(None) => self.remove(key),
+            }
+        }
+    }
+
+    fn end_subscription(&mut self, key: usize, problem: Problem) -> Option<Output> {
+        let entry = self.subscriptions[key].take()?;
+        self.turn = None;
+        let channel = entry.subscription.channel().clone();
+        Some(Output::Push(Push::Unsubscribed {
+            channel,
+            problem: Some(problem),
+            id: None,
+        }))
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Reply(push) => self.reply(push),
+            Done::Begun { begun, id } => {
+                for (channel, begun) in begun {
+                    let push = match begun {
+                        Ok((joined, subscription)) => {
+                            self.admit(subscription);
+                            Push::Subscribed {
+                                channel,
+                                joined,
+                                id: id.clone(),
+                            }
+                        }
+                        Err(problem) if id.is_some() => Push::Error {
+                            problem,
+                            id: id.clone(),
+                        },
+                        Err(problem) => Push::Unsubscribed {
+                            channel,
+                            problem: Some(problem),
+                            id: None,
+                        },
+                    };
+                    self.reply(push);
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, subscription: Subscription) {
+        let vacant = self.subscriptions.iter().position(Option::is_none);
+        let key = vacant.unwrap_or(self.subscriptions.len());
+        let entry = Some(self.entry(key, subscription));
+        match vacant {
+            Some(key) => self.subscriptions[key] = entry,
+            None if key == 0 => self.subscriptions = Vec::from([entry]),
+            None => self.subscriptions.push(entry),
+        }
+    }
+
+    /// A subscription under its key, ready to be polled for the first time.
+    fn entry(&self, key: usize, subscription: Subscription) -> Entry {
+        let flag = self.registered.flag(key);
+        let waker = Waker::from(Arc::clone(&flag));
+        waker.wake_by_ref();
+        Entry {
+            subscription,
+            flag,
+            waker,
+        }
+    }
+
+    fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Problem> {
+        if self.key_of(channel).is_some() {
+            let detail =
+                format!("this session is subscribed to {channel} already; unsubscribe first to begin elsewhere");
+            return Err(Problem::new(Code::AlreadySubscribed, detail));
+        }
+        let channels_max = self.node.limits().channels_max;
+        if self.subscriptions.iter().flatten().count() >= channels_max {
+            let detail =
+                format!("this session has {channels_max} subscriptions, the most that it may; use another connection");
+            return Err(Problem::new(Code::TooManyChannels, detail));
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, channel: ChannelName, id: Option<CommandId>) {
+        match self.key_of(&channel) {
+            Some(key) => {
+                self.remove(key);
+                self.reply(Push::Unsubscribed {
+                    channel,
+                    problem: None,
+                    id,
+                });
+            }
+            None => {
+                let detail = format!("this session is not subscribed to {channel}");
+                self.refuse(id, Problem::new(Code::NotSubscribed, detail));
+            }
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        self.subscriptions[key] = None;
+        self.turn = self.turn.take().filter(|turn| turn.key != key);
+    }
+
+    fn key_of(&self, channel: &ChannelName) -> Option<usize> {
+        let reads = |entry: &Option<Entry>| {
+            entry
+                .as_ref()
+                .is_some_and(|entry| entry.subscription.channel() == channel)
+        };
+        self.subscriptions.iter().position(reads)
+    }
+
+    fn reply(&mut self, push: Push) {
+        self.replies.push_back(push);
+    }
+}
+
+/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
+async fn begin(node: Arc<Node>, channels: Vec<(ChannelName, Since)>) -> Vec<Begun> {
+    let mut begun = Vec::with_capacity(channels.len());
+    for (channel, since) in channels {
+        let subscribed = subscribe(Arc::clone(node.engine()), channel.clone(), since).await;
+        begun.push((channel, subscribed.map_err(Problem::from)));
+    }
+    begun
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.registered.id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! This process as sessions and back ends see it: publish, read, register, drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::registry::{Registered, Registry, draining};
+use crate::delivery::{
+    Draft, Engine, EngineError, IdempotencyKey, LogPolicy, Outside, Page, Position, Published, Since,
+};
+use crate::protocol::{Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem};
+
+/// Publications that `history` answers unless told.
+const HISTORY_COUNT_DEFAULT: u64 = 100;
+
+/// The least time after which a client that was sent away comes back.
+const RETRY_MS_MIN: u64 = 500;
+
+/// The engine, with what this node allows.
+#[derive(Debug)]
+pub struct Node {
+    engine: Arc<dyn Engine>,
+    outside: Arc<dyn Outside>,
+    registry: Arc<Registry>,
+    limits: Limits,
+    policy: LogPolicy,
+    /// Who publishes where everything is open.
+    anybody: Arc<str>,
+}
+
+impl Node {
+    /// A node without sessions.
+    pub fn new(engine: Arc<dyn Engine>, outside: Arc<dyn Outside>, limits: Limits, policy: LogPolicy) -> Self {
+        Self {
+            engine,
+            outside,
+            registry: Arc::new(Registry::new()),
+            limits,
+            policy,
+            anybody: Arc::from(""),
+        }
+    }
+
+    /// What clients may send.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The sessions of this node.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// A number from `0` to `below`, the latter excluded.
+    pub fn random_below(&self, below: u64) -> u64 {
+        self.outside.random() % below.max(1)
+    }
+
+    pub(super) fn register(&self) -> Result<Registered, Problem> {
+        let bits = u128::from(self.outside.random()) << 64 | u128::from(self.outside.random());
+        self.registry.register(bits)
+    }
+
+    /// Publishes one item.
+    ///
+    /// # Errors
+    /// `draining`, or what the engine says.
+    pub async fn publish_one(&self, item: Item) -> Result<Published, Problem> {
+        let mut results = self.publish(vec![item]).await?;
+        results
+            .pop()
+            .unwrap_or_else(|| Err(EngineError::from(crate::delivery::EngineErrorKind::Unavailable).into()))
+    }
+
+    /// Publishes items, each of which is stored or refused by itself; answers in their order.
+    ///
+    /// # Errors
+    /// `draining`, for all of them.
+    pub async fn publish(&self, items: Vec<Item>) -> Result<Vec<Result<Published, Problem>>, Problem> {
+        if self.registry.is_draining() {
+            return Err(draining());
+        }
+        let drafts: Vec<_> = items.into_iter().map(|item| self.draft(item)).collect();
+        let results = self.engine.publish(&drafts).await;
+        Ok(results
+            .into_iter()
+            .map(|result| result.map_err(Problem::from))
+            .collect())
+    }
+
+    fn draft(&self, item: Item) -> Draft {
+        let key = item.key.map(|key| IdempotencyKey {
+            publisher: Arc::clone(&self.anybody),
+            key,
+        });
+        Draft {
+            channel: item.channel,
+            data: item.data,
+            event: item.event,
+            key,
+            policy: self.policy,
+        }
+    }
+
+    /// Reads part of a channel's window.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn history(&self, query: HistoryQuery) -> Result<HistoryReply, Problem> {
+        let count_max = self.limits.history_count_max;
+        let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
+            .unwrap_or(count_max)
+            .min(count_max);
+        let since = match (query.since, query.before) {
+            (Some(since), _) => since,
+            (None, None) => Since::Start,
+            // Offsets have no holes: so many before it begin so many offsets lower.
+            (None, Some(before)) => Since::After(Position {
+                offset: before.offset.saturating_sub(limit as u64).saturating_sub(1),
+                tag: None,
+                ..before
+            }),
+        };
+        let mut page = self.engine.history(&query.channel, since, limit).await?;
+        if let Some(before) = query.before {
+            cut_before(&mut page, &before, query.since.is_some());
+        }
+        self.cut_bytes(&mut page);
+        Ok(HistoryReply::new(query.channel, page))
+    }
+
+    fn cut_bytes(&self, page: &mut Page) {
+        let mut bytes = 0;
+        let fits = page.publications.iter().take_while(|publication| {
+            let is_first = bytes == 0;
+            bytes += Framed::of(publication).json().len();
+            is_first || bytes <= self.limits.answer_bytes_max
+        });
+        let fits = fits.count();
+        page.publications.truncate(fits);
+    }
+
+    /// Sends every session away over `window`, in batches, each with a delay of its own after which to come back.
+    /// Returns when all are gone; cancel safe.
+    pub async fn drain(&self, window: Duration) {
+        const BATCHES: usize = 50;
+        self.registry.refuse_new();
+        let ids = self.registry.ids();
+        let batch_len = ids.len().div_ceil(BATCHES).max(1);
+        let spread_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(RETRY_MS_MIN);
+        let pause = window / u32::try_from(BATCHES).unwrap_or(1);
+        for (at, batch) in ids.chunks(batch_len).enumerate() {
+            if at > 0 {
+                tokio::time::sleep(pause).await;
+            }
+            for id in batch {
+                self.registry
+                    .end(*id, Ending::draining(RETRY_MS_MIN + self.random_below(spread_ms)));
+            }
+        }
+        while self.registry.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Leaves only what comes before a position. What nobody asked for is no gap.
+fn cut_before(page: &mut Page, before: &Position, asked_since: bool) {
+    let is_before = |position: &Position| position.epoch == before.epoch && position.offset < before.offset;
+    page.publications.retain(|publication| is_before(&publication.position));
+    if !asked_since {
+        page.gap = None;
+    }
+}

@@ -1,0 +1,158 @@
+//! The sessions of this node: count them, and end them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+
+use super::ready::{Flag, Ready};
+use crate::protocol::{Code, Ending, Problem};
+
+/// Locks among which the sessions are spread.
+const SHARDS: usize = 16;
+
+/// A session's identity: 128 random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct SessionId(u128);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// What a session shares with those who wake it or end it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) waker: AtomicWaker,
+    pub(super) ready: Ready,
+    ending: OnceLock<Box<Ending>>,
+}
+
+/// The sessions of this node.
+#[derive(Debug)]
+pub struct Registry {
+    shards: [Mutex<HashMap<SessionId, Arc<Shared>>>; SHARDS],
+    count: AtomicUsize,
+    is_draining: AtomicBool,
+}
+
+impl Registry {
+    /// A registry without sessions.
+    pub(super) fn new() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            count: AtomicUsize::new(0),
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Whether this node takes no new sessions and publications.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// From now on, no new sessions and publications.
+    pub(super) fn refuse_new(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Enters a session, until what is returned is dropped.
+    pub(super) fn register(self: &Arc<Self>, bits: u128) -> Result<Registered, Problem> {
+        let id = SessionId(bits);
+        let shared = Arc::new(Shared {
+            waker: AtomicWaker::new(),
+            ready: Ready::default(),
+            ending: OnceLock::new(),
+        });
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.shard(id).insert(id, Arc::clone(&shared));
+        let registered = Registered {
+            id,
+            shared,
+            registry: Arc::clone(self),
+        };
+        // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
+        if self.is_draining() {
+            Err(draining())
+        } else {
+            Ok(registered)
+        }
+    }
+
+    /// Everybody's identity, in no order.
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        self.shards
+            .iter()
+            .flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Ends one session. The first reason stands.
+    pub(super) fn end(&self, id: SessionId, ending: Ending) {
+        let shared = self.shard(id).get(&id).cloned();
+        if let Some(shared) = shared {
+            let _ = shared.ending.set(Box::new(ending));
+            shared.waker.wake();
+        }
+    }
+
+    fn shard(&self, id: SessionId) -> MutexGuard<'_, HashMap<SessionId, Arc<Shared>>> {
+        lock(&self.shards[(id.0 % SHARDS as u128) as usize])
+    }
+}
+
+/// The refusal of whoever comes while this node drains.
+pub(super) fn draining() -> Problem {
+    const RETRY_MS: u64 = 1000;
+    Problem::new(Code::Draining, "this node is shutting down; try again, on any node").retry_after_ms(RETRY_MS)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A session's entry in the registry; dropping it leaves.
+#[derive(Debug)]
+pub(super) struct Registered {
+    id: SessionId,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+}
+
+impl Registered {
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(super) fn register(&self, waker: &Waker) {
+        self.shared.waker.register(waker);
+    }
+
+    pub(super) fn next_ready(&self) -> Option<usize> {
+        self.shared.ready.pop()
+    }
+
+    pub(super) fn flag(&self, key: usize) -> Arc<Flag> {
+        Flag::new(key, Arc::clone(&self.shared))
+    }
+
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.shared.ending.get().map(|ending| (**ending).clone())
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.shard(self.id).remove(&self.id);
+        self.registry.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}

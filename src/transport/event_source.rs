@@ -1,0 +1,213 @@
+//! Server-Sent Events: the session as the body of a response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_stream::stream;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, USER_AGENT};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Transports, read_request};
+use crate::delivery::{ChannelName, Cursor, Since};
+use crate::http::header;
+use crate::protocol::{Framed, IdLines, Problem, Push, StreamRequest, event_stream};
+use crate::session::{Output, Session};
+
+/// Bytes that are put together into one write.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// `GET`, `POST /v1/sse`
+pub(super) async fn stream(State(transports): State<Arc<Transports>>, request: Request) -> Response {
+    let headers = request.headers().clone();
+    match open(&transports, request).await {
+        Ok((session, writer)) => stream_response(Body::from_stream(body(transports, session, writer))),
+        Err(problem) if problem.retry_ms.is_some() && is_native(&headers) => refusal(&problem),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session, Writer), Problem> {
+    let asked = read_request(transports, request).await?;
+    let mut session = Session::open(&transports.node)?;
+    let mut writer = Writer::new(&asked);
+    writer.text.push_str(&event_stream::padding());
+    writer.text.push_str(&event_stream::retry(transports.retry_ms()));
+    writer.push(&session.welcome(transports.timings.heartbeat_ms), None);
+    writer.join(&mut session, asked.channels).await?;
+    Ok((session, writer))
+}
+
+/// Whether this is a browser's own `EventSource`, which takes any status but 200 for final.
+fn is_native(headers: &HeaderMap) -> bool {
+    let is_browser = headers.contains_key("sec-fetch-mode")
+        || header(headers, USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"));
+    is_browser && header(headers, ACCEPT).is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// A refusal that lets a native client come back.
+fn refusal(problem: &Problem) -> Response {
+    let retry = event_stream::retry(problem.retry_ms.unwrap_or_default());
+    let closing = Push::Closing(problem.clone());
+    stream_response(Body::from(
+        retry + &event_stream::event(closing.kind(), &closing.to_json(), None),
+    ))
+}
+
+fn stream_response(body: Body) -> Response {
+    const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (CACHE_CONTROL, "no-cache, no-store, no-transform"),
+        (ACCEL_BUFFERING, "no"),
+    ];
+    (StatusCode::OK, headers, body).into_response()
+}
+
+fn body(
+    transports: Arc<Transports>,
+    mut session: Session,
+    mut writer: Writer,
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let heartbeat = Duration::from_millis(transports.timings.heartbeat_ms);
+    stream! {
+        let mut is_over = false;
+        loop {
+            is_over = is_over || writer.take_ready(&mut session);
+            if !writer.text.is_empty() {
+                yield Ok(Bytes::from(std::mem::take(&mut writer.text)));
+            }
+            if is_over {
+                break;
+            }
+            match timeout_at(Instant::now() + heartbeat, session.next()).await {
+                Ok(output) => is_over = writer.add(output),
+                Err(_elapsed) => writer.push(&Push::Heartbeat, None),
+            }
+        }
+    }
+}
+
+/// Turns what a session says into events, and keeps the cursor that stands after each.
+struct Writer {
+    text: String,
+    cursor: Vec<Since>,
+    id_lines: IdLines,
+}
+
+impl Writer {
+    fn new(asked: &StreamRequest) -> Self {
+        let cursor = asked.channels.iter().map(|(_, since)| *since).collect();
+        Self {
+            text: String::new(),
+            cursor,
+            id_lines: asked.id_lines,
+        }
+    }
+
+    /// Subscribes, and writes how each subscription began; the last one that did carries the cursor.
+    async fn join(&mut self, session: &mut Session, channels: Vec<(ChannelName, Since)>) -> Result<(), Problem> {
+        let joined = session.join(channels).await?;
+        for (key, (_, joined)) in joined.iter().enumerate() {
+            if let Ok(joined) = joined {
+                self.cursor[key] = Since::After(joined.position);
+            }
+        }
+        let last = joined.iter().rposition(|(_, joined)| joined.is_ok());
+        for (key, (channel, joined)) in joined.into_iter().enumerate() {
+            match joined {
+                Ok(joined) => {
+                    let id = (Some(key) == last).then(|| self.id()).flatten();
+                    self.push(
+                        &Push::Subscribed {
+                            channel,
+                            joined,
+                            id: None,
+                        },
+                        id.as_deref(),
+                    );
+                }
+                Err(problem) => self.push(
+                    &Push::Unsubscribed {
+                        channel,
+                        problem: Some(problem),
+                        id: None,
+                    },
+                    None,
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the session has at once, as far as it fits; says whether that was the end.
+    fn take_ready(&mut self, session: &mut Session) -> bool {
+        while self.text.len() < BATCH_BYTES_MAX
+            && let Some(output) = session.next().now_or_never()
+        {
+            if self.add(output) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Writes one output; says whether it was the last.
+    fn add(&mut self, output: Output) -> bool {
+        match output {
+            Output::Publication { key, publication } => {
+                self.cursor[key] = Since::After(publication.position);
+                let framed = Framed::of(&publication);
+                let parts = match (self.id_lines, self.cursor.len()) {
+                    (IdLines::Cursor, 1) => framed.event_stream(),
+                    (IdLines::Cursor, _) => {
+                        self.text.push_str(&event_stream::id_line(&self.cursor_text()));
+                        framed.event_stream_without_id()
+                    }
+                    (IdLines::None, _) => framed.event_stream_without_id(),
+                };
+                parts
+                    .iter()
+                    .for_each(|part| self.text.push_str(str::from_utf8(part).unwrap_or_default()));
+                false
+            }
+            Output::Gap { key, channel, gap } => {
+                self.cursor[key] = Since::After(gap.to);
+                let id = self.id();
+                self.push(&Push::Gap { channel, gap }, id.as_deref());
+                false
+            }
+            Output::Push(push) => {
+                self.push(&push, None);
+                false
+            }
+            Output::Ending(ending) => {
+                if let Some(problem) = ending.problem {
+                    if let Some(retry_ms) = problem.retry_ms {
+                        self.text.push_str(&event_stream::retry(retry_ms));
+                    }
+                    self.push(&Push::Closing(problem), None);
+                }
+                true
+            }
+        }
+    }
+
+    fn push(&mut self, push: &Push, id: Option<&str>) {
+        self.text
+            .push_str(&event_stream::event(push.kind(), &push.to_json(), id));
+    }
+
+    fn id(&self) -> Option<String> {
+        (self.id_lines == IdLines::Cursor).then(|| self.cursor_text())
+    }
+
+    fn cursor_text(&self) -> String {
+        self.cursor.iter().copied().collect::<Cursor>().to_string()
+    }
+}

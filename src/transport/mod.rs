@@ -1,0 +1,112 @@
+//! The subscribing endpoints. An adapter turns a request into a session, and what the session says into bytes.
+//!
+//! What every adapter owes: a reader that stalls costs a bounded number of bytes, silence is broken by a heartbeat,
+//! every wait has a deadline, and the client is told why it ends.
+
+mod event_source;
+mod poll;
+mod pulse;
+mod websocket;
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::Method;
+use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
+
+use crate::http::{header, read_body};
+use crate::protocol::websocket::{ping_frame, text_frame};
+use crate::protocol::{Code, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
+use crate::session::Node;
+
+pub use pulse::Pulse;
+
+/// How long the transports wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// How long a connection may be without a push, in milliseconds; twice as long without a sign of life ends it.
+    pub heartbeat_ms: u64,
+    /// How long a reader may take nothing before it is closed, in milliseconds.
+    pub write_timeout_ms: u64,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 25_000,
+            write_timeout_ms: 20_000,
+        }
+    }
+}
+
+/// What the adapters share.
+#[derive(Debug)]
+pub struct Transports {
+    node: Arc<Node>,
+    timings: Timings,
+    pulse: Arc<Pulse>,
+    /// Encoded once for all connections.
+    heartbeat_frame: Bytes,
+    ping_frame: Bytes,
+}
+
+impl Transports {
+    /// The transports of `node`.
+    pub fn new(node: Arc<Node>, timings: Timings) -> Self {
+        Self {
+            node,
+            timings,
+            pulse: Arc::new(Pulse::new(timings.heartbeat_ms)),
+            heartbeat_frame: text_frame(Push::Heartbeat.to_json().as_bytes()),
+            ping_frame: ping_frame(b""),
+        }
+    }
+
+    /// What wakes connections that have to do something by the clock; somebody has to run it.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// A delay between one and three seconds, so that clients do not come back all at once.
+    fn retry_ms(&self) -> u64 {
+        1000 + self.node.random_below(2000)
+    }
+}
+
+/// `GET /v1/ws`
+pub fn websocket_route() -> MethodRouter<Arc<Transports>> {
+    get(websocket::upgrade)
+}
+
+/// `GET`, `POST /v1/sse`
+pub fn event_source_route() -> MethodRouter<Arc<Transports>> {
+    get(event_source::stream).post(event_source::stream)
+}
+
+/// `GET`, `POST /v1/poll`
+pub fn poll_route() -> MethodRouter<Arc<Transports>> {
+    get(poll::answer).post(poll::answer)
+}
+
+/// What an SSE or long-poll request asks for: in its query, or in the JSON of its body.
+async fn read_request(transports: &Transports, request: Request) -> Result<StreamRequest, Problem> {
+    let limits = transports.node.limits();
+    let last_event_id = header(request.headers(), LAST_EVENT_ID).map(str::to_owned);
+    let last_event_id = last_event_id.as_deref();
+    let asked = if request.method() == Method::POST {
+        let (_, body) = read_body(request, limits.body_bytes_max).await?;
+        read_stream_body(&body, last_event_id, limits)?
+    } else {
+        read_stream_query(request.uri().query().unwrap_or_default(), last_event_id, limits)?
+    };
+    if asked.channels.is_empty() {
+        return Err(Problem::new(
+            Code::BadRequest,
+            "no channel is named; add `?channel=NAME`, once for each channel",
+        ));
+    }
+    Ok(asked)
+}
+
+const LAST_EVENT_ID: axum::http::HeaderName = axum::http::HeaderName::from_static("last-event-id");

@@ -1,0 +1,128 @@
+//! Long-poll: the cursor is the session, and the server keeps nothing between two polls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+
+use super::{Transports, read_request};
+use crate::delivery::{ChannelName, Cursor, Since};
+use crate::http;
+use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
+use crate::session::{Output, Session};
+
+/// `GET`, `POST /v1/poll`
+pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: Request) -> Response {
+    match poll(&transports, request).await {
+        Ok(answer) => http::json(answer.finish()),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
+    let StreamRequest { channels, wait_s, .. } = read_request(transports, request).await?;
+    let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
+    let mut session = match Session::open(&transports.node) {
+        Ok(session) => session,
+        Err(problem) => {
+            answer.add(Output::Push(Push::Closing(problem)));
+            return Ok(answer);
+        }
+    };
+    let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
+    let mut is_immediate = false;
+    for (key, (channel, joined)) in session.join(channels).await?.into_iter().enumerate() {
+        if let Ok(joined) = &joined {
+            answer.positions[key] = Since::After(joined.position);
+        }
+        match (asked[key], joined) {
+            (Since::After(_), Ok(_)) => {}
+            (_, Ok(joined)) => {
+                is_immediate = true;
+                answer.add(Output::Push(Push::Subscribed {
+                    channel,
+                    joined,
+                    id: None,
+                }));
+            }
+            (_, Err(problem)) => {
+                answer.add(Output::Push(Push::Unsubscribed {
+                    channel,
+                    problem: Some(problem),
+                    id: None,
+                }));
+            }
+        }
+    }
+    answer.take_ready(&mut session);
+    if answer.pushes.is_empty() && !is_immediate {
+        let wait = Duration::from_secs(wait_s);
+        if let Ok(output) = tokio::time::timeout(wait, session.next()).await {
+            answer.add(output);
+            answer.take_ready(&mut session);
+        }
+    }
+    Ok(answer)
+}
+
+/// What one poll is told.
+struct Answer {
+    positions: Vec<Since>,
+    pushes: Vec<String>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Answer {
+    fn new(channels: &[(ChannelName, Since)], bytes_max: usize) -> Self {
+        Self {
+            positions: channels.iter().map(|(_, since)| *since).collect(),
+            pushes: Vec::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    /// Takes what the session has at once, as far as it fits.
+    fn take_ready(&mut self, session: &mut Session) {
+        while self.bytes < self.bytes_max
+            && let Some(output) = session.next().now_or_never()
+        {
+            let is_ending = matches!(output, Output::Ending(_));
+            self.add(output);
+            if is_ending {
+                return;
+            }
+        }
+    }
+
+    fn add(&mut self, output: Output) {
+        let json = match output {
+            Output::Publication { key, publication } => {
+                self.positions[key] = Since::After(publication.position);
+                Framed::of(&publication).json().to_owned()
+            }
+            Output::Gap { key, channel, gap } => {
+                self.positions[key] = Since::After(gap.to);
+                Push::Gap { channel, gap }.to_json()
+            }
+            Output::Push(push) => push.to_json(),
+            Output::Ending(ending) => match ending.problem {
+                Some(problem) => Push::Closing(problem).to_json(),
+                None => return,
+            },
+        };
+        self.bytes += json.len();
+        self.pushes.push(json);
+    }
+
+    fn finish(self) -> String {
+        let cursor: Cursor = self.positions.into_iter().collect();
+        Object::new()
+            .text("cursor", &cursor.to_string())
+            .array("pushes", self.pushes)
+            .finish()
+    }
+}

@@ -1,0 +1,410 @@
+//! One WebSocket connection: a small task on the socket, which pulls from its session what the socket takes.
+//!
+//! It wakes for four causes: the client sent something, the session has something, the socket takes bytes again, the
+//! clock has come to something that is due.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::outbox::{Outbox, Written};
+use crate::delivery::{ChannelName, Since};
+use crate::protocol::websocket::{self as codec, Decoder, Incoming, close_frame, pong_frame, text_frame};
+use crate::protocol::{Code, Ending, Framed, Limits, Push, read_command};
+use crate::session::{Output, Session};
+use crate::transport::Transports;
+use crate::transport::pulse::Alarm;
+
+/// What is read at a time, into room that all connections of a thread share.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long the client has to take the last frames and to close its side.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+thread_local! {
+    static READ_ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What a connection begins with.
+#[derive(Debug)]
+pub(super) enum Opening {
+    /// A session, and the channels that the request names.
+    Session(Box<Session>, Vec<(ChannelName, Since)>),
+    /// Nothing but the reason for which there is none.
+    Refused(Ending),
+}
+
+/// One connection. A future that is ready when the socket can be closed.
+pub(super) struct Connection<S> {
+    socket: S,
+    transports: Arc<Transports>,
+    session: Option<Session>,
+    decoder: Decoder,
+    /// Bytes that came while the session took no further command.
+    input: Vec<u8>,
+    outbox: Outbox,
+    /// The answer to the newest ping; earlier ones need none (RFC 6455 §5.5.3).
+    pong: Option<Bytes>,
+    alarm: Alarm,
+    clock: Clock,
+    phase: Phase,
+    /// Whether the client has sent its close frame.
+    is_peer_done: bool,
+    malformed: u8,
+}
+
+/// When things happened, in ticks of the pulse.
+#[derive(Debug)]
+struct Clock {
+    sent: u32,
+    pinged: u32,
+    heard: u32,
+    blocked: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The last frames are on their way, and must have been taken by then.
+    Closing {
+        due: u32,
+    },
+    /// Nothing is left to be done.
+    Over,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection after its handshake; `input` is what came right behind it.
+    pub(super) fn new(socket: S, input: Vec<u8>, transports: Arc<Transports>, opening: Opening) -> Self {
+        let now = transports.pulse.now();
+        // Pings of connections that began together do not come together.
+        let spread = transports.node.random_below(u64::from(u32::MAX));
+        let heartbeat = u64::from(transports.pulse.ticks(transports.timings.heartbeat_ms));
+        let early = u32::try_from(spread % heartbeat).unwrap_or_default() / 2;
+        let mut connection = Self {
+            socket,
+            alarm: Alarm::new(
+                Arc::clone(&transports.pulse),
+                usize::try_from(spread).unwrap_or_default(),
+            ),
+            session: None,
+            decoder: Decoder::new(),
+            input,
+            outbox: Outbox::default(),
+            pong: None,
+            clock: Clock {
+                sent: now,
+                pinged: now.saturating_sub(early),
+                heard: now,
+                blocked: None,
+            },
+            phase: Phase::Open,
+            is_peer_done: false,
+            malformed: 0,
+            transports,
+        };
+        connection.open(opening);
+        connection
+    }
+
+    fn open(&mut self, opening: Opening) {
+        match opening {
+            Opening::Session(mut session, channels) => {
+                self.push(&session.welcome(self.transports.timings.heartbeat_ms));
+                if !channels.is_empty() {
+                    session.begin(channels, None);
+                }
+                self.session = Some(*session);
+            }
+            Opening::Refused(ending) => self.end(&ending),
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.read(cx);
+            self.keep_time(cx);
+            self.write(cx);
+            if self.phase == Phase::Over {
+                return Poll::Ready(());
+            }
+            // What was written may have made room for commands that had come before.
+            if self.input.is_empty() || !self.takes_input() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn takes_input(&self) -> bool {
+        match (&self.phase, &self.session) {
+            (Phase::Open, Some(session)) => session.takes_commands(),
+            (Phase::Open, None) | (Phase::Closing { .. }, _) => true,
+            (Phase::Over, _) => false,
+        }
+    }
+
+    /// Takes what the client sent, as long as it is understood and can be carried out.
+    fn read(&mut self, cx: &mut Context<'_>) {
+        while self.takes_input() {
+            if !self.input.is_empty() {
+                let mut held = std::mem::take(&mut self.input);
+                self.take_input(&mut held);
+                continue;
+            }
+            let mut room = READ_ROOM.take();
+            room.resize(READ_BYTES, 0);
+            let mut buffer = ReadBuf::new(&mut room);
+            let polled = Pin::new(&mut self.socket).poll_read(cx, &mut buffer);
+            let taken = buffer.filled().len();
+            match polled {
+                Poll::Ready(Ok(())) if taken > 0 => self.take_input(&mut room[..taken]),
+                Poll::Ready(_) => self.phase = Phase::Over,
+                Poll::Pending => {}
+            }
+            READ_ROOM.set(room);
+            if polled.is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn take_input(&mut self, mut bytes: &mut [u8]) {
+        self.clock.heard = self.transports.pulse.now();
+        let limits = *self.transports.node.limits();
+        let frame_limits = codec::Limits {
+            message_bytes_max: limits.message_bytes_max,
+            fragments_max: limits.message_fragments_max,
+        };
+        while self.takes_input() {
+            match self.decoder.decode(&mut bytes, &frame_limits) {
+                Ok(Some(incoming)) => self.take(incoming, &limits),
+                Ok(None) => return,
+                Err(violation) => self.end(&violation.into()),
+            }
+        }
+        self.input = bytes.to_vec();
+    }
+
+    fn take(&mut self, incoming: Incoming, limits: &Limits) {
+        match incoming {
+            Incoming::Close(frame) => self.answer_close(frame.map_or(1000, |frame| frame.code)),
+            _ if self.phase != Phase::Open => {}
+            Incoming::Text(message) => self.take_message(&message, limits),
+            Incoming::Binary(_) => self.end(&Ending::binary()),
+            Incoming::Ping(payload) => self.pong = Some(pong_frame(&payload)),
+            Incoming::Pong => {}
+        }
+    }
+
+    fn take_message(&mut self, message: &str, limits: &Limits) {
+        let Some(session) = &mut self.session else { return };
+        match read_command(message, limits) {
+            (id, Ok(command)) => {
+                self.malformed = 0;
+                session.handle(id, command);
+            }
+            (id, Err(problem)) => {
+                let is_malformed = matches!(problem.code, Code::BadJson | Code::BadRequest | Code::UnknownCommand);
+                self.malformed = if is_malformed { self.malformed + 1 } else { 0 };
+                session.refuse(id, problem);
+                if self.malformed == Limits::MALFORMED_MAX {
+                    self.end(&Ending::malformed());
+                }
+            }
+        }
+    }
+
+    /// The client closes: it is answered with its own code, and nothing follows.
+    fn answer_close(&mut self, code: u16) {
+        self.is_peer_done = true;
+        if self.phase == Phase::Open {
+            self.outbox.push(close_frame(code, ""));
+            self.close();
+        } else if self.outbox.is_empty() {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// The server closes: says why, as the last push and as the close frame.
+    fn end(&mut self, ending: &Ending) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let word = match &ending.problem {
+            Some(problem) => {
+                self.push(&Push::Closing(problem.clone()));
+                problem.code.as_str()
+            }
+            None => "",
+        };
+        self.outbox.push(close_frame(ending.close_code, word));
+        self.close();
+    }
+
+    fn close(&mut self) {
+        let pulse = &self.transports.pulse;
+        self.phase = Phase::Closing {
+            due: pulse.now() + pulse.ticks(CLOSE_TIMEOUT_MS),
+        };
+    }
+
+    /// Does what the clock says.
+    fn keep_time(&mut self, cx: &Context<'_>) {
+        while self.phase != Phase::Over && self.alarm.poll(self.due(), cx).is_ready() {
+            self.ring();
+        }
+    }
+
+    fn due(&self) -> u32 {
+        if let Phase::Closing { due } = self.phase {
+            return due;
+        }
+        let pulse = &self.transports.pulse;
+        let heartbeat = pulse.ticks(self.transports.timings.heartbeat_ms);
+        let write_timeout = pulse.ticks(self.transports.timings.write_timeout_ms);
+        let blocked = self.clock.blocked.map_or(u32::MAX, |since| since + write_timeout);
+        (self.clock.sent.min(self.clock.pinged) + heartbeat)
+            .min(self.clock.heard + 2 * heartbeat)
+            .min(blocked)
+    }
+
+    fn ring(&mut self) {
+        if self.phase != Phase::Open {
+            self.phase = Phase::Over;
+            return;
+        }
+        let (now, timings) = (self.transports.pulse.now(), self.transports.timings);
+        let heartbeat = self.transports.pulse.ticks(timings.heartbeat_ms);
+        let write_timeout = self.transports.pulse.ticks(timings.write_timeout_ms);
+        if self.clock.blocked.is_some_and(|since| now >= since + write_timeout) {
+            self.outbox.clear_unbegun();
+            self.end(&Ending::slow_reader(timings.write_timeout_ms));
+        } else if now >= self.clock.heard + 2 * heartbeat {
+            self.end(&Ending::silent());
+        } else {
+            self.beat(now, heartbeat);
+        }
+    }
+
+    /// A ping to hear whether the client lives, and a push so that it hears us. What is pending already is as good.
+    fn beat(&mut self, now: u32, heartbeat: u32) {
+        let is_quiet = self.outbox.is_empty();
+        if now >= self.clock.pinged + heartbeat {
+            self.clock.pinged = now;
+            if is_quiet {
+                self.outbox.push(self.transports.ping_frame.clone());
+            }
+        }
+        if now >= self.clock.sent + heartbeat {
+            self.clock.sent = now;
+            if is_quiet {
+                self.outbox.push(self.transports.heartbeat_frame.clone());
+            }
+        }
+    }
+
+    /// Writes what is pending and what the session has, until either the socket or the session has enough.
+    fn write(&mut self, cx: &mut Context<'_>) {
+        while self.phase != Phase::Over {
+            match self.outbox.poll_write(&mut self.socket, cx) {
+                Written::All => self.clock.blocked = None,
+                Written::Blocked { took_some } => return self.note_blocked(took_some),
+                Written::Failed => self.phase = Phase::Over,
+            }
+            match self.phase {
+                Phase::Open => self.gather(cx),
+                Phase::Closing { .. } | Phase::Over => {}
+            }
+            if self.outbox.is_empty() {
+                return self.shut_down(cx);
+            }
+        }
+    }
+
+    /// A reader that takes bytes, however slowly, is alive.
+    fn note_blocked(&mut self, took_some: bool) {
+        let now = self.transports.pulse.now();
+        if took_some && self.clock.blocked.is_some() {
+            self.clock.heard = now;
+        }
+        if took_some || self.clock.blocked.is_none() {
+            self.clock.blocked = Some(now);
+        }
+    }
+
+    /// After the last frame, says that nothing follows; the client's end of the stream, or the deadline, ends the
+    /// connection.
+    fn shut_down(&mut self, cx: &mut Context<'_>) {
+        if self.phase == Phase::Open {
+            return;
+        }
+        if self.is_peer_done || matches!(Pin::new(&mut self.socket).poll_shutdown(cx), Poll::Ready(Err(_))) {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// Takes from the session what one write holds.
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        if let Some(pong) = self.pong.take() {
+            self.outbox.push(pong);
+        }
+        while self.outbox.has_room()
+            && let Some(session) = &mut self.session
+            && let Poll::Ready(output) = session.poll_next(cx)
+        {
+            self.clock.sent = self.transports.pulse.now();
+            match output {
+                Output::Publication { publication, .. } => self.outbox.push(Framed::of(&publication).websocket()),
+                Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
+                Output::Push(push) => self.push(&push),
+                Output::Ending(ending) => {
+                    self.end(&ending);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, push: &Push) {
+        self.outbox.push(text_frame(push.to_json().as_bytes()));
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.outbox.borrow_room();
+        let polled = self.drive(cx);
+        self.outbox.return_room();
+        polled
+    }
+}
+
+impl<S> fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("session", &self.session)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        assert!(
+            size_of::<Connection<tokio::net::TcpStream>>() <= 448,
+            "{}",
+            size_of::<Connection<tokio::net::TcpStream>>()
+        );
+    }
+}

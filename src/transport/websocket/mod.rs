@@ -1,0 +1,7 @@
+//! WebSocket: the handshake by hyper, then a small task of its own on the bare socket.
+
+mod connection;
+mod handshake;
+mod outbox;
+
+pub(super) use handshake::upgrade;
