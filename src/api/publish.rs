@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::http;
 use crate::protocol::{
-    Code, Item, ItemResult, Object, Problem, PublishRequest, answer_one, answer_refused, read_header_key, read_publish,
-    read_raw,
+    Code, Item, ItemResult, Object, Problem, PublishRequest, RawBody, answer_one, answer_refused, read_header_key,
+    read_publish, read_raw,
 };
 use crate::session::Node;
 
@@ -51,13 +51,12 @@ fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<P
         let detail = format!("a body of type {media_type} needs its channel in the query: ?channel=NAME; or send JSON");
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     };
-    read_raw(
-        body,
-        media_type.ends_with("+json"),
-        &channel,
-        (event, key),
-        node.limits(),
-    )
+    let raw = if media_type.ends_with("+json") {
+        RawBody::Json(body)
+    } else {
+        RawBody::Text(body)
+    };
+    read_raw(raw, &channel, (event, key), node.limits())
 }
 
 async fn publish_many(node: &Node, items: Vec<ItemResult>) -> Result<String, Problem> {

@@ -1,4 +1,6 @@
 //! Readers that have nothing to read park their wakers here until somebody has something for them.
+//!
+//! Its tests are in `tests/parking.rs`; `tests/parking_model.rs` compiles this file with loom's locks.
 
 use std::task::Waker;
 
@@ -148,65 +150,5 @@ impl Woken {
 impl Drop for Woken {
     fn drop(&mut self) {
         while self.wake_some(usize::MAX) {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn places(parking: &Parking) -> usize {
-        parking
-            .shards
-            .iter()
-            .map(|shard| shard.lock().unwrap().places.len())
-            .sum()
-    }
-
-    #[test]
-    fn polling_again_leaves_one_entry_and_leaving_frees_it() {
-        let parking = Parking::new();
-        let mut parked = Parked::new(0);
-        for _ in 0..10_000 {
-            assert!(parking.park(&mut parked, Waker::noop(), || true));
-        }
-        assert_eq!(places(&parking), 1);
-        parking.leave(&mut parked);
-        let mut other = Parked::new(0);
-        parking.park(&mut other, Waker::noop(), || true);
-        assert_eq!(places(&parking), 1, "a place that was left is used again");
-    }
-
-    #[test]
-    fn a_place_of_an_earlier_generation_is_not_touched() {
-        let parking = Parking::new();
-        let (mut early, mut late) = (Parked::new(0), Parked::new(0));
-        parking.park(&mut early, Waker::noop(), || true);
-        drop(parking.wake());
-        parking.park(&mut late, Waker::noop(), || true);
-        parking.leave(&mut early);
-        assert!(parking.shards[0].lock().unwrap().places[0].is_some());
-    }
-
-    #[test]
-    fn some_are_woken_at_a_time_and_the_rest_when_dropped() {
-        struct Count(std::sync::atomic::AtomicUsize);
-        impl std::task::Wake for Count {
-            fn wake(self: std::sync::Arc<Self>) {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-        let count = std::sync::Arc::new(Count(0.into()));
-        let waker = Waker::from(std::sync::Arc::clone(&count));
-        let parking = Parking::new();
-        for spread in 0..10 {
-            parking.park(&mut Parked::new(spread), &waker, || true);
-        }
-        let mut woken = parking.wake();
-        assert!(woken.wake_some(4));
-        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 4);
-        drop(woken);
-        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 10);
-        assert!(!parking.wake().wake_some(1));
     }
 }

@@ -20,7 +20,7 @@ pub use framing::Framed;
 pub use json::{Object, compact};
 pub use limits::Limits;
 pub use publish::{
-    Item, ItemResult, PublishRequest, answer_one, answer_refused, read_header_key, read_publish, read_raw,
+    Item, ItemResult, PublishRequest, RawBody, answer_one, answer_refused, read_header_key, read_publish, read_raw,
 };
 pub use push::{HistoryReply, Push};
 pub use request::{IdLines, StreamRequest, read_stream_body, read_stream_query};

@@ -101,29 +101,37 @@ pub(super) fn read_item(envelope: &Envelope<'_>, channel: &str, limits: &Limits)
         .within(limits)
 }
 
+/// A body that is not an envelope, by its media type.
+#[derive(Debug, Clone, Copy)]
+pub enum RawBody<'a> {
+    /// Some kind of JSON.
+    Json(&'a [u8]),
+    /// Anything else, which must be text.
+    Text(&'a [u8]),
+}
+
 /// Reads a body that is not an envelope: it is the `data`. JSON is taken as it is, text becomes a JSON string.
 ///
 /// # Errors
 /// `unsupported_media_type` for what is neither, `bad_json`, `bad_channel`, `too_large`.
 pub fn read_raw(
-    body: &[u8],
-    is_json: bool,
+    body: RawBody<'_>,
     channel: &str,
     words: (Option<String>, Option<String>),
     limits: &Limits,
 ) -> Result<PublishRequest, Problem> {
     let channel = ChannelName::parse(channel)?;
-    let data = if is_json {
-        let text = json::check(body)?;
-        let value = serde_json::from_str(text)
-            .map_err(|error| Problem::new(Code::BadJson, format!("the JSON cannot be read: {error}")))?;
-        json::compact(value)
-    } else {
-        let text = str::from_utf8(body).map_err(|_| {
+    let data = match body {
+        RawBody::Json(body) => {
+            let value = serde_json::from_str(json::check(body)?);
+            let bad = |error| Problem::new(Code::BadJson, format!("the JSON cannot be read: {error}"));
+            json::compact(value.map_err(bad)?)
+        }
+        RawBody::Text(body) => {
             let detail = "the body is neither JSON nor UTF-8 text; send one of these";
-            Problem::new(Code::UnsupportedMediaType, detail)
-        })?;
-        json::quoted(text).into()
+            let text = str::from_utf8(body).map_err(|_| Problem::new(Code::UnsupportedMediaType, detail))?;
+            json::quoted(text).into()
+        }
     };
     let item = Item {
         channel,

@@ -3,26 +3,22 @@
 mod node;
 mod ready;
 mod registry;
+mod subscriptions;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use futures_util::Stream;
 use futures_util::future::{BoxFuture, poll_fn};
 
-use crate::delivery::{ChannelName, Delivery, EndReason, Gap, Joined, Publication, Since, Subscription, subscribe};
+use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription, subscribe};
 use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
 pub use node::Node;
-use ready::Flag;
 use registry::Registered;
 pub use registry::Registry;
-
-/// Deliveries of one channel before the others of the session get a turn.
-const TURN_COUNT: u8 = 16;
+use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
 const REPLIES_MAX: usize = 16;
@@ -58,22 +54,9 @@ pub enum Output {
 pub struct Session {
     node: Arc<Node>,
     registered: Registered,
-    subscriptions: Vec<Option<Entry>>,
+    subscriptions: Subscriptions,
     replies: VecDeque<Push>,
     working: Option<BoxFuture<'static, Done>>,
-    turn: Option<Turn>,
-}
-
-struct Entry {
-    subscription: Subscription,
-    flag: Arc<Flag>,
-    waker: Waker,
-}
-
-/// Whose turn it is, and for how long.
-struct Turn {
-    key: usize,
-    left: u8,
 }
 
 /// A channel, and how its subscription began.
@@ -83,7 +66,7 @@ type Begun = (ChannelName, Result<(Joined, Subscription), Problem>);
 
 /// A command that was carried out.
 enum Done {
-    Reply(Push),
+    Reply(Box<Push>),
     Begun { begun: Vec<Begun>, id: Option<CommandId> },
 }
 
@@ -96,10 +79,9 @@ impl Session {
         Ok(Self {
             registered: node.register()?,
             node: Arc::clone(node),
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::new(),
             replies: VecDeque::new(),
             working: None,
-            turn: None,
         })
     }
 
@@ -137,19 +119,19 @@ impl Session {
                 let node = Arc::clone(&self.node);
                 self.working = Some(Box::pin(async move {
                     let channel = item.channel.clone();
-                    Done::Reply(match node.publish_one(item).await {
+                    Done::Reply(Box::new(match node.publish_one(item).await {
                         Ok(published) => Push::Published { channel, published, id },
                         Err(problem) => Push::Error { problem, id },
-                    })
+                    }))
                 }));
             }
             Command::History(query) => {
                 let node = Arc::clone(&self.node);
                 self.working = Some(Box::pin(async move {
-                    Done::Reply(match node.history(query).await {
+                    Done::Reply(Box::new(match node.history(query).await {
                         Ok(reply) => Push::History { reply, id },
                         Err(problem) => Push::Error { problem, id },
-                    })
+                    }))
                 }));
             }
         }
@@ -178,13 +160,11 @@ impl Session {
             return Err(first.clone());
         }
         let admit = |(channel, begun): Begun| {
-            let begun =
-                begun.map(|(joined, subscription)| (joined, self.entry(self.subscriptions.len(), subscription)));
-            let (joined, entry) = match begun {
-                Ok((joined, entry)) => (Ok(joined), Some(entry)),
+            let (joined, subscription) = match begun {
+                Ok((joined, subscription)) => (Ok(joined), Some(subscription)),
                 Err(problem) => (Err(problem), None),
             };
-            self.subscriptions.push(entry);
+            self.subscriptions.append(subscription, self.registered.shared());
             (channel, joined)
         };
         Ok(begun.into_iter().map(admit).collect())
@@ -207,7 +187,7 @@ impl Session {
         if let Some(push) = self.replies.pop_front() {
             return Poll::Ready(Output::Push(push));
         }
-        if let Some(output) = self.serve() {
+        if let Some(output) = self.subscriptions.serve(self.registered.shared()) {
             return Poll::Ready(output);
         }
         match self.registered.ending() {
@@ -216,69 +196,14 @@ impl Session {
         }
     }
 
-    /// The next delivery of a channel that has one.
-    fn serve(&mut self) -> Option<Output> {
-        loop {
-            let key = match &self.turn {
-                Some(turn) => turn.key,
-                None => self.registered.next_ready()?,
-            };
-            let Some(entry) = self.subscriptions.get_mut(key).and_then(Option::as_mut) else {
-                self.turn = None;
-                continue;
-            };
-            let turn = self.turn.get_or_insert_with(|| {
-                entry.flag.lower();
-                Turn { key, left: TURN_COUNT }
-            });
-            turn.left -= 1;
-            let is_over = turn.left == 0;
-            let polled = Pin::new(&mut entry.subscription).poll_next(&mut Context::from_waker(&entry.waker));
-            if is_over {
-                entry.waker.wake_by_ref();
-            }
-            if is_over || polled.is_pending() {
-                self.turn = None;
-            }
-            match polled {
-                Poll::Pending => {}
-                Poll::Ready(Some(Delivery::Publication(publication))) => {
-                    return Some(Output::Publication { key, publication });
-                }
-                Poll::Ready(Some(Delivery::Gap(gap))) => {
-                    return Some(Output::Gap {
-                        key,
-                        channel: entry.subscription.channel().clone(),
-                        gap,
-                    });
-                }
-                Poll::Ready(Some(Delivery::Ended(EndReason::Engine(error)))) => {
-                    return self.end_subscription(key, Problem::from(error));
-                }
-                Poll::Ready(None) => self.remove(key),
-            }
-        }
-    }
-
-    fn end_subscription(&mut self, key: usize, problem: Problem) -> Option<Output> {
-        let entry = self.subscriptions[key].take()?;
-        self.turn = None;
-        let channel = entry.subscription.channel().clone();
-        Some(Output::Push(Push::Unsubscribed {
-            channel,
-            problem: Some(problem),
-            id: None,
-        }))
-    }
-
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Reply(push) => self.reply(push),
+            Done::Reply(push) => self.reply(*push),
             Done::Begun { begun, id } => {
                 for (channel, begun) in begun {
                     let push = match begun {
                         Ok((joined, subscription)) => {
-                            self.admit(subscription);
+                            self.subscriptions.admit(subscription, self.registered.shared());
                             Push::Subscribed {
                                 channel,
                                 joined,
@@ -301,37 +226,14 @@ impl Session {
         }
     }
 
-    fn admit(&mut self, subscription: Subscription) {
-        let vacant = self.subscriptions.iter().position(Option::is_none);
-        let key = vacant.unwrap_or(self.subscriptions.len());
-        let entry = Some(self.entry(key, subscription));
-        match vacant {
-            Some(key) => self.subscriptions[key] = entry,
-            None if key == 0 => self.subscriptions = Vec::from([entry]),
-            None => self.subscriptions.push(entry),
-        }
-    }
-
-    /// A subscription under its key, ready to be polled for the first time.
-    fn entry(&self, key: usize, subscription: Subscription) -> Entry {
-        let flag = self.registered.flag(key);
-        let waker = Waker::from(Arc::clone(&flag));
-        waker.wake_by_ref();
-        Entry {
-            subscription,
-            flag,
-            waker,
-        }
-    }
-
     fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Problem> {
-        if self.key_of(channel).is_some() {
+        if self.subscriptions.key_of(channel).is_some() {
             let detail =
                 format!("this session is subscribed to {channel} already; unsubscribe first to begin elsewhere");
             return Err(Problem::new(Code::AlreadySubscribed, detail));
         }
         let channels_max = self.node.limits().channels_max;
-        if self.subscriptions.iter().flatten().count() >= channels_max {
+        if self.subscriptions.count() >= channels_max {
             let detail =
                 format!("this session has {channels_max} subscriptions, the most that it may; use another connection");
             return Err(Problem::new(Code::TooManyChannels, detail));
@@ -340,34 +242,17 @@ impl Session {
     }
 
     fn unsubscribe(&mut self, channel: ChannelName, id: Option<CommandId>) {
-        match self.key_of(&channel) {
-            Some(key) => {
-                self.remove(key);
-                self.reply(Push::Unsubscribed {
-                    channel,
-                    problem: None,
-                    id,
-                });
-            }
-            None => {
-                let detail = format!("this session is not subscribed to {channel}");
-                self.refuse(id, Problem::new(Code::NotSubscribed, detail));
-            }
+        if let Some(key) = self.subscriptions.key_of(&channel) {
+            self.subscriptions.remove(key);
+            self.reply(Push::Unsubscribed {
+                channel,
+                problem: None,
+                id,
+            });
+        } else {
+            let detail = format!("this session is not subscribed to {channel}");
+            self.refuse(id, Problem::new(Code::NotSubscribed, detail));
         }
-    }
-
-    fn remove(&mut self, key: usize) {
-        self.subscriptions[key] = None;
-        self.turn = self.turn.take().filter(|turn| turn.key != key);
-    }
-
-    fn key_of(&self, channel: &ChannelName) -> Option<usize> {
-        let reads = |entry: &Option<Entry>| {
-            entry
-                .as_ref()
-                .is_some_and(|entry| entry.subscription.channel() == channel)
-        };
-        self.subscriptions.iter().position(reads)
     }
 
     fn reply(&mut self, push: Push) {

@@ -127,7 +127,12 @@ impl Node {
         };
         let mut page = self.engine.history(&query.channel, since, limit).await?;
         if let Some(before) = query.before {
-            cut_before(&mut page, &before, query.since.is_some());
+            let is_before = |position: &Position| position.epoch == before.epoch && position.offset < before.offset;
+            page.publications.retain(|publication| is_before(&publication.position));
+            if query.since.is_none() {
+                // The position was made up here: that it is gone tells nobody anything.
+                page.gap = None;
+            }
         }
         self.cut_bytes(&mut page);
         Ok(HistoryReply::new(query.channel, page))
@@ -165,14 +170,5 @@ impl Node {
         while self.registry.count() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-}
-
-/// Leaves only what comes before a position. What nobody asked for is no gap.
-fn cut_before(page: &mut Page, before: &Position, asked_since: bool) {
-    let is_before = |position: &Position| position.epoch == before.epoch && position.offset < before.offset;
-    page.publications.retain(|publication| is_before(&publication.position));
-    if !asked_since {
-        page.gap = None;
     }
 }

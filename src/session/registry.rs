@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 
-use super::ready::{Flag, Ready};
+use super::ready::Ready;
 use crate::protocol::{Code, Ending, Problem};
 
 /// Locks among which the sessions are spread.
@@ -137,12 +137,8 @@ impl Registered {
         self.shared.waker.register(waker);
     }
 
-    pub(super) fn next_ready(&self) -> Option<usize> {
-        self.shared.ready.pop()
-    }
-
-    pub(super) fn flag(&self, key: usize) -> Arc<Flag> {
-        Flag::new(key, Arc::clone(&self.shared))
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(super) fn ending(&self) -> Option<Ending> {

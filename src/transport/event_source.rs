@@ -26,7 +26,7 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 pub(super) async fn stream(State(transports): State<Arc<Transports>>, request: Request) -> Response {
     let headers = request.headers().clone();
     match open(&transports, request).await {
-        Ok((session, writer)) => stream_response(Body::from_stream(body(transports, session, writer))),
+        Ok((session, writer)) => stream_response(Body::from_stream(body(&transports, session, writer))),
         Err(problem) if problem.retry_ms.is_some() && is_native(&headers) => refusal(&problem),
         Err(problem) => problem.into_response(),
     }
@@ -36,8 +36,8 @@ async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session
     let asked = read_request(transports, request).await?;
     let mut session = Session::open(&transports.node)?;
     let mut writer = Writer::new(&asked);
-    writer.text.push_str(&event_stream::padding());
-    writer.text.push_str(&event_stream::retry(transports.retry_ms()));
+    writer.write(&event_stream::padding());
+    writer.write(&event_stream::retry(transports.retry_ms()));
     writer.push(&session.welcome(transports.timings.heartbeat_ms), None);
     writer.join(&mut session, asked.channels).await?;
     Ok((session, writer))
@@ -70,10 +70,10 @@ fn stream_response(body: Body) -> Response {
 }
 
 fn body(
-    transports: Arc<Transports>,
+    transports: &Transports,
     mut session: Session,
     mut writer: Writer,
-) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + use<> {
     let heartbeat = Duration::from_millis(transports.timings.heartbeat_ms);
     stream! {
         let mut is_over = false;
@@ -95,7 +95,7 @@ fn body(
 
 /// Turns what a session says into events, and keeps the cursor that stands after each.
 struct Writer {
-    text: String,
+    text: Vec<u8>,
     cursor: Vec<Since>,
     id_lines: IdLines,
 }
@@ -104,7 +104,7 @@ impl Writer {
     fn new(asked: &StreamRequest) -> Self {
         let cursor = asked.channels.iter().map(|(_, since)| *since).collect();
         Self {
-            text: String::new(),
+            text: Vec::new(),
             cursor,
             id_lines: asked.id_lines,
         }
@@ -166,14 +166,14 @@ impl Writer {
                 let parts = match (self.id_lines, self.cursor.len()) {
                     (IdLines::Cursor, 1) => framed.event_stream(),
                     (IdLines::Cursor, _) => {
-                        self.text.push_str(&event_stream::id_line(&self.cursor_text()));
+                        self.write(&event_stream::id_line(&self.cursor_text()));
                         framed.event_stream_without_id()
                     }
                     (IdLines::None, _) => framed.event_stream_without_id(),
                 };
-                parts
-                    .iter()
-                    .for_each(|part| self.text.push_str(str::from_utf8(part).unwrap_or_default()));
+                for part in parts {
+                    self.text.extend_from_slice(part);
+                }
                 false
             }
             Output::Gap { key, channel, gap } => {
@@ -189,7 +189,7 @@ impl Writer {
             Output::Ending(ending) => {
                 if let Some(problem) = ending.problem {
                     if let Some(retry_ms) = problem.retry_ms {
-                        self.text.push_str(&event_stream::retry(retry_ms));
+                        self.write(&event_stream::retry(retry_ms));
                     }
                     self.push(&Push::Closing(problem), None);
                 }
@@ -198,9 +198,12 @@ impl Writer {
         }
     }
 
+    fn write(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+    }
+
     fn push(&mut self, push: &Push, id: Option<&str>) {
-        self.text
-            .push_str(&event_stream::event(push.kind(), &push.to_json(), id));
+        self.write(&event_stream::event(push.kind(), &push.to_json(), id));
     }
 
     fn id(&self) -> Option<String> {

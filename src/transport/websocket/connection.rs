@@ -12,19 +12,16 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::clock::{Clock, Due};
 use super::outbox::{Outbox, Written};
 use crate::delivery::{ChannelName, Since};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, close_frame, pong_frame, text_frame};
 use crate::protocol::{Code, Ending, Framed, Limits, Push, read_command};
 use crate::session::{Output, Session};
 use crate::transport::Transports;
-use crate::transport::pulse::Alarm;
 
 /// What is read at a time, into room that all connections of a thread share.
 const READ_BYTES: usize = 16 * 1024;
-
-/// How long the client has to take the last frames and to close its side.
-const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
 thread_local! {
     static READ_ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -50,7 +47,6 @@ pub(super) struct Connection<S> {
     outbox: Outbox,
     /// The answer to the newest ping; earlier ones need none (RFC 6455 §5.5.3).
     pong: Option<Bytes>,
-    alarm: Alarm,
     clock: Clock,
     phase: Phase,
     /// Whether the client has sent its close frame.
@@ -58,22 +54,11 @@ pub(super) struct Connection<S> {
     malformed: u8,
 }
 
-/// When things happened, in ticks of the pulse.
-#[derive(Debug)]
-struct Clock {
-    sent: u32,
-    pinged: u32,
-    heard: u32,
-    blocked: Option<u32>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The last frames are on their way, and must have been taken by then.
-    Closing {
-        due: u32,
-    },
+    /// The last frames are on their way.
+    Closing,
     /// Nothing is left to be done.
     Over,
 }
@@ -81,28 +66,14 @@ enum Phase {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A connection after its handshake; `input` is what came right behind it.
     pub(super) fn new(socket: S, input: Vec<u8>, transports: Arc<Transports>, opening: Opening) -> Self {
-        let now = transports.pulse.now();
-        // Pings of connections that began together do not come together.
-        let spread = transports.node.random_below(u64::from(u32::MAX));
-        let heartbeat = u64::from(transports.pulse.ticks(transports.timings.heartbeat_ms));
-        let early = u32::try_from(spread % heartbeat).unwrap_or_default() / 2;
         let mut connection = Self {
             socket,
-            alarm: Alarm::new(
-                Arc::clone(&transports.pulse),
-                usize::try_from(spread).unwrap_or_default(),
-            ),
             session: None,
             decoder: Decoder::new(),
             input,
             outbox: Outbox::default(),
             pong: None,
-            clock: Clock {
-                sent: now,
-                pinged: now.saturating_sub(early),
-                heard: now,
-                blocked: None,
-            },
+            clock: Clock::new(&transports),
             phase: Phase::Open,
             is_peer_done: false,
             malformed: 0,
@@ -143,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn takes_input(&self) -> bool {
         match (&self.phase, &self.session) {
             (Phase::Open, Some(session)) => session.takes_commands(),
-            (Phase::Open, None) | (Phase::Closing { .. }, _) => true,
+            (Phase::Open, None) | (Phase::Closing, _) => true,
             (Phase::Over, _) => false,
         }
     }
@@ -174,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn take_input(&mut self, mut bytes: &mut [u8]) {
-        self.clock.heard = self.transports.pulse.now();
+        self.clock.note_heard();
         let limits = *self.transports.node.limits();
         let frame_limits = codec::Limits {
             message_bytes_max: limits.message_bytes_max,
@@ -247,63 +218,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn close(&mut self) {
-        let pulse = &self.transports.pulse;
-        self.phase = Phase::Closing {
-            due: pulse.now() + pulse.ticks(CLOSE_TIMEOUT_MS),
-        };
+        self.phase = Phase::Closing;
+        self.clock.note_closing();
     }
 
-    /// Does what the clock says.
+    /// Does what the clock says. What is pending already is as good as a ping or a heartbeat.
     fn keep_time(&mut self, cx: &Context<'_>) {
-        while self.phase != Phase::Over && self.alarm.poll(self.due(), cx).is_ready() {
-            self.ring();
-        }
-    }
-
-    fn due(&self) -> u32 {
-        if let Phase::Closing { due } = self.phase {
-            return due;
-        }
-        let pulse = &self.transports.pulse;
-        let heartbeat = pulse.ticks(self.transports.timings.heartbeat_ms);
-        let write_timeout = pulse.ticks(self.transports.timings.write_timeout_ms);
-        let blocked = self.clock.blocked.map_or(u32::MAX, |since| since + write_timeout);
-        (self.clock.sent.min(self.clock.pinged) + heartbeat)
-            .min(self.clock.heard + 2 * heartbeat)
-            .min(blocked)
-    }
-
-    fn ring(&mut self) {
-        if self.phase != Phase::Open {
-            self.phase = Phase::Over;
-            return;
-        }
-        let (now, timings) = (self.transports.pulse.now(), self.transports.timings);
-        let heartbeat = self.transports.pulse.ticks(timings.heartbeat_ms);
-        let write_timeout = self.transports.pulse.ticks(timings.write_timeout_ms);
-        if self.clock.blocked.is_some_and(|since| now >= since + write_timeout) {
-            self.outbox.clear_unbegun();
-            self.end(&Ending::slow_reader(timings.write_timeout_ms));
-        } else if now >= self.clock.heard + 2 * heartbeat {
-            self.end(&Ending::silent());
-        } else {
-            self.beat(now, heartbeat);
-        }
-    }
-
-    /// A ping to hear whether the client lives, and a push so that it hears us. What is pending already is as good.
-    fn beat(&mut self, now: u32, heartbeat: u32) {
-        let is_quiet = self.outbox.is_empty();
-        if now >= self.clock.pinged + heartbeat {
-            self.clock.pinged = now;
-            if is_quiet {
-                self.outbox.push(self.transports.ping_frame.clone());
-            }
-        }
-        if now >= self.clock.sent + heartbeat {
-            self.clock.sent = now;
-            if is_quiet {
-                self.outbox.push(self.transports.heartbeat_frame.clone());
+        while self.phase != Phase::Over
+            && let Poll::Ready(due) = self.clock.poll(cx)
+        {
+            let is_quiet = self.outbox.is_empty();
+            match due {
+                Due::Ping if is_quiet => self.outbox.push(self.transports.ping_frame.clone()),
+                Due::Heartbeat if is_quiet => self.outbox.push(self.transports.heartbeat_frame.clone()),
+                Due::Ping | Due::Heartbeat => {}
+                Due::Silent => self.end(&Ending::silent()),
+                Due::Stuck => {
+                    self.outbox.clear_unbegun();
+                    self.end(&Ending::slow_reader(self.transports.timings.write_timeout_ms));
+                }
+                Due::Over => self.phase = Phase::Over,
             }
         }
     }
@@ -312,28 +246,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn write(&mut self, cx: &mut Context<'_>) {
         while self.phase != Phase::Over {
             match self.outbox.poll_write(&mut self.socket, cx) {
-                Written::All => self.clock.blocked = None,
-                Written::Blocked { took_some } => return self.note_blocked(took_some),
+                Written::All => self.clock.note_flushed(),
+                Written::Some => return self.clock.note_progress(),
+                Written::Nothing => return self.clock.note_stuck(),
                 Written::Failed => self.phase = Phase::Over,
             }
-            match self.phase {
-                Phase::Open => self.gather(cx),
-                Phase::Closing { .. } | Phase::Over => {}
+            if self.phase == Phase::Open {
+                self.gather(cx);
             }
             if self.outbox.is_empty() {
                 return self.shut_down(cx);
             }
-        }
-    }
-
-    /// A reader that takes bytes, however slowly, is alive.
-    fn note_blocked(&mut self, took_some: bool) {
-        let now = self.transports.pulse.now();
-        if took_some && self.clock.blocked.is_some() {
-            self.clock.heard = now;
-        }
-        if took_some || self.clock.blocked.is_none() {
-            self.clock.blocked = Some(now);
         }
     }
 
@@ -357,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && let Some(session) = &mut self.session
             && let Poll::Ready(output) = session.poll_next(cx)
         {
-            self.clock.sent = self.transports.pulse.now();
+            self.clock.note_sent();
             match output {
                 Output::Publication { publication, .. } => self.outbox.push(Framed::of(&publication).websocket()),
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),

@@ -64,18 +64,17 @@ impl Outbox {
         self.bytes = self.frames.iter().map(Bytes::len).sum();
     }
 
-    /// Writes until nothing is pending, or the socket takes no more: then says whether it took anything.
+    /// Writes until nothing is pending, or the socket takes no more.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Written {
-        let mut took_some = false;
+        let mut written = Written::Nothing;
         while !self.frames.is_empty() {
             match self.poll_write_once(socket, cx) {
-                Poll::Ready(Ok(0)) => return Written::Failed,
+                Poll::Ready(Ok(0) | Err(_)) => return Written::Failed,
                 Poll::Ready(Ok(len)) => {
-                    took_some = true;
+                    written = Written::Some;
                     self.advance(len);
                 }
-                Poll::Ready(Err(_)) => return Written::Failed,
-                Poll::Pending => return Written::Blocked { took_some },
+                Poll::Pending => return written,
             }
         }
         Written::All
@@ -115,15 +114,14 @@ impl Outbox {
 }
 
 /// What became of a write.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     /// Nothing is pending any more.
     All,
-    /// The socket takes no more for now.
-    Blocked {
-        /// Whether it took anything.
-        took_some: bool,
-    },
+    /// The socket took some of it, and takes no more for now.
+    Some,
+    /// The socket took nothing.
+    Nothing,
     /// The connection is broken.
     Failed,
 }

@@ -1,0 +1,155 @@
+//! The subscriptions of one session, served in turn: those that have something, and never the rest.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::Stream;
+
+use super::Output;
+use super::ready::Flag;
+use super::registry::Shared;
+use crate::delivery::{ChannelName, Delivery, EndReason, Subscription};
+use crate::protocol::{Problem, Push};
+
+/// Deliveries of one channel before the others of the session get a turn.
+const TURN_COUNT: u8 = 16;
+
+/// Subscriptions by key: 0, 1, 2 … in the order in which they began; the key of one that ended is used again.
+pub(super) struct Subscriptions {
+    entries: Vec<Option<Entry>>,
+    turn: Option<Turn>,
+}
+
+struct Entry {
+    subscription: Subscription,
+    flag: Arc<Flag>,
+    waker: Waker,
+}
+
+/// Whose turn it is, and for how many deliveries more.
+struct Turn {
+    key: usize,
+    left: u8,
+}
+
+impl Subscriptions {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            turn: None,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.entries.iter().flatten().count()
+    }
+
+    pub(super) fn key_of(&self, channel: &ChannelName) -> Option<usize> {
+        let reads = |entry: &Option<Entry>| {
+            entry
+                .as_ref()
+                .is_some_and(|entry| entry.subscription.channel() == channel)
+        };
+        self.entries.iter().position(reads)
+    }
+
+    /// Takes a subscription under the first free key.
+    pub(super) fn admit(&mut self, subscription: Subscription, session: &Arc<Shared>) {
+        let vacant = self.entries.iter().position(Option::is_none);
+        let entry = Entry::new(vacant.unwrap_or(self.entries.len()), subscription, session);
+        match vacant {
+            Some(key) => self.entries[key] = Some(entry),
+            // Most sessions have one: it gets no more room than it needs.
+            None if self.entries.is_empty() => self.entries = Vec::from([Some(entry)]),
+            None => self.entries.push(Some(entry)),
+        }
+    }
+
+    /// Takes a subscription, or the place of one that was refused, under the next key.
+    pub(super) fn append(&mut self, subscription: Option<Subscription>, session: &Arc<Shared>) {
+        let key = self.entries.len();
+        self.entries
+            .push(subscription.map(|subscription| Entry::new(key, subscription, session)));
+    }
+
+    pub(super) fn remove(&mut self, key: usize) -> Option<ChannelName> {
+        self.turn = self.turn.take().filter(|turn| turn.key != key);
+        let entry = self.entries.get_mut(key)?.take()?;
+        Some(entry.subscription.channel().clone())
+    }
+
+    /// The next delivery of a channel that has one.
+    pub(super) fn serve(&mut self, session: &Shared) -> Option<Output> {
+        loop {
+            let key = match &self.turn {
+                Some(turn) => turn.key,
+                None => session.ready.pop()?,
+            };
+            let Some(polled) = self.poll(key) else { continue };
+            return Some(match polled {
+                Delivery::Publication(publication) => Output::Publication { key, publication },
+                Delivery::Gap(gap) => {
+                    let Some(channel) = self.channel(key) else { continue };
+                    Output::Gap { key, channel, gap }
+                }
+                Delivery::Ended(EndReason::Engine(error)) => {
+                    let Some(channel) = self.remove(key) else { continue };
+                    Output::Push(Push::Unsubscribed {
+                        channel,
+                        problem: Some(Problem::from(error)),
+                        id: None,
+                    })
+                }
+            });
+        }
+    }
+
+    fn channel(&self, key: usize) -> Option<ChannelName> {
+        let entry = self.entries.get(key)?.as_ref()?;
+        Some(entry.subscription.channel().clone())
+    }
+
+    /// One delivery of the subscription whose turn it is, or begins.
+    fn poll(&mut self, key: usize) -> Option<Delivery> {
+        let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else {
+            self.turn = None;
+            return None;
+        };
+        let turn = self.turn.get_or_insert_with(|| {
+            entry.flag.lower();
+            Turn { key, left: TURN_COUNT }
+        });
+        turn.left -= 1;
+        let is_over = turn.left == 0;
+        let polled = Pin::new(&mut entry.subscription).poll_next(&mut Context::from_waker(&entry.waker));
+        if is_over {
+            entry.waker.wake_by_ref();
+        }
+        if is_over || polled.is_pending() {
+            self.turn = None;
+        }
+        match polled {
+            Poll::Ready(Some(delivery)) => Some(delivery),
+            Poll::Ready(None) => {
+                self.remove(key);
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl Entry {
+    /// A subscription that is ready to be polled for the first time.
+    fn new(key: usize, subscription: Subscription, session: &Arc<Shared>) -> Self {
+        let flag = Flag::new(key, Arc::clone(session));
+        let waker = Waker::from(Arc::clone(&flag));
+        waker.wake_by_ref();
+        Self {
+            subscription,
+            flag,
+            waker,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a connection does by the clock: pings, heartbeats, and giving up on a client that is silent or stuck.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::transport::Transports;
+use crate::transport::pulse::{Alarm, Pulse};
+
+/// How long the client has to take the last frames and to close its side.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// When things happened on one connection, in ticks of the pulse.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pulse: Arc<Pulse>,
+    alarm: Alarm,
+    heartbeat: u32,
+    write_timeout: u32,
+    sent: u32,
+    pinged: u32,
+    heard: u32,
+    stuck: Option<u32>,
+    closing: Option<u32>,
+}
+
+/// What the time has come for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// To ask the client for a sign of life.
+    Ping,
+    /// To give the client one.
+    Heartbeat,
+    /// The client gave none for two heartbeats.
+    Silent,
+    /// The socket took nothing for the write deadline.
+    Stuck,
+    /// The client has had long enough to close its side.
+    Over,
+}
+
+impl Clock {
+    pub(super) fn new(transports: &Transports) -> Self {
+        let pulse = Arc::clone(&transports.pulse);
+        let now = pulse.now();
+        let heartbeat = pulse.ticks(transports.timings.heartbeat_ms);
+        // Pings of connections that began together do not come together.
+        let spread = transports.node.random_below(u64::from(heartbeat));
+        let early = u32::try_from(spread).unwrap_or_default() / 2;
+        Self {
+            alarm: Alarm::new(Arc::clone(&pulse), usize::try_from(spread).unwrap_or_default()),
+            heartbeat,
+            write_timeout: pulse.ticks(transports.timings.write_timeout_ms),
+            sent: now,
+            pinged: now.saturating_sub(early),
+            heard: now,
+            stuck: None,
+            closing: None,
+            pulse,
+        }
+    }
+
+    /// Something came from the client, or a socket that was stuck took something: it is alive.
+    pub(super) fn note_heard(&mut self) {
+        self.heard = self.pulse.now();
+    }
+
+    /// A push was sent.
+    pub(super) fn note_sent(&mut self) {
+        self.sent = self.pulse.now();
+    }
+
+    /// All that was pending is written.
+    pub(super) fn note_flushed(&mut self) {
+        self.stuck = None;
+    }
+
+    /// The socket took some of what was pending: however slow the reader is, it lives.
+    pub(super) fn note_progress(&mut self) {
+        if self.stuck.is_some() {
+            self.note_heard();
+        }
+        self.stuck = Some(self.pulse.now());
+    }
+
+    /// The socket took nothing.
+    pub(super) fn note_stuck(&mut self) {
+        self.stuck.get_or_insert(self.pulse.now());
+    }
+
+    /// The last frames are on their way.
+    pub(super) fn note_closing(&mut self) {
+        self.closing = Some(self.pulse.now() + self.pulse.ticks(CLOSE_TIMEOUT_MS));
+    }
+
+    /// What is due now; pending until something is.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Due> {
+        let due = self.next_due();
+        if self.alarm.poll(due, cx).is_pending() {
+            return Poll::Pending;
+        }
+        let now = self.pulse.now();
+        Poll::Ready(if self.closing.is_some() {
+            Due::Over
+        } else if self.stuck.is_some_and(|since| now >= since + self.write_timeout) {
+            Due::Stuck
+        } else if now >= self.heard + 2 * self.heartbeat {
+            Due::Silent
+        } else if now >= self.pinged + self.heartbeat {
+            self.pinged = now;
+            Due::Ping
+        } else {
+            self.sent = now;
+            Due::Heartbeat
+        })
+    }
+
+    fn next_due(&self) -> u32 {
+        self.closing.unwrap_or_else(|| {
+            let stuck = self.stuck.map_or(u32::MAX, |since| since + self.write_timeout);
+            let beat = self.sent.min(self.pinged) + self.heartbeat;
+            stuck.min(beat).min(self.heard + 2 * self.heartbeat)
+        })
+    }
+}

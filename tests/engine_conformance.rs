@@ -1,0 +1,414 @@
+//! What every engine owes (the contract of `trait Engine`), asked of each engine through the same tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use throughline::delivery::{
+    ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, IdempotencyKey, Joined, LogPolicy, Outside, Position,
+    Published, Resume, Since, Subscription, subscribe,
+};
+use throughline::engine::MemoryEngine;
+
+/// Time that stands until it is moved, and numbers that never repeat.
+#[derive(Debug)]
+struct Simulated {
+    now_ms: AtomicU64,
+    drawn: AtomicU64,
+}
+
+impl Outside for Simulated {
+    fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn random(&self) -> u64 {
+        self.drawn.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+const POLICY: LogPolicy = LogPolicy {
+    count_max: 10,
+    bytes_max: 1 << 20,
+    age_ms_max: 60_000,
+    position_ttl_ms: 3_600_000,
+};
+
+struct World {
+    outside: Arc<Simulated>,
+    memory: Arc<MemoryEngine>,
+}
+
+impl World {
+    fn new() -> Self {
+        let outside = Arc::new(Simulated {
+            now_ms: AtomicU64::new(1_000),
+            drawn: AtomicU64::new(0),
+        });
+        let memory = Arc::new(MemoryEngine::new(Arc::clone(&outside) as Arc<dyn Outside>));
+        Self { outside, memory }
+    }
+
+    fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.memory) as Arc<dyn Engine>
+    }
+
+    fn pass_ms(&self, ms: u64) {
+        self.outside.now_ms.fetch_add(ms, Ordering::SeqCst);
+        self.memory.sweep();
+    }
+
+    async fn publish(&self, draft: Draft) -> Result<Published, EngineErrorKind> {
+        self.engine()
+            .publish(&[draft])
+            .await
+            .remove(0)
+            .map_err(|error| error.kind())
+    }
+
+    async fn publish_many(&self, count: u64) -> Position {
+        let drafts: Vec<_> = (0..count).map(|n| draft(&n.to_string())).collect();
+        let mut results = self.engine().publish(&drafts).await;
+        results.pop().unwrap().unwrap().position
+    }
+
+    async fn subscribe(&self, since: Since) -> (Joined, Subscription) {
+        subscribe(self.engine(), channel(), since).await.unwrap()
+    }
+}
+
+fn channel() -> ChannelName {
+    ChannelName::parse("c").unwrap()
+}
+
+fn draft(data: &str) -> Draft {
+    Draft {
+        channel: channel(),
+        data: data.to_owned().into(),
+        event: None,
+        key: None,
+        policy: POLICY,
+    }
+}
+
+fn keyed(data: &str, publisher: &str) -> Draft {
+    let key = IdempotencyKey {
+        publisher: Arc::from(publisher),
+        key: "k".into(),
+    };
+    Draft {
+        key: Some(key),
+        ..draft(data)
+    }
+}
+
+async fn next(subscription: &mut Subscription) -> Delivery {
+    let delivery = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await;
+    delivery
+        .expect("a delivery within 10 s")
+        .expect("a subscription that goes on")
+}
+
+async fn offsets(subscription: &mut Subscription, count: usize) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    for _ in 0..count {
+        match next(subscription).await {
+            Delivery::Publication(publication) => offsets.push(publication.position.offset),
+            other => panic!("{other:?} after {offsets:?}"),
+        }
+    }
+    offsets
+}
+
+#[tokio::test]
+async fn a_fresh_reader_gets_what_comes_and_an_early_one_all_there_is() {
+    let world = World::new();
+    let top = world.publish_many(3).await;
+    let (joined, mut now) = world.subscribe(Since::Now).await;
+    assert_eq!(
+        joined,
+        Joined {
+            position: top,
+            resume: Resume::Fresh
+        }
+    );
+    let (_, mut start) = world.subscribe(Since::Start).await;
+    let (_, mut last) = world.subscribe(Since::Last(1)).await;
+    world.publish_many(2).await;
+    assert_eq!(offsets(&mut now, 2).await, [4, 5]);
+    assert_eq!(offsets(&mut start, 5).await, [1, 2, 3, 4, 5]);
+    assert_eq!(offsets(&mut last, 3).await, [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_misses_nothing_that_the_window_holds() {
+    let world = World::new();
+    let left_at = world.publish_many(3).await;
+    world.publish_many(10).await;
+    let (joined, mut subscription) = world.subscribe(Since::After(left_at)).await;
+    assert_eq!(
+        joined,
+        Joined {
+            position: left_at,
+            resume: Resume::Complete
+        }
+    );
+    assert_eq!(offsets(&mut subscription, 10).await, (4..=13).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reader_that_was_away_too_long_is_told_exactly_what_it_lost() {
+    let world = World::new();
+    let left_at = world.publish_many(2).await;
+    let top = world.publish_many(11).await;
+    let (joined, mut subscription) = world.subscribe(Since::After(left_at)).await;
+    assert_eq!(
+        joined,
+        Joined {
+            position: left_at,
+            resume: Resume::Gap
+        }
+    );
+    let Delivery::Gap(gap) = next(&mut subscription).await else {
+        panic!("the gap comes first")
+    };
+    assert_eq!(
+        gap,
+        Gap {
+            from: left_at,
+            to: Position { offset: 3, ..top }
+        }
+    );
+    assert_eq!(offsets(&mut subscription, 10).await, (4..=13).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_lapped_catches_up_from_the_window_or_is_told() {
+    let world = World::new();
+    let (_, mut lapped) = world.subscribe(Since::Now).await;
+    world.publish_many(200).await;
+    let Delivery::Gap(gap) = next(&mut lapped).await else {
+        panic!("the tail and the window have passed it by")
+    };
+    assert_eq!((gap.from.offset, gap.to.offset), (0, 190));
+    assert_eq!(offsets(&mut lapped, 10).await, (191..=200).collect::<Vec<_>>());
+
+    let wide = LogPolicy {
+        count_max: 1_000,
+        ..POLICY
+    };
+    let drafts = vec![
+        Draft {
+            policy: wide,
+            ..draft("1")
+        };
+        500
+    ];
+    world.engine().publish(&drafts).await;
+    assert_eq!(offsets(&mut lapped, 500).await, (201..=700).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn live_readers_need_no_window() {
+    let world = World::new();
+    let none = LogPolicy { count_max: 0, ..POLICY };
+    let (joined, mut live) = world.subscribe(Since::Now).await;
+    for _ in 0..3 {
+        world
+            .publish(Draft {
+                policy: none,
+                ..draft("1")
+            })
+            .await
+            .unwrap();
+    }
+    assert_eq!(offsets(&mut live, 3).await, [1, 2, 3]);
+    let (late, _) = world.subscribe(Since::After(joined.position)).await;
+    assert_eq!(late.resume, Resume::Gap);
+}
+
+#[tokio::test]
+async fn a_repeated_key_is_answered_with_the_first_position() {
+    let world = World::new();
+    let first = world.publish(keyed("1", "ada")).await.unwrap();
+    assert!(!first.duplicate);
+    assert_eq!(
+        world.publish(keyed("1", "ada")).await,
+        Ok(Published {
+            duplicate: true,
+            ..first
+        })
+    );
+    assert_eq!(
+        world.publish(keyed("2", "ada")).await,
+        Err(EngineErrorKind::KeyMismatch)
+    );
+    let of_another = world.publish(keyed("2", "bob")).await.unwrap();
+    assert_eq!((of_another.duplicate, of_another.position.offset), (false, 2));
+    world.pass_ms(4 * 60_000);
+    assert!(
+        world.publish(keyed("1", "ada")).await.unwrap().duplicate,
+        "a key lives for five minutes"
+    );
+    world.pass_ms(2 * 60_000);
+    assert!(!world.publish(keyed("1", "ada")).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn nothing_happened_is_complete_for_as_long_as_positions_live() {
+    let world = World::new();
+    let (unused, subscription) = world.subscribe(Since::Now).await;
+    drop(subscription);
+    world.pass_ms(POLICY.position_ttl_ms / 2);
+    let (joined, subscription) = world.subscribe(Since::After(unused.position)).await;
+    assert_eq!(
+        joined.resume,
+        Resume::Complete,
+        "a channel that never had a publication"
+    );
+    drop(subscription);
+
+    let top = world.publish_many(20).await;
+    world.pass_ms(POLICY.age_ms_max + 1);
+    world.pass_ms(POLICY.position_ttl_ms / 2);
+    assert_eq!(world.memory.channel_counts(), (1, 1), "only its position is left");
+    let (joined, subscription) = world.subscribe(Since::After(top)).await;
+    assert_eq!(
+        joined,
+        Joined {
+            position: top,
+            resume: Resume::Complete
+        }
+    );
+    drop(subscription);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_born_again_is_never_taken_for_the_one_before() {
+    let world = World::new();
+    let old = world.publish_many(5).await;
+    for _ in 0..3 {
+        world.pass_ms(POLICY.age_ms_max + POLICY.position_ttl_ms);
+    }
+    assert_eq!(world.memory.channel_counts(), (0, 0), "it costs nothing any more");
+    let top = world.publish_many(5).await;
+    assert_ne!(old.epoch, top.epoch);
+    let (joined, mut subscription) = world.subscribe(Since::After(old)).await;
+    assert_eq!(
+        joined,
+        Joined {
+            position: old,
+            resume: Resume::Gap
+        }
+    );
+    let Delivery::Gap(gap) = next(&mut subscription).await else {
+        panic!("the gap comes first")
+    };
+    assert_eq!(
+        gap,
+        Gap {
+            from: old,
+            to: Position::origin(top.epoch)
+        }
+    );
+    assert_eq!(offsets(&mut subscription, 5).await, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_forged_or_future_position_is_a_gap_and_never_an_error() {
+    let world = World::new();
+    let top = world.publish_many(5).await;
+    let future = Position { offset: 6, ..top };
+    let foreign: Position = "zzzz-3".parse().unwrap();
+    for from in [
+        future,
+        foreign,
+        Position {
+            offset: u64::MAX,
+            ..top
+        },
+    ] {
+        let (joined, mut subscription) = world.subscribe(Since::After(from)).await;
+        assert_eq!(
+            joined,
+            Joined {
+                position: from,
+                resume: Resume::Gap
+            }
+        );
+        let Delivery::Gap(gap) = next(&mut subscription).await else {
+            panic!("the gap comes first")
+        };
+        assert_eq!(
+            gap,
+            Gap {
+                from,
+                to: Position { offset: 0, ..top }
+            }
+        );
+        assert_eq!(offsets(&mut subscription, 5).await, [1, 2, 3, 4, 5]);
+    }
+}
+
+#[tokio::test]
+async fn many_publishers_give_one_order_to_all_readers() {
+    let world = World::new();
+    let wide = LogPolicy {
+        count_max: 10_000,
+        bytes_max: 1 << 30,
+        ..POLICY
+    };
+    let readers: Vec<_> = futures_util::future::join_all((0..8).map(|_| world.subscribe(Since::Now))).await;
+    let publishers = (0..4).map(|publisher| {
+        let engine = world.engine();
+        tokio::spawn(async move {
+            for n in 0..500 {
+                let data = format!("[{publisher},{n}]");
+                engine
+                    .publish(&[Draft {
+                        policy: wide,
+                        ..draft(&data)
+                    }])
+                    .await
+                    .remove(0)
+                    .unwrap();
+            }
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    let mut seen: Vec<Vec<bytes::Bytes>> = Vec::new();
+    for (_, mut subscription) in readers {
+        let mut data = Vec::new();
+        for offset in 1..=2000 {
+            let Delivery::Publication(publication) = next(&mut subscription).await else {
+                panic!("a gap at {offset}")
+            };
+            assert_eq!(publication.position.offset, offset);
+            data.push(publication.data.clone());
+        }
+        seen.push(data);
+    }
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
+async fn a_publish_that_is_dropped_half_way_still_wakes_the_readers() {
+    let world = World::new();
+    let mut readers: Vec<_> = futures_util::future::join_all((0..2_000).map(|_| world.subscribe(Since::Now))).await;
+    let waiting: Vec<_> = readers.iter_mut().map(|(_, subscription)| next(subscription)).collect();
+    let mut waiting = Box::pin(futures_util::future::join_all(waiting));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let engine = world.engine();
+    let drafts = [draft("1")];
+    let mut publish = engine.publish(&drafts);
+    assert!(
+        futures_util::poll!(&mut publish).is_pending(),
+        "so many readers are not woken at once"
+    );
+    drop(publish);
+    assert_eq!(waiting.await.len(), 2_000);
+}

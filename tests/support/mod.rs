@@ -1,0 +1,20 @@
+//! What the wire tests share: a node in this process, clients over real sockets, and the model of the promise.
+//!
+//! Nothing here uses the server's own encoders or parsers: what a client sees is judged by code of its own.
+#![allow(dead_code, reason = "each test uses its own part of this")]
+
+pub(crate) mod clock;
+pub(crate) mod deadline;
+pub(crate) mod event_source;
+pub(crate) mod event_stream;
+pub(crate) mod frames;
+pub(crate) mod http;
+pub(crate) mod link;
+pub(crate) mod node;
+pub(crate) mod place;
+pub(crate) mod poll;
+pub(crate) mod promise;
+pub(crate) mod publisher;
+pub(crate) mod push;
+pub(crate) mod text;
+pub(crate) mod websocket;

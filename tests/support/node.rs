@@ -1,0 +1,140 @@
+//! One node of Throughline in this process, on a port that the system chose.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throughline::config::Connections;
+use throughline::delivery::{Engine, LogPolicy};
+use throughline::protocol::Limits;
+use throughline::transport::Timings;
+use throughline::{Edge, server};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::deadline::within;
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) window: LogPolicy,
+    pub(crate) limits: Limits,
+    pub(crate) timings: Timings,
+    /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
+    pub(crate) send_buffer_bytes: usize,
+    pub(crate) drain_window: Duration,
+    /// Shared by several nodes, or moved by the test; absent: the node's own memory.
+    pub(crate) engine: Option<Arc<dyn Engine>>,
+}
+
+impl Default for Setup {
+    /// No heartbeat and no deadline of the server's strikes while a test waits, and nothing is too old.
+    fn default() -> Self {
+        Self {
+            window: LogPolicy {
+                count_max: 1_000,
+                bytes_max: 1 << 30,
+                age_ms_max: 24 * 60 * 60 * 1000,
+                position_ttl_ms: 24 * 60 * 60 * 1000,
+            },
+            limits: Limits::default(),
+            timings: Timings {
+                heartbeat_ms: 600_000,
+                write_timeout_ms: 600_000,
+            },
+            send_buffer_bytes: 0,
+            drain_window: Duration::from_millis(500),
+            engine: None,
+        }
+    }
+}
+
+impl Setup {
+    /// A window of so many publications.
+    pub(crate) fn window(count_max: usize) -> Self {
+        let default = Self::default();
+        let window = LogPolicy {
+            count_max,
+            ..default.window
+        };
+        Self { window, ..default }
+    }
+}
+
+/// A running node; dropping it stops it at once.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    edge: Edge,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+impl Node {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let mut builder = Edge::builder()
+            .window(setup.window)
+            .limits(setup.limits)
+            .timings(setup.timings);
+        if let Some(engine) = setup.engine {
+            builder = builder.engine(engine);
+        }
+        let edge = builder.build();
+        let connections = Connections {
+            send_buffer_bytes: setup.send_buffer_bytes,
+            ..Connections::default()
+        };
+        let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port that is free");
+        let address = listener.local_addr().expect("a listener has an address");
+        let (stop, stopped) = oneshot::channel();
+        let serving = edge.clone();
+        let running = tokio::spawn(async move {
+            let shutdown = async {
+                // An error is a node that was dropped, whose task is aborted.
+                let _ = stopped.await;
+            };
+            server::run(listener, serving, connections, setup.drain_window, shutdown).await;
+        });
+        Self {
+            address,
+            edge,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    /// The first signal: from now on it drains.
+    pub(crate) fn begin_shutdown(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Waits until a node that was told to stop has stopped.
+    pub(crate) async fn stopped(mut self) {
+        within("the end of the node", &mut self.running)
+            .await
+            .expect("it ends well");
+    }
+
+    /// Begins to send its sessions away, but stays: new ones are refused for good.
+    pub(crate) fn refuse_sessions(&self) {
+        let edge = self.edge.clone();
+        tokio::spawn(async move { edge.node().drain(Duration::ZERO).await });
+    }
+
+    /// How many sessions it has.
+    pub(crate) fn sessions(&self) -> usize {
+        self.edge.node().registry().count()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.edge.node().registry().is_draining()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}

@@ -1,0 +1,79 @@
+//! A back end that publishes over HTTP, and repeats a request whose answer it did not get.
+
+use std::io;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::http::{self, Head};
+use super::link::{Link, Receive, ended};
+use super::place::Place;
+
+/// Where one publication landed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) channel: String,
+    pub(crate) place: Place,
+    pub(crate) duplicate: bool,
+}
+
+/// A client of `POST /v1/publish`, which keeps its connection.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    address: SocketAddr,
+    link: Option<Link>,
+}
+
+impl Publisher {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, link: None }
+    }
+
+    /// Publishes what one request asks for. It carries `key`, so that repeating it is harmless.
+    pub(crate) async fn publish(&mut self, body: &Value, key: &str) -> io::Result<Vec<Published>> {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let request = http::post("/v1/publish", &headers, body.to_string().as_bytes());
+        let (status, answer) = self.send(&request).await?;
+        if status != 200 {
+            return Err(io::Error::other(format!("publishing was answered {status}: {answer}")));
+        }
+        let results = match &answer["results"] {
+            Value::Array(results) => results.clone(),
+            _ => vec![answer.clone()],
+        };
+        let read = |result: &Value| {
+            Some(Published {
+                channel: result["channel"].as_str()?.to_owned(),
+                place: Place::parse(result["position"].as_str()?)?,
+                duplicate: result["duplicate"].as_bool()?,
+            })
+        };
+        let results: Option<Vec<_>> = results.iter().map(read).collect();
+        results.ok_or_else(|| io::Error::other(format!("not an answer to a publication: {answer}")))
+    }
+
+    /// Sends a request, once more on a new connection if the old one was closed while it was idle.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> io::Result<(u16, Value)> {
+        if let Some(link) = self.link.take()
+            && let Ok(Some(answer)) = self.exchange(link, request).await
+        {
+            return Ok(answer);
+        }
+        let link = Link::connect(self.address, Receive::Usual).await?;
+        let answer = self.exchange(link, request).await?;
+        answer.ok_or_else(|| ended("before it answered"))
+    }
+
+    async fn exchange(&mut self, mut link: Link, request: &[u8]) -> io::Result<Option<(u16, Value)>> {
+        link.send(request).await?;
+        let Some(head) = Head::read(&mut link).await? else {
+            return Ok(None);
+        };
+        let body = head.body()?.read_to_end(&mut link).await?;
+        if head.header("connection") != "close" {
+            self.link = Some(link);
+        }
+        let answer = serde_json::from_slice(&body).map_err(io::Error::other)?;
+        Ok(Some((head.status, answer)))
+    }
+}
