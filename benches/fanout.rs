@@ -1,8 +1,10 @@
 //! What a delivery costs in CPU time, beside a bare loop of `write()` in the same run, and what an idle connection
 //! costs in memory.
 //!
-//! `cargo bench --bench fanout`; `THROUGHLINE_BENCH_SUBSCRIBERS` (1,000), `THROUGHLINE_BENCH_ROUNDS` (10),
-//! `THROUGHLINE_BENCH_PUBLICATIONS` (100 a round) and `THROUGHLINE_BENCH_IDLE` (10,000) change its size.
+//! `cargo bench --bench fanout`; `THROUGHLINE_BENCH_SUBSCRIBERS` (1,000), `THROUGHLINE_BENCH_ROUNDS` (20),
+//! `THROUGHLINE_BENCH_PUBLICATIONS` (50 a round) and `THROUGHLINE_BENCH_IDLE` (10,000) change its size.
+//! `THROUGHLINE_BENCH_SERVER_CORE=0 taskset -c 1 cargo bench --bench fanout` keeps servers and subscribers apart, each
+//! on a core: then a server's cost does not depend on which subscriber it has to wake where.
 //! Linux only: CPU time and memory are read from `/proc`. Speed is reported, never judged by the exit code; a delivery
 //! that is lost or comes twice is a failure.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its report")]

@@ -3,11 +3,12 @@
 //! A test replays one folder, all of its files at the same time, each against a server of its own, and names every
 //! file and line that failed.
 
-mod transcripts;
+#[path = "transcripts/mod.rs"]
+mod player;
 
+use player::coverage::{Words, folders, missing};
+use player::replay_folder;
 use throughline::protocol::{Code, Push};
-use transcripts::coverage::{Words, folders, missing};
-use transcripts::replay_folder;
 
 /// The folders of `fixtures/protocol`; each has its test.
 const FOLDERS: [&str; 7] = [
@@ -30,9 +31,7 @@ const UNREACHABLE_CODES: [(Code, &str); 2] = [
 ];
 
 /// Every code with which a WebSocket is closed today; 1011 stands for an error of our own, which nothing provokes.
-const CLOSE_CODES: [&str; 9] = [
-    "1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400",
-];
+const CLOSE_CODES: [&str; 9] = ["1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400"];
 
 /// The commands that are carried out, and some that are not.
 const COMMANDS: [&str; 8] = [

@@ -143,6 +143,9 @@ impl Throughline {
             Flight::Batch(count) => Request::new(CHANNEL, count),
             Flight::Requests(_) => Request::new(CHANNEL, 1),
         };
+        for publisher in &mut self.publishers {
+            publisher.revive().await?;
+        }
         let before = self.process.cpu_time()?;
         for _ in 0..flight.flights(publications) {
             self.flight(flight, &request).await?;

@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{sleep, timeout};
 
 use super::connect::{self, Connected};
+use super::frames;
 use super::process::Process;
 use super::publisher::{Publisher, Request};
 
@@ -31,6 +32,15 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::WebSocket, Kind::EventSource, Kind::Poll];
+
+    /// Whether a server says this to a connection that is idle.
+    fn is_heartbeat(self, bytes: &[u8]) -> bool {
+        match self {
+            Kind::WebSocket => frames::count(bytes).is_ok_and(|seen| seen.publications == 0),
+            Kind::EventSource => frames::contains(bytes, b"event: heartbeat\n"),
+            Kind::Poll => false,
+        }
+    }
 }
 
 /// Bytes for each of `count` connections, at a server of their own.
@@ -44,7 +54,8 @@ pub(crate) async fn per_idle_connection(kind: Kind, count: usize) -> io::Result<
     let connecting = (0..count).map(|number| connect(kind, server.address, &path, number));
     let connections: Vec<Connected> = stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await?;
     let after = settled_bytes(&server).await?;
-    assert_idle(&connections)?;
+    assert_idle(kind, &connections)?;
+    publisher.revive().await?;
     publisher.publish(&request).await?;
     assert_alive(&connections).await?;
     Ok((after as f64 - before as f64) / count as f64)
@@ -76,13 +87,14 @@ async fn settled_bytes(server: &Process) -> io::Result<u64> {
     Err(io::Error::other("the server's memory does not settle"))
 }
 
-/// A connection on which something arrived was not idle: a poll that was answered, for one.
-fn assert_idle(connections: &[Connected]) -> io::Result<()> {
+/// Nobody was sent anything but heartbeats: a poll that was answered is no longer held.
+fn assert_idle(kind: Kind, connections: &[Connected]) -> io::Result<()> {
     for (number, connected) in connections.iter().enumerate() {
         let mut bytes = [0; 512];
         match connected.stream.try_read(&mut bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
+            Ok(read) if read > 0 && kind.is_heartbeat(&bytes[..read]) => {}
             Ok(read) => {
                 let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
                 return Err(io::Error::other(format!("connection {number} was not idle: {text:?}")));

@@ -29,8 +29,8 @@ impl Options {
     pub(crate) fn from_env() -> io::Result<Options> {
         Ok(Options {
             subscribers: number("THROUGHLINE_BENCH_SUBSCRIBERS", 1_000)?,
-            rounds: number("THROUGHLINE_BENCH_ROUNDS", 10)?,
-            publications: number("THROUGHLINE_BENCH_PUBLICATIONS", 100)?,
+            rounds: number("THROUGHLINE_BENCH_ROUNDS", 20)?,
+            publications: number("THROUGHLINE_BENCH_PUBLICATIONS", 50)?,
             idle: number("THROUGHLINE_BENCH_IDLE", 10_000)?,
         })
     }

@@ -15,6 +15,7 @@ pub(crate) const PAYLOAD_BYTES: usize = 128;
 
 /// One connection of a publisher.
 pub(crate) struct Publisher {
+    server: SocketAddr,
     stream: TcpStream,
     answer: Vec<u8>,
 }
@@ -39,12 +40,20 @@ impl Request {
 
 impl Publisher {
     pub(crate) async fn connect(server: SocketAddr) -> io::Result<Publisher> {
-        let stream = TcpStream::connect(server).await?;
-        stream.set_nodelay(true)?;
         Ok(Publisher {
-            stream,
+            server,
+            stream: connect(server).await?,
             answer: Vec::new(),
         })
+    }
+
+    /// Connects again if the server has ended the connection, which was idle for too long.
+    pub(crate) async fn revive(&mut self) -> io::Result<()> {
+        match self.stream.try_read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => self.stream = connect(self.server).await?,
+        }
+        Ok(())
     }
 
     /// Publishes, and waits for the answer; gives its body.
@@ -65,6 +74,12 @@ impl Publisher {
         }
         Ok(&answer[body..])
     }
+}
+
+async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(server).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Where the body of a complete answer begins.

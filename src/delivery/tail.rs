@@ -1,6 +1,6 @@
 //! The live end of a channel's log on this node, and the readers that wait at it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
@@ -16,6 +16,8 @@ const TAIL_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Live {
     newest: RwLock<Log>,
+    /// Counts what was pushed, so that a reader that is caught up sees without a lock that it still is.
+    pushes: AtomicU64,
     parking: Parking,
     attached: AtomicUsize,
 }
@@ -25,6 +27,7 @@ impl Live {
     pub fn at(top: Position) -> Self {
         Self {
             newest: RwLock::new(Log::at(top)),
+            pushes: AtomicU64::new(0),
             parking: Parking::new(),
             attached: AtomicUsize::new(0),
         }
@@ -36,6 +39,7 @@ impl Live {
         // The newest one stays, however large, so that a live reader never needs the log for it.
         let bytes_max = TAIL_BYTES_MAX.max(publication.bytes_max());
         newest.push(publication, TAIL_COUNT_MAX, bytes_max);
+        self.pushes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The readers that wait for what was pushed.
@@ -43,8 +47,21 @@ impl Live {
         self.parking.wake()
     }
 
-    fn next(&self, cursor: &Position) -> Follow {
-        self.newest.read().unwrap_or_else(PoisonError::into_inner).next(cursor)
+    /// What follows `cursor`, and the count of pushes at which nothing follows that any more.
+    fn next(&self, cursor: &Position) -> (Follow, Option<u64>) {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        let pushes = self.pushes.load(Ordering::SeqCst);
+        let next = newest.next(cursor);
+        let is_last = match &next {
+            Follow::Next(publication) => publication.position == newest.top(),
+            Follow::CaughtUp => true,
+            Follow::Behind => false,
+        };
+        (next, is_last.then_some(pushes))
+    }
+
+    fn is_at(&self, pushes: Option<u64>) -> bool {
+        pushes == Some(self.pushes.load(Ordering::SeqCst))
     }
 }
 
@@ -53,13 +70,19 @@ impl Live {
 pub struct Tail {
     live: Arc<Live>,
     parked: Parked,
+    /// The count of pushes at which this reader was caught up.
+    seen: Option<u64>,
 }
 
 impl Tail {
     /// Attaches to a live end.
     pub fn new(live: Arc<Live>) -> Self {
         let parked = Parked::new(live.attached.fetch_add(1, Ordering::Relaxed));
-        Self { live, parked }
+        Self {
+            live,
+            parked,
+            seen: None,
+        }
     }
 
     /// The publication after `cursor`, or [`Behind`] if the log must be asked. Pending: the waker is parked.
@@ -68,17 +91,23 @@ impl Tail {
         cursor: &Position,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Arc<Publication>, Behind>> {
-        let mut found = self.live.next(cursor);
-        if matches!(found, Follow::CaughtUp) {
-            self.live.parking.park(&mut self.parked, cx.waker(), || {
-                found = self.live.next(cursor);
-                matches!(found, Follow::CaughtUp)
-            });
-        }
-        match found {
-            Follow::Next(publication) => Poll::Ready(Ok(publication)),
-            Follow::Behind => Poll::Ready(Err(Behind)),
-            Follow::CaughtUp => Poll::Pending,
+        loop {
+            if !self.live.is_at(self.seen) {
+                let (next, seen) = self.live.next(cursor);
+                self.seen = seen;
+                match next {
+                    Follow::Next(publication) => return Poll::Ready(Ok(publication)),
+                    Follow::Behind => return Poll::Ready(Err(Behind)),
+                    Follow::CaughtUp => {}
+                }
+            }
+            if self
+                .live
+                .parking
+                .park(&mut self.parked, cx.waker(), || self.live.is_at(self.seen))
+            {
+                return Poll::Pending;
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! id: k3x9aQ07LmZ-42⏎data: │ frame header │ {"type":"publication",…} │ ⏎⏎
 //! ```
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use super::json::{Object, quoted};
 use super::websocket::{Opcode, header_len, put_header};
@@ -24,9 +24,9 @@ impl<'a> Framed<'a> {
     }
 
     /// An unmasked text frame (RFC 6455 §5.2).
-    pub fn websocket(self) -> Bytes {
+    pub fn websocket(self) -> &'a [u8] {
         let [frame, _, end] = self.0.marks;
-        self.0.bytes.slice(frame..end)
+        &self.0.bytes[frame..end]
     }
 
     /// The push as JSON.

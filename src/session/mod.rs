@@ -8,7 +8,7 @@ mod subscriptions;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{BoxFuture, poll_fn};
 
@@ -54,6 +54,8 @@ pub enum Output {
 pub struct Session {
     node: Arc<Node>,
     registered: Registered,
+    /// The task that is registered.
+    waker: Option<Waker>,
     subscriptions: Subscriptions,
     replies: VecDeque<Push>,
     working: Option<BoxFuture<'static, Done>>,
@@ -78,6 +80,7 @@ impl Session {
     pub fn open(node: &Arc<Node>) -> Result<Self, Problem> {
         Ok(Self {
             registered: node.register()?,
+            waker: None,
             node: Arc::clone(node),
             subscriptions: Subscriptions::new(),
             replies: VecDeque::new(),
@@ -177,7 +180,10 @@ impl Session {
 
     /// What comes next: replies first, then the channels that have something, in turn.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
-        self.registered.register(cx.waker());
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.registered.register(cx.waker());
+        }
         if let Some(work) = &mut self.working
             && let Poll::Ready(done) = work.as_mut().poll(cx)
         {
@@ -185,9 +191,12 @@ impl Session {
             self.finish(done);
         }
         if let Some(push) = self.replies.pop_front() {
+            if self.replies.is_empty() {
+                self.replies = VecDeque::new();
+            }
             return Poll::Ready(Output::Push(push));
         }
-        if let Some(output) = self.subscriptions.serve(self.registered.shared()) {
+        if let Some(output) = self.subscriptions.serve(self.registered.shared(), cx) {
             return Poll::Ready(output);
         }
         match self.registered.ending() {

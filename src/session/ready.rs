@@ -53,7 +53,7 @@ impl Wake for Flag {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.raised.swap(true, Ordering::SeqCst) {
             self.session.ready.push(self.key);
-            self.session.waker.wake();
+            self.session.wake();
         }
     }
 }

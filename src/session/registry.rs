@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
-
 use super::ready::Ready;
 use crate::protocol::{Code, Ending, Problem};
 
@@ -27,9 +25,19 @@ impl fmt::Display for SessionId {
 /// What a session shares with those who wake it or end it.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) waker: AtomicWaker,
+    id: SessionId,
+    /// The session's task. It stays when it is woken, so that the session need not register again.
+    waker: Mutex<Option<Waker>>,
     pub(super) ready: Ready,
     ending: OnceLock<Box<Ending>>,
+}
+
+impl Shared {
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*lock(&self.waker) {
+            waker.wake_by_ref();
+        }
+    }
 }
 
 /// The sessions of this node.
@@ -37,6 +45,8 @@ pub(super) struct Shared {
 pub struct Registry {
     shards: [Mutex<HashMap<SessionId, Arc<Shared>>>; SHARDS],
     count: AtomicUsize,
+    /// Counts the sessions that were told to end: while it stands still, no session needs to look whether it was one.
+    endings: AtomicUsize,
     is_draining: AtomicBool,
 }
 
@@ -46,6 +56,7 @@ impl Registry {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
+            endings: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -69,16 +80,17 @@ impl Registry {
     pub(super) fn register(self: &Arc<Self>, bits: u128) -> Result<Registered, Problem> {
         let id = SessionId(bits);
         let shared = Arc::new(Shared {
-            waker: AtomicWaker::new(),
+            id,
+            waker: Mutex::default(),
             ready: Ready::default(),
             ending: OnceLock::new(),
         });
         self.count.fetch_add(1, Ordering::SeqCst);
         self.shard(id).insert(id, Arc::clone(&shared));
         let registered = Registered {
-            id,
             shared,
             registry: Arc::clone(self),
+            endings_seen: 0,
         };
         // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
         if self.is_draining() {
@@ -101,7 +113,8 @@ impl Registry {
         let shared = self.shard(id).get(&id).cloned();
         if let Some(shared) = shared {
             let _ = shared.ending.set(Box::new(ending));
-            shared.waker.wake();
+            self.endings.fetch_add(1, Ordering::SeqCst);
+            shared.wake();
         }
     }
 
@@ -123,32 +136,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A session's entry in the registry; dropping it leaves.
 #[derive(Debug)]
 pub(super) struct Registered {
-    id: SessionId,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
+    /// The count of endings at which this session was not among them.
+    endings_seen: usize,
 }
 
 impl Registered {
     pub(super) fn id(&self) -> SessionId {
-        self.id
+        self.shared.id
     }
 
     pub(super) fn register(&self, waker: &Waker) {
-        self.shared.waker.register(waker);
+        *lock(&self.shared.waker) = Some(waker.clone());
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(super) fn ending(&self) -> Option<Ending> {
-        self.shared.ending.get().map(|ending| (**ending).clone())
+    pub(super) fn ending(&mut self) -> Option<Ending> {
+        let endings = self.registry.endings.load(Ordering::SeqCst);
+        if endings == self.endings_seen {
+            return None;
+        }
+        let ending = self.shared.ending.get().map(|ending| (**ending).clone());
+        if ending.is_none() {
+            self.endings_seen = endings;
+        }
+        ending
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.shard(self.id).remove(&self.id);
+        self.registry.shard(self.shared.id).remove(&self.shared.id);
         self.registry.count.fetch_sub(1, Ordering::SeqCst);
     }
 }

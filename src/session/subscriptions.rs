@@ -23,6 +23,11 @@ pub(super) struct Subscriptions {
 
 struct Entry {
     subscription: Subscription,
+    mark: Option<Mark>,
+}
+
+/// How one of several subscriptions says that it has something. A session's only one is polled without asking.
+struct Mark {
     flag: Arc<Flag>,
     waker: Waker,
 }
@@ -56,21 +61,39 @@ impl Subscriptions {
 
     /// Takes a subscription under the first free key.
     pub(super) fn admit(&mut self, subscription: Subscription, session: &Arc<Shared>) {
-        let vacant = self.entries.iter().position(Option::is_none);
-        let entry = Entry::new(vacant.unwrap_or(self.entries.len()), subscription, session);
-        match vacant {
-            Some(key) => self.entries[key] = Some(entry),
-            // Most sessions have one: it gets no more room than it needs.
-            None if self.entries.is_empty() => self.entries = Vec::from([Some(entry)]),
-            None => self.entries.push(Some(entry)),
+        match self.entries.iter().position(Option::is_none) {
+            Some(key) => self.put(key, subscription, session),
+            None => self.append(Some(subscription), session),
         }
     }
 
     /// Takes a subscription, or the place of one that was refused, under the next key.
     pub(super) fn append(&mut self, subscription: Option<Subscription>, session: &Arc<Shared>) {
         let key = self.entries.len();
-        self.entries
-            .push(subscription.map(|subscription| Entry::new(key, subscription, session)));
+        if key == 0 {
+            // Most sessions have one subscription: it gets no more room than it needs.
+            self.entries.reserve_exact(1);
+        }
+        self.entries.push(None);
+        if key == 1
+            && let Some(only) = self.entries[0].take()
+        {
+            self.put(0, only.subscription, session);
+        }
+        if let Some(subscription) = subscription {
+            self.put(key, subscription, session);
+        }
+    }
+
+    /// Puts a subscription in its place, marked as having something if it is not the only one.
+    fn put(&mut self, key: usize, subscription: Subscription, session: &Arc<Shared>) {
+        let mark = (self.entries.len() > 1).then(|| {
+            let flag = Flag::new(key, Arc::clone(session));
+            let waker = Waker::from(Arc::clone(&flag));
+            waker.wake_by_ref();
+            Mark { flag, waker }
+        });
+        self.entries[key] = Some(Entry { subscription, mark });
     }
 
     pub(super) fn remove(&mut self, key: usize) -> Option<ChannelName> {
@@ -80,13 +103,19 @@ impl Subscriptions {
     }
 
     /// The next delivery of a channel that has one.
-    pub(super) fn serve(&mut self, session: &Shared) -> Option<Output> {
+    pub(super) fn serve(&mut self, session: &Shared, cx: &mut Context<'_>) -> Option<Output> {
         loop {
             let key = match &self.turn {
                 Some(turn) => turn.key,
+                None if self.entries.len() == 1 => 0,
                 None => session.ready.pop()?,
             };
-            let Some(polled) = self.poll(key) else { continue };
+            let Some(polled) = self.poll(key, cx) else {
+                if self.entries.len() == 1 {
+                    return None;
+                }
+                continue;
+            };
             return Some(match polled {
                 Delivery::Publication(publication) => Output::Publication { key, publication },
                 Delivery::Gap(gap) => {
@@ -110,25 +139,35 @@ impl Subscriptions {
         Some(entry.subscription.channel().clone())
     }
 
-    /// One delivery of the subscription whose turn it is, or begins.
-    fn poll(&mut self, key: usize) -> Option<Delivery> {
-        let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else {
-            self.turn = None;
-            return None;
+    /// One delivery of the only subscription, or of the one whose turn it is.
+    fn poll(&mut self, key: usize, cx: &mut Context<'_>) -> Option<Delivery> {
+        let entry = self.entries.get_mut(key).and_then(Option::as_mut);
+        let polled = match entry {
+            None => Poll::Ready(None),
+            Some(Entry {
+                subscription,
+                mark: None,
+            }) => Pin::new(subscription).poll_next(cx),
+            Some(Entry {
+                subscription,
+                mark: Some(mark),
+            }) => {
+                let turn = self.turn.get_or_insert_with(|| {
+                    mark.flag.lower();
+                    Turn { key, left: TURN_COUNT }
+                });
+                turn.left -= 1;
+                let is_over = turn.left == 0;
+                let polled = Pin::new(subscription).poll_next(&mut Context::from_waker(&mark.waker));
+                if is_over {
+                    mark.waker.wake_by_ref();
+                }
+                if is_over || polled.is_pending() {
+                    self.turn = None;
+                }
+                polled
+            }
         };
-        let turn = self.turn.get_or_insert_with(|| {
-            entry.flag.lower();
-            Turn { key, left: TURN_COUNT }
-        });
-        turn.left -= 1;
-        let is_over = turn.left == 0;
-        let polled = Pin::new(&mut entry.subscription).poll_next(&mut Context::from_waker(&entry.waker));
-        if is_over {
-            entry.waker.wake_by_ref();
-        }
-        if is_over || polled.is_pending() {
-            self.turn = None;
-        }
         match polled {
             Poll::Ready(Some(delivery)) => Some(delivery),
             Poll::Ready(None) => {
@@ -136,20 +175,6 @@ impl Subscriptions {
                 None
             }
             Poll::Pending => None,
-        }
-    }
-}
-
-impl Entry {
-    /// A subscription that is ready to be polled for the first time.
-    fn new(key: usize, subscription: Subscription, session: &Arc<Shared>) -> Self {
-        let flag = Flag::new(key, Arc::clone(session));
-        let waker = Waker::from(Arc::clone(&flag));
-        waker.wake_by_ref();
-        Self {
-            subscription,
-            flag,
-            waker,
         }
     }
 }

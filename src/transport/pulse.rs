@@ -64,6 +64,10 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     pub(super) fn new(pulse: Arc<Pulse>, spread: usize) -> Self {
         Self {
             pulse,

@@ -42,6 +42,13 @@ pub(crate) struct Reader {
 }
 
 impl Stock {
+    pub(crate) const ALL: [Stock; 4] = [
+        Stock::Curl,
+        Stock::NpmWs,
+        Stock::NpmEventSource,
+        Stock::PythonWebsockets,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Stock::Curl => "curl",

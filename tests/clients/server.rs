@@ -19,7 +19,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it, and reads its address from its start-up block. Its standard error goes on into `folder/server.log`.
     pub(crate) async fn start(folder: &Path) -> Server {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_throughline"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_throughline"));
+        // Only this test's configuration, whatever is configured around here.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("THROUGHLINE_")) {
+            command.env_remove(name);
+        }
+        let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("THROUGHLINE_WINDOW__COUNT", "20000")
             .env("THROUGHLINE_WINDOW__BYTES", "67108864")

@@ -31,7 +31,9 @@ impl EventSource {
     pub(crate) async fn request(address: SocketAddr, receive: Receive, request: &[u8]) -> io::Result<Answer> {
         let mut link = Link::connect(address, receive).await?;
         link.send(request).await?;
-        let head = Head::read(&mut link).await?.ok_or_else(|| ended("before it answered"))?;
+        let head = Head::read(&mut link)
+            .await?
+            .ok_or_else(|| ended("before it answered"))?;
         let body = head.body()?;
         if head.status != 200 {
             let body = body.read_to_end(&mut link).await?;

@@ -50,23 +50,36 @@ pub(crate) struct EventStream {
 impl EventStream {
     /// Takes the next bytes, and gives what they complete.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<Item> {
-        for byte in bytes {
-            let is_second_half = mem::take(&mut self.after_cr) && *byte == b'\n';
-            match byte {
-                b'\n' if is_second_half => {}
-                b'\r' | b'\n' => {
-                    self.after_cr = *byte == b'\r';
-                    self.end_line();
-                }
-                _ => self.line.push(*byte),
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            // What is between two LFs seldom has a CR, and is taken at once.
+            if piece.contains(&b'\r') {
+                piece
+                    .split_inclusive(|byte| *byte == b'\r')
+                    .for_each(|piece| self.take(piece));
+            } else {
+                self.take(piece);
             }
         }
         mem::take(&mut self.items)
     }
 
-    /// Whether an event was begun that has not ended. If the stream ends now, it is never dispatched.
+    /// Takes bytes of which at most the last one is a CR or an LF.
+    fn take(&mut self, piece: &[u8]) {
+        let was_cr = mem::take(&mut self.after_cr);
+        match piece.split_last() {
+            Some((b'\n', [])) if was_cr => {}
+            Some((end @ (b'\r' | b'\n'), line)) => {
+                self.after_cr = *end == b'\r';
+                self.line.extend_from_slice(line);
+                self.end_line();
+            }
+            _ => self.line.extend_from_slice(piece),
+        }
+    }
+
+    /// Whether data has begun that is not dispatched yet. If the stream ends now, it never is.
     pub(crate) fn is_within_event(&self) -> bool {
-        !self.line.is_empty() || !self.data.is_empty() || !self.kind.is_empty() || self.id.is_some()
+        !self.data.is_empty() || self.line.starts_with(b"data")
     }
 
     fn end_line(&mut self) {
@@ -142,7 +155,9 @@ mod tests {
 
     #[test]
     fn a_stream_is_read_as_the_standard_says() {
-        let with_id = |id: &str| Item::Empty { id: Some(id.to_owned()) };
+        let with_id = |id: &str| Item::Empty {
+            id: Some(id.to_owned()),
+        };
         let cases: [(&str, Vec<Item>); 16] = [
             ("data: a\ndata: b\n\n", vec![message("a\nb")]),
             ("data:a\n\ndata:  b\n\n", vec![message("a"), message(" b")]),
@@ -150,20 +165,35 @@ mod tests {
             ("\u{feff}data: a\n\n", vec![message("a")]),
             ("\u{feff}\u{feff}data: a\n\n", vec![EMPTY]),
             ("data: \u{feff}\u{2028}\0\n\n", vec![message("\u{feff}\u{2028}\0")]),
-            (": c\n:\n\n", vec![Item::Comment(" c".into()), Item::Comment(String::new()), EMPTY]),
-            ("event: e\ndata: a\n\ndata: b\n\n", vec![event("e", "a", None, ""), message("b")]),
+            (
+                ": c\n:\n\n",
+                vec![Item::Comment(" c".into()), Item::Comment(String::new()), EMPTY],
+            ),
+            (
+                "event: e\ndata: a\n\ndata: b\n\n",
+                vec![event("e", "a", None, ""), message("b")],
+            ),
             ("event: e\n\ndata: b\n\n", vec![EMPTY, message("b")]),
-            ("id: 1\ndata: a\n\ndata: b\n\n", vec![
-                event("message", "a", Some("1"), "1"),
-                event("message", "b", None, "1"),
-            ]),
-            ("id: 1\n\ndata: b\n\n", vec![with_id("1"), event("message", "b", None, "1")]),
+            (
+                "id: 1\ndata: a\n\ndata: b\n\n",
+                vec![event("message", "a", Some("1"), "1"), event("message", "b", None, "1")],
+            ),
+            (
+                "id: 1\n\ndata: b\n\n",
+                vec![with_id("1"), event("message", "b", None, "1")],
+            ),
             ("id: 1\0\ndata: a\n\n", vec![message("a")]),
-            ("id: 1\ndata: a\n\nid\ndata: b\n\n", vec![
-                event("message", "a", Some("1"), "1"),
-                event("message", "b", Some(""), ""),
-            ]),
-            ("retry: 10\nretry: 1x\nretry:\nretry: -1\n\n", vec![Item::Retry(10), EMPTY]),
+            (
+                "id: 1\ndata: a\n\nid\ndata: b\n\n",
+                vec![
+                    event("message", "a", Some("1"), "1"),
+                    event("message", "b", Some(""), ""),
+                ],
+            ),
+            (
+                "retry: 10\nretry: 1x\nretry:\nretry: -1\n\n",
+                vec![Item::Retry(10), EMPTY],
+            ),
             ("Data: a\n data: b\ndata : c\ndatas: d\n\n", vec![EMPTY]),
             ("data: a\n\ndata: cut off\nid: 9\n", vec![message("a")]),
         ];
@@ -183,7 +213,13 @@ mod tests {
 
     #[test]
     fn a_stream_tells_whether_an_event_is_cut() {
-        for (stream, is_cut) in [("", false), ("data: a\n\n", false), ("data: a\n", true), ("i", true), ("event: e\n", true)] {
+        for (stream, is_cut) in [
+            ("", false),
+            ("data: a\n\n", false),
+            ("data: a\n", true),
+            ("data", true),
+            (": c", false),
+        ] {
             let mut parser = EventStream::default();
             parser.feed(stream.as_bytes());
             assert_eq!(parser.is_within_event(), is_cut, "{stream:?}");

@@ -25,7 +25,8 @@ pub(crate) fn take(input: &mut Vec<u8>) -> io::Result<Option<Frame>> {
         return Ok(None);
     }
     let first = input[0];
-    let payload: Vec<u8> = input.drain(..header_len + payload_len).skip(header_len).collect();
+    let payload = input[header_len..header_len + payload_len].to_vec();
+    input.drain(..header_len + payload_len);
     read(first, payload).map(Some)
 }
 
@@ -66,7 +67,10 @@ fn read(first: u8, payload: Vec<u8>) -> io::Result<Frame> {
 
 fn read_close(payload: &[u8]) -> io::Result<Frame> {
     let Some((code, reason)) = payload.split_at_checked(2) else {
-        return Ok(Frame::Close { code: 1005, reason: String::new() });
+        return Ok(Frame::Close {
+            code: 1005,
+            reason: String::new(),
+        });
     };
     Ok(Frame::Close {
         code: u16::from_be_bytes([code[0], code[1]]),
@@ -95,7 +99,7 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()).expect("a short message") {
         len @ 0..=125 => frame.push(0x80 | len.to_be_bytes()[1]),
         len => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend(len.to_be_bytes());
         }
     }

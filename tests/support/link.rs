@@ -36,6 +36,9 @@ impl Link {
         }
         let socket = in_time("a connection", socket.connect(address)).await?;
         socket.set_nodelay(true)?;
+        // Small buffers and delayed acknowledgements make each other wait.
+        #[cfg(target_os = "linux")]
+        socket.set_quickack(true)?;
         Ok(Self {
             socket,
             gulp: GULP_BYTES,

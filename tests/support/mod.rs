@@ -18,3 +18,5 @@ pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod text;
 pub(crate) mod websocket;
+pub(crate) mod whole_cursor;
+pub(crate) mod written;

@@ -117,19 +117,9 @@ impl Node {
             .expect("it ends well");
     }
 
-    /// Begins to send its sessions away, but stays: new ones are refused for good.
-    pub(crate) fn refuse_sessions(&self) {
-        let edge = self.edge.clone();
-        tokio::spawn(async move { edge.node().drain(Duration::ZERO).await });
-    }
-
-    /// How many sessions it has.
-    pub(crate) fn sessions(&self) -> usize {
-        self.edge.node().registry().count()
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.edge.node().registry().is_draining()
+    /// Sends its sessions away and returns when they are gone, but stays: new ones are refused for good.
+    pub(crate) async fn refuse_sessions(&self) {
+        within("the end of all sessions", self.edge.node().drain(Duration::ZERO)).await;
     }
 }
 

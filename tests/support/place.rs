@@ -27,10 +27,7 @@ impl Place {
 
     /// The same life of the log, at another offset, where no tags are used.
     pub(crate) fn at(&self, offset: u64) -> Self {
-        Self {
-            offset,
-            ..self.clone()
-        }
+        Self { offset, ..self.clone() }
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -72,7 +71,9 @@ impl Poll {
 
     /// Over the connection there is, unless the server has closed it meanwhile, as it may between two polls.
     async fn send(&mut self) -> io::Result<()> {
-        let Some(exchange) = &mut self.on_its_way else { return Ok(()) };
+        let Some(exchange) = &mut self.on_its_way else {
+            return Ok(());
+        };
         exchange.is_reused = self.link.is_some();
         if let Some(link) = &mut self.link
             && link.send(&exchange.request).await.is_ok()
@@ -175,8 +176,6 @@ impl Exchange {
         if status != 200 {
             return Err(io::Error::other(format!("a poll was answered {status}: {text}")));
         }
-        // Read as a value too: the envelope must be JSON as a whole.
-        let _: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
         let told: Told<'_> = serde_json::from_str(&text).map_err(io::Error::other)?;
         let pushes = told.pushes.into_iter().map(|push| Push::parse(push.get().to_owned()));
         Ok(Answer {

@@ -30,17 +30,15 @@ impl Publisher {
     }
 
     /// Publishes what one request asks for. It carries `key`, so that repeating it is harmless.
-    pub(crate) async fn publish(&mut self, body: &Value, key: &str) -> io::Result<Vec<Published>> {
+    pub(crate) async fn publish(&mut self, body: &str, key: &str) -> io::Result<Vec<Published>> {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
-        let request = http::post("/v1/publish", &headers, body.to_string().as_bytes());
+        let request = http::post("/v1/publish", &headers, body.as_bytes());
         let (status, answer) = self.send(&request).await?;
         if status != 200 {
             return Err(io::Error::other(format!("publishing was answered {status}: {answer}")));
         }
-        let results = match &answer["results"] {
-            Value::Array(results) => results.clone(),
-            _ => vec![answer.clone()],
-        };
+        let results = answer["results"].as_array().cloned();
+        let results = results.unwrap_or_else(|| vec![answer.clone()]);
         let read = |result: &Value| {
             Some(Published {
                 channel: result["channel"].as_str()?.to_owned(),

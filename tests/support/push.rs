@@ -1,5 +1,6 @@
 //! A push as a client receives it: the exact text, and what it says.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use serde_json::Value;
@@ -12,18 +13,25 @@ use super::place::Place;
 pub(crate) struct Push {
     /// Byte for byte as it came.
     pub(crate) text: String,
+    /// Its fields, `data` excepted.
     pub(crate) value: Value,
+    /// The exact text of `data`, which may be JSON that no Rust value can hold: `1e400`, say.
+    pub(crate) data: Option<String>,
 }
 
 impl Push {
     pub(crate) fn parse(text: String) -> io::Result<Self> {
-        match serde_json::from_str(&text) {
-            Ok(value @ Value::Object(_)) => Ok(Self { text, value }),
-            Ok(_) => Err(io::Error::other(format!("a push that is no object: {text}"))),
-            Err(error) => Err(io::Error::other(format!(
-                "a push that is no JSON: {error} in {text:?}"
-            ))),
-        }
+        let bad =
+            |error: serde_json::Error| io::Error::other(format!("a push that cannot be read: {error} in {text:?}"));
+        let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&text).map_err(bad)?;
+        let data = fields.remove("data").map(|data| data.get().to_owned());
+        let read = |(name, value): (String, &RawValue)| Ok((name, serde_json::from_str(value.get()).map_err(bad)?));
+        let value = fields.into_iter().map(read).collect::<io::Result<_>>()?;
+        Ok(Self {
+            value: Value::Object(value),
+            data,
+            text,
+        })
     }
 
     pub(crate) fn kind(&self) -> &str {
@@ -42,17 +50,6 @@ impl Push {
     /// A field that is a position.
     pub(crate) fn place(&self, field: &str) -> Option<Place> {
         Place::parse(self.value[field].as_str()?)
-    }
-
-    /// The exact text of `data`.
-    pub(crate) fn data(&self) -> Option<String> {
-        #[derive(serde::Deserialize)]
-        struct WithData<'a> {
-            #[serde(borrow)]
-            data: &'a RawValue,
-        }
-        let read: WithData<'_> = serde_json::from_str(&self.text).ok()?;
-        Some(read.data.get().to_owned())
     }
 
     /// As short as it fits into a line of a report.

@@ -35,7 +35,9 @@ impl WebSocket {
             ("sec-websocket-key", KEY),
         ];
         link.send(&http::get(&http::target("/v1/ws", query), &headers)).await?;
-        let head = Head::read(&mut link).await?.ok_or_else(|| ended("before it answered"))?;
+        let head = Head::read(&mut link)
+            .await?
+            .ok_or_else(|| ended("before it answered"))?;
         if head.status != 101 || head.header("sec-websocket-accept") != ACCEPT {
             return Err(io::Error::other(format!("not a WebSocket: {head:?}")));
         }

@@ -75,10 +75,7 @@ impl Words {
 }
 
 /// Those of the expected words that no transcript contains.
-pub(crate) fn missing(
-    expected: impl IntoIterator<Item = &'static str>,
-    words: &BTreeSet<String>,
-) -> Vec<&'static str> {
+pub(crate) fn missing(expected: impl IntoIterator<Item = &'static str>, words: &BTreeSet<String>) -> Vec<&'static str> {
     let is_missing = |word: &&str| !words.contains(*word);
     expected.into_iter().filter(is_missing).collect()
 }

@@ -98,9 +98,7 @@ impl Incoming {
 }
 
 fn number(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .fold(0, |number, byte| number * 256 + usize::from(*byte))
+    bytes.iter().fold(0, |number, byte| number * 256 + usize::from(*byte))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, Failure> {

@@ -77,6 +77,12 @@ impl Answer {
         values.map(|(_, value)| &**value).collect()
     }
 
+    /// Whether its body need not end.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        let types = self.header("content-type");
+        types.iter().any(|kind| kind.starts_with("text/event-stream"))
+    }
+
     /// The next piece of the body; `None` after the last.
     pub(crate) fn piece(&mut self, wire: &mut Wire) -> Result<Option<Vec<u8>>, Failure> {
         match std::mem::replace(&mut self.body, Body::Over) {

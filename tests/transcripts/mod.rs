@@ -20,10 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What went wrong, in words.
 type Failure = String;
 
+/// With this variable, only the transcripts are replayed whose path contains its value.
+const ONLY: &str = "THROUGHLINE_TRANSCRIPT";
+
 /// Replays every transcript of a folder of `fixtures/protocol`, and fails by the names of all that failed.
 pub(crate) fn replay_folder(folder: &str) {
-    let paths = files_in(&root().join(folder));
+    let mut paths = files_in(&root().join(folder));
     assert!(!paths.is_empty(), "there is no transcript in {folder}");
+    if let Ok(only) = std::env::var(ONLY) {
+        paths.retain(|path| shown_path(path).contains(&only));
+    }
     let failures: Vec<String> = std::thread::scope(|scope| {
         let running: Vec<_> = paths
             .iter()

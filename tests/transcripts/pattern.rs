@@ -166,7 +166,10 @@ pub(crate) fn repeat(line: &str) -> String {
 fn parts(pattern: &str) -> Vec<Part<'_>> {
     let (mut parts, mut rest, mut literal) = (Vec::new(), pattern, 0);
     while let Some(at) = rest[literal..].find('<').map(|at| at + literal) {
-        match rest[at + 1..].split_once('>').and_then(|(inside, _)| placeholder(inside)) {
+        match rest[at + 1..]
+            .split_once('>')
+            .and_then(|(inside, _)| placeholder(inside))
+        {
             Some((part, len)) => {
                 if at > 0 {
                     parts.push(Part::Literal(&rest[..at]));

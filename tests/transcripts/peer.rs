@@ -26,6 +26,16 @@ pub(crate) struct Asked<'a> {
     pub(crate) status: u16,
     pub(crate) headers: &'a [(String, String)],
     pub(crate) body: &'a [u8],
+    pub(crate) clock: Clock,
+}
+
+/// What becomes of pings and heartbeats that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// They come often, and are passed over.
+    Fast,
+    /// They come so seldom that only a server that is stuck lets it come to them.
+    Slow,
 }
 
 /// One connection.
@@ -39,6 +49,7 @@ pub(crate) struct Peer {
     waited: Duration,
     answer: Option<Answer>,
     events: Events,
+    clock: Clock,
 }
 
 impl Peer {
@@ -53,6 +64,7 @@ impl Peer {
             waited: Duration::ZERO,
             answer: None,
             events: Events::default(),
+            clock: asked.clock,
         };
         let (host, length) = (server.to_string(), asked.body.len().to_string());
         let mut made_up = vec![("host", &*host)];
@@ -96,9 +108,11 @@ impl Peer {
 
     fn check(&mut self, answer: &mut Answer) -> Result<(), Failure> {
         if answer.status != self.status {
-            let body = match answer.status {
-                101 => String::new(),
-                _ => answer.body(&mut self.wire)?,
+            let is_endless = answer.status == 101 || answer.is_event_stream();
+            let body = if is_endless {
+                String::new()
+            } else {
+                answer.body(&mut self.wire)?
             };
             let (expected, status) = (self.status, answer.status);
             return Err(format!("expected status {expected}\n     got {status} {body}"));
@@ -112,6 +126,7 @@ impl Peer {
 
     /// Reads on until what is expected has come, or something else.
     pub(crate) fn expect(&mut self, expect: &Expect, captures: &mut Captures) -> Result<(), Failure> {
+        self.wire.begin_to_wait();
         match expect {
             Expect::Status(status) => self.next_answer(*status),
             Expect::Header(name, pattern) => self.expect_header(name, pattern, captures),
@@ -176,10 +191,6 @@ impl Peer {
     fn expect_problem(&mut self, code: &str, detail: &str, captures: &mut Captures) -> Result<(), Failure> {
         self.expect_header("content-type", "application/problem+json", captures)?;
         self.expect_header("access-control-allow-origin", "*", captures)?;
-        let vary = self.answer()?.header("vary").join(", ");
-        if !vary.to_ascii_lowercase().contains("origin") {
-            return Err(format!("expected an answer that varies by origin\n     got vary: {vary:?}"));
-        }
         let retry_after = self.answer()?.header("retry-after").join(", ");
         let text = self.text(false)?;
         let given: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in {text}"))?;
@@ -206,26 +217,27 @@ impl Peer {
                 other => Err(format!("expected a message\n     got {}", other.shown())),
             };
         }
-        let content_type = self.answer()?.header("content-type").join(", ");
-        if content_type.starts_with("text/event-stream") {
+        if self.answer()?.is_event_stream() {
             return match self.item(is_heartbeat_wanted)? {
                 Item::Event(Event { data: Some(data), .. }) => Ok(data),
                 other => Err(format!("expected an event\n     got {other:?}")),
             };
         }
-        self.answer()?;
         let answer = self.answer.as_mut().ok_or("no answer")?;
         answer.body(&mut self.wire)
     }
 
-    /// The next frame. What comes by the clock is passed over, unless it is wanted.
+    /// The next frame. What comes by the clock is passed over where that is fast, unless it is wanted.
     fn frame(&mut self, is_heartbeat_wanted: bool, is_ping_wanted: bool) -> Result<Incoming, Failure> {
         loop {
             let frame = Incoming::read(&mut self.wire)?;
-            match &frame {
-                Incoming::Ping if !is_ping_wanted => {}
-                Incoming::Text(text) if !is_heartbeat_wanted && text == r#"{"type":"heartbeat"}"# => {}
-                _ => return Ok(frame),
+            let is_by_the_clock = match &frame {
+                Incoming::Ping => !is_ping_wanted,
+                Incoming::Text(text) => !is_heartbeat_wanted && text == r#"{"type":"heartbeat"}"#,
+                Incoming::Pong(_) | Incoming::Close(..) => false,
+            };
+            if !is_by_the_clock || self.clock == Clock::Slow {
+                return Ok(frame);
             }
         }
     }
@@ -247,7 +259,8 @@ impl Peer {
     fn item(&mut self, is_heartbeat_wanted: bool) -> Result<Item, Failure> {
         loop {
             match self.next_item()?.ok_or("the event stream is over")? {
-                Item::Event(Event { kind, .. }) if !is_heartbeat_wanted && kind.as_deref() == Some("heartbeat") => {}
+                Item::Event(Event { kind, .. })
+                    if self.clock == Clock::Fast && !is_heartbeat_wanted && kind.as_deref() == Some("heartbeat") => {}
                 item => return Ok(item),
             }
         }

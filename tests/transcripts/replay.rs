@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::frames::Outgoing;
 use super::pattern::Captures;
-use super::peer::{Asked, Peer};
+use super::peer::{Asked, Clock, Peer};
 use super::script::{Body, Kind, Open, Script, Send, Step};
 use super::server::Server;
 use super::{Failure, shown_path};
@@ -21,6 +21,7 @@ pub(crate) fn replay_file(path: &Path) -> Result<(), Failure> {
         captures: Captures::default(),
         peers: HashMap::new(),
         latest: String::new(),
+        clock: script.clock(),
     };
     for line in &script.lines {
         replay.step(&line.step).map_err(|failure| {
@@ -42,6 +43,7 @@ struct Replay {
     peers: HashMap<String, Peer>,
     /// The name of the connection that was opened last.
     latest: String,
+    clock: Clock,
 }
 
 impl Replay {
@@ -79,6 +81,7 @@ impl Replay {
             status: open.status,
             headers: &headers,
             body: &self.body(&open.body)?,
+            clock: self.clock,
         };
         let mut peer = Peer::open(self.server.address, &asked)?;
         // Only an answer that has a name can be waited for later.
@@ -101,6 +104,7 @@ impl Replay {
             status: 200,
             headers: &[],
             body: body.as_bytes(),
+            clock: self.clock,
         };
         Peer::open(self.server.address, &asked)?.answer().map(|_| ())
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::pattern::repeat;
+use super::peer::Clock;
 
 /// A transcript: what its server runs with, and what happens.
 #[derive(Debug)]
@@ -119,6 +120,12 @@ impl Script {
             }
         }
         Ok(script)
+    }
+
+    /// Whether heartbeats are among what happens.
+    pub(crate) fn clock(&self) -> Clock {
+        let is_set = self.environment.iter().any(|(name, _)| name.ends_with("HEARTBEAT_MS"));
+        if is_set { Clock::Fast } else { Clock::Slow }
     }
 
     fn add(&mut self, line: &str, number: usize) -> Result<(), Failure> {
@@ -266,5 +273,6 @@ fn json(text: &str) -> Result<Value, Failure> {
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Failure> {
-    text.parse().map_err(|_| format!("{text:?} is not the number that is expected here"))
+    text.parse()
+        .map_err(|_| format!("{text:?} is not the number that is expected here"))
 }

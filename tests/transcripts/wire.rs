@@ -12,6 +12,8 @@ pub(crate) struct Wire {
     stream: TcpStream,
     /// What came and was not taken yet.
     received: Vec<u8>,
+    /// Until when what is waited for must have come.
+    deadline: Instant,
 }
 
 impl Wire {
@@ -23,7 +25,13 @@ impl Wire {
         Ok(Self {
             stream,
             received: Vec::new(),
+            deadline: Instant::now() + PATIENCE,
         })
+    }
+
+    /// From now on something else is waited for. What is passed over meanwhile does not make the wait longer.
+    pub(crate) fn begin_to_wait(&mut self) {
+        self.deadline = Instant::now() + PATIENCE;
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -49,19 +57,17 @@ impl Wire {
 
     /// All that comes until the server ends the connection.
     pub(crate) fn take_rest(&mut self) -> Result<Vec<u8>, Failure> {
-        let deadline = Instant::now() + PATIENCE;
-        while self.read_some(deadline)? {}
+        while self.read_some()? {}
         Ok(std::mem::take(&mut self.received))
     }
 
     /// Reads on until `find` finds something.
     fn wait<T>(&mut self, find: impl Fn(&[u8]) -> Option<T>) -> Result<T, Failure> {
-        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = find(&self.received) {
                 return Ok(found);
             }
-            if !self.read_some(deadline)? {
+            if !self.read_some()? {
                 return Err(match self.received.len() {
                     0 => "the server ended the connection".to_owned(),
                     left => format!("the server ended the connection in the middle, after {left} bytes"),
@@ -71,9 +77,9 @@ impl Wire {
     }
 
     /// Reads what there is; `false` at the end of the stream.
-    fn read_some(&mut self, deadline: Instant) -> Result<bool, Failure> {
+    fn read_some(&mut self) -> Result<bool, Failure> {
         const ROOM: usize = 64 * 1024;
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(format!("nothing came within {} s", PATIENCE.as_secs()));
         }

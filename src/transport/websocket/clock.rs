@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::transport::Transports;
-use crate::transport::pulse::{Alarm, Pulse};
+use crate::transport::pulse::Alarm;
 
 /// How long the client has to take the last frames and to close its side.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
@@ -12,7 +12,6 @@ const CLOSE_TIMEOUT_MS: u64 = 5_000;
 /// When things happened on one connection, in ticks of the pulse.
 #[derive(Debug)]
 pub(super) struct Clock {
-    pulse: Arc<Pulse>,
     alarm: Alarm,
     heartbeat: u32,
     write_timeout: u32,
@@ -40,14 +39,14 @@ pub(super) enum Due {
 
 impl Clock {
     pub(super) fn new(transports: &Transports) -> Self {
-        let pulse = Arc::clone(&transports.pulse);
+        let pulse = &transports.pulse;
         let now = pulse.now();
         let heartbeat = pulse.ticks(transports.timings.heartbeat_ms);
         // Pings of connections that began together do not come together.
         let spread = transports.node.random_below(u64::from(heartbeat));
         let early = u32::try_from(spread).unwrap_or_default() / 2;
         Self {
-            alarm: Alarm::new(Arc::clone(&pulse), usize::try_from(spread).unwrap_or_default()),
+            alarm: Alarm::new(Arc::clone(pulse), usize::try_from(spread).unwrap_or_default()),
             heartbeat,
             write_timeout: pulse.ticks(transports.timings.write_timeout_ms),
             sent: now,
@@ -55,18 +54,17 @@ impl Clock {
             heard: now,
             stuck: None,
             closing: None,
-            pulse,
         }
     }
 
     /// Something came from the client, or a socket that was stuck took something: it is alive.
     pub(super) fn note_heard(&mut self) {
-        self.heard = self.pulse.now();
+        self.heard = self.alarm.pulse().now();
     }
 
     /// A push was sent.
     pub(super) fn note_sent(&mut self) {
-        self.sent = self.pulse.now();
+        self.sent = self.alarm.pulse().now();
     }
 
     /// All that was pending is written.
@@ -79,17 +77,17 @@ impl Clock {
         if self.stuck.is_some() {
             self.note_heard();
         }
-        self.stuck = Some(self.pulse.now());
+        self.stuck = Some(self.alarm.pulse().now());
     }
 
     /// The socket took nothing.
     pub(super) fn note_stuck(&mut self) {
-        self.stuck.get_or_insert(self.pulse.now());
+        self.stuck.get_or_insert(self.alarm.pulse().now());
     }
 
     /// The last frames are on their way.
     pub(super) fn note_closing(&mut self) {
-        self.closing = Some(self.pulse.now() + self.pulse.ticks(CLOSE_TIMEOUT_MS));
+        self.closing = Some(self.alarm.pulse().now() + self.alarm.pulse().ticks(CLOSE_TIMEOUT_MS));
     }
 
     /// What is due now; pending until something is.
@@ -98,7 +96,7 @@ impl Clock {
         if self.alarm.poll(due, cx).is_pending() {
             return Poll::Pending;
         }
-        let now = self.pulse.now();
+        let now = self.alarm.pulse().now();
         Poll::Ready(if self.closing.is_some() {
             Due::Over
         } else if self.stuck.is_some_and(|since| now >= since + self.write_timeout) {

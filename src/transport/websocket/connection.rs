@@ -13,10 +13,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{Clock, Due};
-use super::outbox::{Outbox, Written};
+use super::outbox::{Frame, Outbox, Written};
 use crate::delivery::{ChannelName, Since};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, close_frame, pong_frame, text_frame};
-use crate::protocol::{Code, Ending, Framed, Limits, Push, read_command};
+use crate::protocol::{Code, Ending, Limits, Push, read_command};
 use crate::session::{Output, Session};
 use crate::transport::Transports;
 
@@ -43,10 +43,10 @@ pub(super) struct Connection<S> {
     session: Option<Session>,
     decoder: Decoder,
     /// Bytes that came while the session took no further command.
-    input: Vec<u8>,
+    input: Box<[u8]>,
     outbox: Outbox,
     /// The answer to the newest ping; earlier ones need none (RFC 6455 §5.5.3).
-    pong: Option<Bytes>,
+    pong: Option<Box<Bytes>>,
     clock: Clock,
     phase: Phase,
     /// Whether the client has sent its close frame.
@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             socket,
             session: None,
             decoder: Decoder::new(),
-            input,
+            input: input.into(),
             outbox: Outbox::default(),
             pong: None,
             clock: Clock::new(&transports),
@@ -98,14 +98,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            self.read(cx);
-            self.keep_time(cx);
+            let waits_for_input = self.read(cx);
             self.write(cx);
+            // The clock comes last, for what was read and written moves what is due.
+            let has_rung = self.keep_time(cx);
             if self.phase == Phase::Over {
                 return Poll::Ready(());
             }
-            // What was written may have made room for commands that had come before.
-            if self.input.is_empty() || !self.takes_input() {
+            // What was written may have made room for commands: then the socket must be asked again.
+            if !has_rung && (waits_for_input || !self.takes_input()) {
                 return Poll::Pending;
             }
         }
@@ -119,8 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes what the client sent, as long as it is understood and can be carried out.
-    fn read(&mut self, cx: &mut Context<'_>) {
+    /// Takes what the client sent, as long as it is understood and can be carried out; says whether the socket will
+    /// wake us when there is more.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
         while self.takes_input() {
             if !self.input.is_empty() {
                 let mut held = std::mem::take(&mut self.input);
@@ -139,9 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             READ_ROOM.set(room);
             if polled.is_pending() {
-                return;
+                return true;
             }
         }
+        false
     }
 
     fn take_input(&mut self, mut bytes: &mut [u8]) {
@@ -158,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Err(violation) => self.end(&violation.into()),
             }
         }
-        self.input = bytes.to_vec();
+        self.input = (&*bytes).into();
     }
 
     fn take(&mut self, incoming: Incoming, limits: &Limits) {
@@ -167,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             _ if self.phase != Phase::Open => {}
             Incoming::Text(message) => self.take_message(&message, limits),
             Incoming::Binary(_) => self.end(&Ending::binary()),
-            Incoming::Ping(payload) => self.pong = Some(pong_frame(&payload)),
+            Incoming::Ping(payload) => self.pong = Some(Box::new(pong_frame(&payload))),
             Incoming::Pong => {}
         }
     }
@@ -194,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn answer_close(&mut self, code: u16) {
         self.is_peer_done = true;
         if self.phase == Phase::Open {
-            self.outbox.push(close_frame(code, ""));
+            self.push_frame(close_frame(code, ""));
             self.close();
         } else if self.outbox.is_empty() {
             self.phase = Phase::Over;
@@ -213,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             None => "",
         };
-        self.outbox.push(close_frame(ending.close_code, word));
+        self.push_frame(close_frame(ending.close_code, word));
         self.close();
     }
 
@@ -222,15 +225,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.clock.note_closing();
     }
 
-    /// Does what the clock says. What is pending already is as good as a ping or a heartbeat.
-    fn keep_time(&mut self, cx: &Context<'_>) {
+    /// Does what the clock says, and says whether it said anything. What is pending already is as good as a ping or a
+    /// heartbeat.
+    fn keep_time(&mut self, cx: &Context<'_>) -> bool {
+        let mut has_rung = false;
         while self.phase != Phase::Over
             && let Poll::Ready(due) = self.clock.poll(cx)
         {
+            has_rung = true;
             let is_quiet = self.outbox.is_empty();
             match due {
-                Due::Ping if is_quiet => self.outbox.push(self.transports.ping_frame.clone()),
-                Due::Heartbeat if is_quiet => self.outbox.push(self.transports.heartbeat_frame.clone()),
+                Due::Ping if is_quiet => self.push_frame(self.transports.ping_frame.clone()),
+                Due::Heartbeat if is_quiet => self.push_frame(self.transports.heartbeat_frame.clone()),
                 Due::Ping | Due::Heartbeat => {}
                 Due::Silent => self.end(&Ending::silent()),
                 Due::Stuck => {
@@ -240,10 +246,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Due::Over => self.phase = Phase::Over,
             }
         }
+        has_rung
     }
 
     /// Writes what is pending and what the session has, until either the socket or the session has enough.
     fn write(&mut self, cx: &mut Context<'_>) {
+        let mut has_more = true;
         while self.phase != Phase::Over {
             match self.outbox.poll_write(&mut self.socket, cx) {
                 Written::All => self.clock.note_flushed(),
@@ -251,8 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Written::Nothing => return self.clock.note_stuck(),
                 Written::Failed => self.phase = Phase::Over,
             }
-            if self.phase == Phase::Open {
-                self.gather(cx);
+            if has_more && self.phase == Phase::Open {
+                has_more = self.gather(cx);
             }
             if self.outbox.is_empty() {
                 return self.shut_down(cx);
@@ -271,30 +279,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes from the session what one write holds.
-    fn gather(&mut self, cx: &mut Context<'_>) {
+    /// Takes from the session what one write holds; says whether there may be more, or the session will wake us.
+    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(pong) = self.pong.take() {
-            self.outbox.push(pong);
+            self.push_frame(*pong);
         }
-        while self.outbox.has_room()
-            && let Some(session) = &mut self.session
-            && let Poll::Ready(output) = session.poll_next(cx)
-        {
+        while self.outbox.has_room() {
+            let Some(session) = &mut self.session else { return false };
+            let Poll::Ready(output) = session.poll_next(cx) else {
+                return false;
+            };
             self.clock.note_sent();
             match output {
-                Output::Publication { publication, .. } => self.outbox.push(Framed::of(&publication).websocket()),
+                Output::Publication { publication, .. } => self.outbox.push(Frame::Publication(publication)),
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
                 Output::Push(push) => self.push(&push),
                 Output::Ending(ending) => {
                     self.end(&ending);
-                    break;
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn push(&mut self, push: &Push) {
-        self.outbox.push(text_frame(push.to_json().as_bytes()));
+        self.push_frame(text_frame(push.to_json().as_bytes()));
+    }
+
+    fn push_frame(&mut self, frame: Bytes) {
+        self.outbox.push(Frame::Other(frame));
     }
 }
 
@@ -325,7 +339,7 @@ mod tests {
     #[test]
     fn an_idle_connection_stays_small() {
         assert!(
-            size_of::<Connection<tokio::net::TcpStream>>() <= 448,
+            size_of::<Connection<tokio::net::TcpStream>>() <= 384,
             "{}",
             size_of::<Connection<tokio::net::TcpStream>>()
         );

@@ -116,7 +116,8 @@ async fn take_over(upgrading: OnUpgrade, transports: Arc<Transports>, opening: O
 fn spawn(upgraded: Upgraded, transports: Arc<Transports>, opening: Opening) {
     // The socket itself where it can be had: from our own accept loop, or from axum's.
     match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => serve(parts.io.into_inner(), parts.read_buf.into(), transports, opening),
+        // Copied, for the bytes that came early pin the whole buffer that they were read into.
+        Ok(parts) => serve(parts.io.into_inner(), parts.read_buf.to_vec(), transports, opening),
         Err(upgraded) => serve(TokioIo::new(upgraded), Vec::new(), transports, opening),
     }
 }

@@ -4,10 +4,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
+
+use crate::delivery::Publication;
+use crate::protocol::Framed;
 
 /// The most frames in one write.
 const BATCH_FRAMES_MAX: usize = 64;
@@ -17,16 +21,33 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 
 thread_local! {
     /// The room for a batch, lent to the one connection that is being polled, so that idle ones hold none.
-    static ROOM: Cell<VecDeque<Bytes>> = const { Cell::new(VecDeque::new()) };
+    static ROOM: Cell<VecDeque<Frame>> = const { Cell::new(VecDeque::new()) };
+}
+
+/// A frame that is pending: a publication's, which all its readers share, or one of this connection's own.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Publication(Arc<Publication>),
+    Other(Bytes),
+}
+
+impl Frame {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Publication(publication) => Framed::of(publication).websocket(),
+            Self::Other(bytes) => bytes,
+        }
+    }
 }
 
 /// The frames that are pending. Between two polls it holds only what the socket did not take.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Frame>,
+    /// How much of the first frame was written.
+    written: usize,
+    /// How much there is in all, what was written of the first included.
     bytes: usize,
-    /// Whether part of the first frame was written.
-    is_partial: bool,
 }
 
 impl Outbox {
@@ -53,15 +74,15 @@ impl Outbox {
         self.frames.len() < BATCH_FRAMES_MAX && self.bytes < BATCH_BYTES_MAX
     }
 
-    pub(super) fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.bytes += frame.bytes().len();
         self.frames.push_back(frame);
     }
 
     /// Drops what was not begun to be written. What was begun must be finished, or the stream is garbage.
     pub(super) fn clear_unbegun(&mut self) {
-        self.frames.truncate(usize::from(self.is_partial));
-        self.bytes = self.frames.iter().map(Bytes::len).sum();
+        self.frames.truncate(usize::from(self.written > 0));
+        self.bytes = self.frames.iter().map(|frame| frame.bytes().len()).sum();
     }
 
     /// Writes until nothing is pending, or the socket takes no more.
@@ -80,34 +101,28 @@ impl Outbox {
         Written::All
     }
 
-    fn poll_write_once<S: AsyncWrite + Unpin>(
-        &mut self,
-        socket: &mut S,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_once<S: AsyncWrite + Unpin>(&self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let socket = Pin::new(socket);
         if self.frames.len() == 1 {
-            return socket.poll_write(cx, &self.frames[0]);
+            return socket.poll_write(cx, &self.frames[0].bytes()[self.written..]);
         }
         let mut slices = [IoSlice::new(&[]); BATCH_FRAMES_MAX];
-        let count = self.frames.len().min(BATCH_FRAMES_MAX);
+        let mut from = self.written;
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            *slice = IoSlice::new(frame);
+            *slice = IoSlice::new(&frame.bytes()[from..]);
+            from = 0;
         }
-        let written = ready!(socket.poll_write_vectored(cx, &slices[..count]));
-        Poll::Ready(written)
+        let count = self.frames.len().min(BATCH_FRAMES_MAX);
+        socket.poll_write_vectored(cx, &slices[..count])
     }
 
-    fn advance(&mut self, mut written: usize) {
-        self.bytes -= written;
-        while let Some(first) = self.frames.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                self.is_partial |= written > 0;
-                return;
-            }
-            written -= first.len();
-            self.is_partial = false;
+    fn advance(&mut self, len: usize) {
+        self.written += len;
+        while let Some(first) = self.frames.front().map(|frame| frame.bytes().len())
+            && self.written >= first
+        {
+            self.written -= first;
+            self.bytes -= first;
             self.frames.pop_front();
         }
     }
@@ -170,7 +185,7 @@ mod tests {
             room: 0,
         };
         let mut outbox = Outbox::default();
-        ["abc", "de", "fgh"].map(|frame| outbox.push(frame.into()));
+        ["abc", "de", "fgh"].map(|frame| outbox.push(Frame::Other(frame.into())));
         for _ in 0..8 {
             socket.room = 1;
             outbox.poll_write(&mut socket, &mut cx);
@@ -188,7 +203,7 @@ mod tests {
                 room,
             };
             let mut outbox = Outbox::default();
-            ["abc", "de"].map(|frame| outbox.push(frame.into()));
+            ["abc", "de"].map(|frame| outbox.push(Frame::Other(frame.into())));
             outbox.poll_write(&mut socket, &mut cx);
             outbox.clear_unbegun();
             socket.room = 99;

@@ -25,12 +25,20 @@ impl Channel {
         const NAMES: [&str; 4] = ["chat:", "news", "grüße:日本/", "a.b-c_"];
         let load = match rng.u8(..10) {
             0 => Load::Idle,
-            1..=6 => Load::Light,
+            1..=7 => Load::Light,
             _ => Load::Heavy,
         };
         Self {
             name: format!("{}{number}", NAMES[rng.usize(..NAMES.len())]),
             load,
+        }
+    }
+
+    /// About how many publications are read at a time.
+    pub(crate) fn appetite(&self) -> u64 {
+        match self.load {
+            Load::Idle | Load::Light => 20,
+            Load::Heavy => 5,
         }
     }
 
@@ -40,7 +48,10 @@ impl Channel {
         let id = rng.u64(..);
         let letter = rng.alphanumeric().to_string();
         match (self.load, rng.u8(..4)) {
-            (Load::Heavy, _) => format!(r#"{{"id":{id},"filler":"{}"}}"#, letter.repeat(rng.usize(HEAVY_BYTES / 2..HEAVY_BYTES))),
+            (Load::Heavy, _) => format!(
+                r#"{{"id":{id},"filler":"{}"}}"#,
+                letter.repeat(rng.usize(HEAVY_BYTES / 2..HEAVY_BYTES))
+            ),
             (_, 0) => id.to_string(),
             (_, 1) => format!(r#""{id}\n\u2028{letter}\"""#),
             (_, _) => format!(r#"{{"id":{id},"n":1.50,"text":"{}"}}"#, letter.repeat(rng.usize(..200))),

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use super::Violation;
 use super::ledger::Ledger;
-use super::{Violation, must};
 use crate::support::place::Place;
 use crate::support::push::Push;
 
@@ -63,6 +63,8 @@ pub(crate) struct History {
     /// Everything up to here was received, or said to be lost.
     cursor: Option<Place>,
     stage: Stage,
+    /// `unsubscribe` was said, and not yet answered.
+    is_leaving: bool,
     time: u64,
     trail: VecDeque<String>,
 }
@@ -73,6 +75,7 @@ impl History {
             ledger,
             cursor: None,
             stage: Stage::Off,
+            is_leaving: false,
             time: 0,
             trail: VecDeque::new(),
         }
@@ -113,10 +116,17 @@ impl History {
         }
     }
 
+    /// `unsubscribe` is about to be said; publications may come until it is answered.
+    pub(crate) fn leave(&mut self) {
+        self.note("unsubscribes".to_owned());
+        self.is_leaving = true;
+    }
+
     /// The connection is gone.
     pub(crate) fn hang_up(&mut self, how: &str) {
         self.note(how.to_owned());
         self.stage = Stage::Off;
+        self.is_leaving = false;
     }
 
     /// Takes what the server said about this channel.
@@ -183,22 +193,29 @@ impl History {
             Ask::Last(count) => window.min(*count),
         };
         let (least, most) = (acked.saturating_sub(held), self.ledger.started().saturating_sub(held));
-        must((least..=most).contains(&place.offset), || {
-            format!("{ask} began at {place}, but should have within {least}..={most}")
-        })
+        must!(
+            (least..=most).contains(&place.offset),
+            "{ask} began at {place}, but should have within {least}..={most}"
+        );
+        Ok(())
     }
 
     fn publication(&mut self, push: &Push) -> Result<Told, Violation> {
         self.must_be_on("a publication")?;
         let place = read(push, "position")?;
         let cursor = self.cursor.as_ref().ok_or_else(|| Violation("no cursor".to_owned()))?;
-        must(place == cursor.at(cursor.offset + 1), || {
-            let word = if place.offset <= cursor.offset { "comes again" } else { "leaves some out" };
-            format!("{place} {word}: the cursor stood at {cursor}")
-        })?;
+        let how = if place.offset <= cursor.offset {
+            "comes again"
+        } else {
+            "leaves some out"
+        };
+        must!(
+            place == cursor.at(cursor.offset + 1),
+            "{place} {how}: the cursor stood at {cursor}"
+        );
         self.ledger.see(&place, push)?;
         let time = push.value["time"].as_u64().unwrap_or_default();
-        must(time >= self.time, || format!("time goes back from {} to {time}", self.time))?;
+        must!(time >= self.time, "time goes back from {} to {time}", self.time);
         self.time = time;
         self.cursor = Some(place);
         Ok(Told::Publication)
@@ -212,26 +229,32 @@ impl History {
         };
         let (from, to) = (read(push, "from")?, read(push, "to")?);
         self.ledger.see_place(&to)?;
-        must(self.cursor.as_ref() == Some(&from), || {
-            format!("the gap begins at {from}, but the cursor stood at {:?}", self.cursor)
-        })?;
-        must(to.offset > from.offset, || format!("nothing is missing from {from} to {to}"))?;
+        let cursor = self.cursor.as_ref().ok_or_else(|| Violation("no cursor".to_owned()))?;
+        must!(
+            *cursor == from,
+            "the gap begins at {from}, but the cursor stood at {cursor}"
+        );
+        must!(to.offset > from.offset, "nothing is missing from {from} to {to}");
         let gone = self.ledger.started().saturating_sub(self.ledger.window);
-        must(to.offset <= gone, || {
-            format!("up to {to} is said to be lost, but the window holds all that is after {gone}")
-        })?;
-        must(announced || from.offset >= whole_to, || {
-            format!("lost after {from}, although it was said that everything up to {whole_to} would follow")
-        })?;
+        must!(
+            to.offset <= gone,
+            "up to {to} is said to be lost, but the window holds all that is after {gone}"
+        );
+        must!(
+            announced || from.offset >= whole_to,
+            "lost after {from}, although it was said that everything up to {whole_to} would follow"
+        );
         self.cursor = Some(to);
         self.stage = Stage::On { whole_to };
         Ok(Told::Gap { announced })
     }
 
     fn unsubscribed(&mut self, push: &Push) -> Result<Told, Violation> {
-        must(self.is_on() && push.text_of("code") == "requested", || {
-            "unsubscribed, but nobody asked for it".to_owned()
-        })?;
+        must!(
+            self.is_leaving && push.text_of("code") == "requested",
+            "unsubscribed, but nobody asked for it"
+        );
+        self.is_leaving = false;
         self.stage = Stage::Off;
         Ok(Told::Unsubscribed)
     }

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-use super::channels::Channel;
-use super::{Violation, must};
+use super::Violation;
+use super::channels::{Channel, Load};
 use crate::support::deadline::in_time;
 use crate::support::place::Place;
 use crate::support::push::Push;
 
 /// More than this is never published to one channel.
 const OFFSET_MAX: u64 = 20_000;
+
+/// Wakes the publishers of all channels.
+pub(crate) type Bell = watch::Sender<()>;
 
 /// One channel's truth. Shared by its publishers and readers.
 #[derive(Debug)]
@@ -26,7 +29,9 @@ pub(crate) struct Ledger {
     /// The newest offset that a publisher was answered; the log's top is never below.
     acked: watch::Sender<u64>,
     /// How many publications somebody waits for.
-    wanted: watch::Sender<u64>,
+    wanted: AtomicU64,
+    /// Rung when somebody wants more.
+    bell: Bell,
     entries: Mutex<Entries>,
 }
 
@@ -48,13 +53,14 @@ pub(crate) struct Sent {
 }
 
 impl Ledger {
-    pub(crate) fn new(channel: Channel, window: u64) -> Self {
+    pub(crate) fn new(channel: Channel, window: u64, bell: Bell) -> Self {
         Self {
             channel,
             window,
             started: AtomicU64::new(0),
             acked: watch::Sender::new(0),
-            wanted: watch::Sender::new(0),
+            wanted: AtomicU64::new(0),
+            bell,
             entries: Mutex::default(),
         }
     }
@@ -68,22 +74,20 @@ impl Ledger {
     }
 
     pub(crate) fn wanted(&self) -> u64 {
-        *self.wanted.borrow()
+        self.wanted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.channel.load == Load::Idle
     }
 
     /// Asks the publishers for so many in all, and says how many there will be.
     pub(crate) fn want(&self, count: u64) -> u64 {
         let count = count.min(OFFSET_MAX);
-        self.wanted.send_if_modified(|wanted| {
-            let is_more = count > *wanted;
-            *wanted = count.max(*wanted);
-            is_more
-        });
+        if self.wanted.fetch_max(count, Ordering::SeqCst) < count {
+            self.bell.send_replace(());
+        }
         count
-    }
-
-    pub(crate) fn watch_wanted(&self) -> watch::Receiver<u64> {
-        self.wanted.subscribe()
     }
 
     /// Waits until so many were asked for, published and answered.
@@ -91,7 +95,10 @@ impl Ledger {
         let count = self.want(count);
         let mut acked = self.acked.subscribe();
         in_time("what publishers were asked for", async {
-            acked.wait_for(|acked| *acked >= count).await.map_err(std::io::Error::other)?;
+            acked
+                .wait_for(|acked| *acked >= count)
+                .await
+                .map_err(std::io::Error::other)?;
             Ok(())
         })
         .await?;
@@ -102,18 +109,22 @@ impl Ledger {
     pub(crate) fn claim(&self) -> bool {
         let wanted = self.wanted();
         let more = |started| (started < wanted).then_some(started + 1);
-        self.started.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+        self.started
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more)
+            .is_ok()
     }
 
     /// What a publisher was answered.
     pub(crate) fn record(&self, place: &Place, sent: Sent) -> Result<(), Violation> {
         let mut entries = self.entries.lock().expect("nobody panics here");
         entries.same_epoch(place)?;
-        must((1..=self.started()).contains(&place.offset), || {
-            format!("{place} was given out, but only {} were published", self.started())
-        })?;
+        must!(
+            (1..=self.started()).contains(&place.offset),
+            "{place} was given out, but only {} were published",
+            self.started()
+        );
         let before = entries.published.insert(place.offset, sent);
-        must(before.is_none(), || format!("{place} was given out twice"))?;
+        must!(before.is_none(), "{place} was given out twice");
         drop(entries);
         self.acked.send_if_modified(|acked| {
             let is_more = place.offset > *acked;
@@ -127,13 +138,18 @@ impl Ledger {
     pub(crate) fn see(&self, place: &Place, push: &Push) -> Result<(), Violation> {
         let mut entries = self.entries.lock().expect("nobody panics here");
         entries.same_epoch(place)?;
-        must(place.offset <= self.started(), || {
-            format!("{place} was never published: {}", push.shown())
-        })?;
+        must!(
+            place.offset <= self.started(),
+            "{place} was never published: {}",
+            push.shown()
+        );
         let first = entries.seen.entry(place.offset).or_insert_with(|| push.text.clone());
-        must(*first == push.text, || {
-            format!("{place} is told differently: once {first}, and once {}", push.text)
-        })
+        must!(
+            *first == push.text,
+            "{place} is told differently: once {first}, and once {}",
+            push.text
+        );
+        Ok(())
     }
 
     /// A position was named without a publication.
@@ -146,14 +162,17 @@ impl Ledger {
     pub(crate) fn settle(&self) -> Result<(), Violation> {
         let entries = self.entries.lock().expect("nobody panics here");
         let count = self.started();
-        must(entries.published.len() as u64 == count, || {
-            format!("of {count} publications, {} were answered", entries.published.len())
-        })?;
+        must!(
+            entries.published.len() as u64 == count,
+            "of {count} publications, {} were answered",
+            entries.published.len()
+        );
         for (offset, text) in &entries.seen {
             let push = Push::parse(text.clone())?;
             let sent = &entries.published[offset];
-            let is_same = push.data().as_ref() == Some(&sent.data) && push.value["event"].as_str() == sent.event.as_deref();
-            must(is_same, || format!("at {offset} {sent:?} was published, but {text} came"))?;
+            let is_same =
+                push.data.as_ref() == Some(&sent.data) && push.value["event"].as_str() == sent.event.as_deref();
+            must!(is_same, "at {offset} {sent:?} was published, but {text} came");
         }
         Ok(())
     }
@@ -163,6 +182,7 @@ impl Entries {
     /// A channel of these worlds lives once.
     fn same_epoch(&mut self, place: &Place) -> Result<(), Violation> {
         let epoch = self.epoch.get_or_insert_with(|| place.epoch.clone());
-        must(*epoch == place.epoch, || format!("{place} is not of the epoch {epoch}"))
+        must!(*epoch == place.epoch, "{place} is not of the epoch {epoch}");
+        Ok(())
     }
 }

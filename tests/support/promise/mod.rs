@@ -4,8 +4,19 @@
 //! the middle of anything, and come back over another transport.
 //! A reader's life on one channel is a history, and the model judges every word of it.
 
+/// Breaks off with what is wrong, unless all is well.
+macro_rules! must {
+    ($is_well:expr, $($otherwise:tt)+) => {
+        if !$is_well {
+            return Err($crate::support::promise::Violation(format!($($otherwise)+)));
+        }
+    };
+}
+
+mod acts;
 pub(crate) mod channels;
-mod connection;
+pub(crate) mod connection;
+pub(crate) mod desk;
 pub(crate) mod history;
 pub(crate) mod ledger;
 mod line;
@@ -32,9 +43,4 @@ impl From<io::Error> for Violation {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
-}
-
-/// Breaks off with what is wrong, unless all is well.
-pub(crate) fn must(is_well: bool, otherwise: impl FnOnce() -> String) -> Result<(), Violation> {
-    if is_well { Ok(()) } else { Err(Violation(otherwise())) }
 }

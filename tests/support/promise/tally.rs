@@ -87,7 +87,11 @@ pub(crate) struct Tally(BTreeMap<Happening, u64>);
 
 impl Tally {
     pub(crate) fn add(&mut self, happening: Happening) {
-        *self.0.entry(happening).or_default() += 1;
+        self.add_many(happening, 1);
+    }
+
+    pub(crate) fn add_many(&mut self, happening: Happening, count: u64) {
+        *self.0.entry(happening).or_default() += count;
     }
 
     pub(crate) fn count(&self, happening: Happening) -> u64 {
@@ -96,7 +100,7 @@ impl Tally {
 
     pub(crate) fn take_over(&mut self, other: &Self) {
         for (happening, count) in &other.0 {
-            *self.0.entry(*happening).or_default() += count;
+            self.add_many(*happening, *count);
         }
     }
 }
