@@ -34,3 +34,8 @@ mod edge;
 pub mod server;
 
 pub use edge::{Builder, Edge};
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@
 mod player;
 
 use player::coverage::{Words, folders, missing};
-use player::replay_folder;
+use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
@@ -78,6 +78,23 @@ fn publish() {
 #[test]
 fn websocket() {
     replay_folder("websocket");
+}
+
+#[test]
+fn what_goes_wrong_names_its_line() {
+    let ends_well = "http GET /livez\n<raw ok<*>\n";
+    replay_text("right", ends_well).unwrap();
+    for (name, wrong, line) in [
+        ("status", "\n# Health.\nhttp GET /livez 404\n", 3),
+        ("body", "http GET /livez\n<raw no\n", 2),
+        ("header", "http GET /livez\n= content-type: image/png\n", 2),
+        ("push", "ws /v1/ws\n< {\"type\":\"welcome\"}\n", 2),
+        ("connection", "other< {}\n", 1),
+        ("language", "http GET /livez\nsleep 1\n", 2),
+    ] {
+        let failure = replay_text(name, wrong).unwrap_err();
+        assert!(failure.contains(&format!("{name}.txt:{line}:")), "{failure}");
+    }
 }
 
 #[test]

@@ -20,7 +20,6 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `too_large`, or `bad_request` for a body that breaks off or does not arrive in time.
 pub async fn read_body(request: Request<Body>, bytes_max: usize) -> Result<(request::Parts, Bytes), Problem> {
     let (head, body) = request.into_parts();
-    refuse_ambiguous_length(&head.headers)?;
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok((head, body.to_bytes())),
@@ -37,16 +36,6 @@ pub async fn read_body(request: Request<Body>, bytes_max: usize) -> Result<(requ
             Err(Problem::new(Code::BadRequest, detail))
         }
     }
-}
-
-/// Two lengths for one body are how requests are smuggled past a proxy.
-fn refuse_ambiguous_length(headers: &HeaderMap) -> Result<(), Problem> {
-    use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        let detail = "the request has both `Content-Length` and `Transfer-Encoding`; send one of them";
-        return Err(Problem::new(Code::BadRequest, detail));
-    }
-    Ok(())
 }
 
 /// A header's value as text, if it is there and is text.

@@ -49,6 +49,15 @@ pub(crate) fn replay_folder(folder: &str) {
     );
 }
 
+/// Replays a transcript that stands in no file of `fixtures/protocol`.
+pub(crate) fn replay_text(name: &str, text: &str) -> Result<(), Failure> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcripts");
+    let path = folder.join(name).with_extension("txt");
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, text));
+    written.map_err(|error| format!("{}: {error}", path.display()))?;
+    replay::replay_file(&path)
+}
+
 /// `fixtures/protocol`.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/protocol")

@@ -222,3 +222,71 @@ fn shown(text: &str) -> String {
     let beginning: String = text.chars().take(SHOWN_MAX).collect();
     format!("{beginning}… ({} bytes)", text.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn repetitions_are_written_out() {
+        assert_eq!(repeat("a<x*3>b<[*2><]*2>"), "axxxb[[]]");
+        for kept in ["<*>", "<n:*>", "<name>", "a < b > c*2", "<<x*>", "<x*y>"] {
+            assert_eq!(repeat(kept), kept);
+        }
+    }
+
+    #[test]
+    fn a_name_captures_and_then_stands_for_what_it_captured() {
+        let mut captures = Captures::default();
+        captures.match_text("<epoch>-1.<epoch>-2", "k3x-1.k3x-2").unwrap();
+        captures.match_text("<whole>", "k3x-1.k3x-2").unwrap();
+        assert_eq!(captures.fill("<whole>|<epoch>").unwrap(), "k3x-1.k3x-2|k3x");
+        assert!(captures.match_text("<epoch>-1", "other-1").is_err());
+        assert!(captures.fill("<unknown>").is_err());
+        assert_eq!(captures.fill("a < b, c > d").unwrap(), "a < b, c > d");
+    }
+
+    #[test]
+    fn what_differs_from_a_pattern_is_refused() {
+        for (pattern, text, matches) in [
+            ("<*>b<*>", "abc", true),
+            ("<*>b", "abc", false),
+            ("<n:5..7>", "7", true),
+            ("<n:5..7>", "8", false),
+            ("<n:*>,", "12,", true),
+            ("<n:*>,", ",", false),
+            ("<a>-<a>", "x-y", false),
+            ("<a>", "", true),
+            ("<a>-", "-", false),
+        ] {
+            let matched = Captures::default().match_text(pattern, text);
+            assert_eq!(matched.is_ok(), matches, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn json_matches_as_a_whole_and_says_where_it_does_not() {
+        let given = json!({"a":[1, {"b":"x-1"}], "c":null});
+        let mut captures = Captures::default();
+        for pattern in [
+            json!({"a":["<n:one>", {"b":"<e>-1"}], "c":"<*>"}),
+            json!({"a":"<*>", "c":null}),
+        ] {
+            captures.match_json(&pattern, &given).unwrap();
+        }
+        assert_eq!(captures.fill("<one><e>").unwrap(), "1x");
+        for (pattern, place) in [
+            (json!({"a":[1, {"b":"<e>-2"}], "c":null}), ".a[1].b:"),
+            (json!({"a":[1], "c":null}), ".a:"),
+            (json!({"a":"<*>"}), ":"),
+            (json!({"a":"<*>", "c":null, "d":"<*>"}), ":"),
+            (json!({"a":["<n:2..3>", "<*>"], "c":null}), ".a[0]:"),
+            (json!({"a":"<*>", "c":"null"}), ".c:"),
+        ] {
+            let failure = captures.match_json(&pattern, &given).unwrap_err();
+            assert!(failure.starts_with(place), "{failure}");
+        }
+    }
+}

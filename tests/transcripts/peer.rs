@@ -209,9 +209,14 @@ impl Peer {
         captures.match_json(&pattern, &given)
     }
 
+    /// Whether frames follow the answer.
+    fn is_upgraded(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.status == 101)
+    }
+
     /// The next message, event's data, or the answer's body.
     fn text(&mut self, is_heartbeat_wanted: bool) -> Result<String, Failure> {
-        if self.kind == Kind::WebSocket && self.status == 101 {
+        if self.is_upgraded() {
             return match self.frame(is_heartbeat_wanted, false)? {
                 Incoming::Text(text) => Ok(text),
                 other => Err(format!("expected a message\n     got {}", other.shown())),
@@ -288,7 +293,7 @@ impl Peer {
     }
 
     fn expect_end(&mut self) -> Result<(), Failure> {
-        if self.kind != Kind::WebSocket
+        if !self.is_upgraded()
             && let Some(answer) = &mut self.answer
         {
             answer.body(&mut self.wire)?;

@@ -338,10 +338,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_stays_small() {
-        assert!(
-            size_of::<Connection<tokio::net::TcpStream>>() <= 384,
-            "{}",
-            size_of::<Connection<tokio::net::TcpStream>>()
-        );
+        // With what tokio adds, its task then fits into 512 bytes.
+        let bytes = size_of::<Connection<tokio::net::TcpStream>>();
+        assert!(bytes <= 400, "{bytes}");
     }
 }
