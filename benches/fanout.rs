@@ -3,8 +3,9 @@
 //!
 //! `cargo bench --bench fanout`; `THROUGHLINE_BENCH_SUBSCRIBERS` (1,000), `THROUGHLINE_BENCH_ROUNDS` (20),
 //! `THROUGHLINE_BENCH_PUBLICATIONS` (50 a round) and `THROUGHLINE_BENCH_IDLE` (10,000) change its size.
-//! `THROUGHLINE_BENCH_SERVER_CORE=0 taskset -c 1 cargo bench --bench fanout` keeps servers and subscribers apart, each
-//! on a core: then a server's cost does not depend on which subscriber it has to wake where.
+//! Deliveries are measured twice: with a server on one core and its subscribers on the others, which is like for like,
+//! for the bare loop has one thread; and with all cores for all, as servers run, where a server of several threads also
+//! pays for getting in the way of the subscribers.
 //! Linux only: CPU time and memory are read from `/proc`. Speed is reported, never judged by the exit code; a delivery
 //! that is lost or comes twice is a failure.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its report")]
@@ -17,6 +18,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use support::cores::{self, Cores};
+use support::report::Placement;
 use support::{Options, bare, delivery, limits, memory, report};
 
 fn main() -> ExitCode {
@@ -39,12 +42,19 @@ fn bench() -> io::Result<()> {
     let began = Instant::now();
     let options = Options::from_env()?;
     limits::raise_open_files(options.open_files())?;
+    let all = cores::allowed()?;
+    let (apart, shared) = (Cores::apart(&all), Cores::shared(&all));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        report::delivery(options, &delivery::measure(options).await?);
+        report::delivery_title(options);
+        match &apart {
+            Some(apart) => report::delivery(Placement::Apart, &delivery::measure(options, apart).await?),
+            None => println!("There is one core only, so servers and subscribers cannot be kept apart."),
+        }
+        report::delivery(Placement::Shared, &delivery::measure(options, &shared).await?);
         report::memory_title(options);
         for kind in memory::Kind::ALL {
-            report::memory(kind, memory::per_idle_connection(kind, options.idle).await?);
+            report::memory(kind, memory::per_idle_connection(kind, options.idle, &shared).await?);
         }
         Ok::<_, io::Error>(())
     })?;

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use crate::Edge;
 use crate::config::Connections;
+use crate::http::Guarded;
 
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,7 +81,12 @@ async fn accept(listener: &TcpListener, router: &Router, connections: &Connectio
     loop {
         match listener.accept().await {
             Ok((socket, _)) => match prepare(&socket, connections) {
-                Ok(()) => serve(socket, router.clone(), graceful),
+                Ok(()) => serve(
+                    socket,
+                    router.clone(),
+                    Duration::from_millis(connections.write_timeout_ms),
+                    graceful,
+                ),
                 Err(error) => tracing::debug!(%error, "a connection that broke at once"),
             },
             Err(error) => {
@@ -99,7 +105,7 @@ fn prepare(socket: &TcpStream, connections: &Connections) -> io::Result<()> {
     Ok(())
 }
 
-fn serve(socket: TcpStream, router: Router, graceful: &GracefulShutdown) {
+fn serve(socket: TcpStream, router: Router, write_timeout: Duration, graceful: &GracefulShutdown) {
     let service = router.map_request(|request: Request<hyper::body::Incoming>| request.map(axum::body::Body::new));
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -107,7 +113,10 @@ fn serve(socket: TcpStream, router: Router, graceful: &GracefulShutdown) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service));
+    let connection = builder.serve_connection_with_upgrades(
+        TokioIo::new(Guarded::new(socket, write_timeout)),
+        TowerToHyperService::new(service),
+    );
     let watched = graceful.watch(connection.into_owned());
     tokio::spawn(async move {
         if let Err(error) = watched.await {

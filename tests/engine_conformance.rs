@@ -1,5 +1,11 @@
 //! What every engine owes (the contract of `trait Engine`), asked of each engine through the same tests.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, what is not as it should be is a panic"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -115,7 +121,7 @@ async fn offsets(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     for _ in 0..count {
         match next(subscription).await {
             Delivery::Publication(publication) => offsets.push(publication.position.offset),
-            other => panic!("{other:?} after {offsets:?}"),
+            other @ (Delivery::Gap(_) | Delivery::Ended(_)) => panic!("{other:?} after {offsets:?}"),
         }
     }
     offsets

@@ -1,5 +1,7 @@
 //! The law of the house: what every file must keep, checked by reading the files.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not as it should be is a panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

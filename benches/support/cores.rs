@@ -13,23 +13,20 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// Every core for both, as far as this process is allowed to.
-    pub(crate) fn shared() -> io::Result<Cores> {
-        let allowed = list(&allowed()?);
-        Ok(Cores {
-            servers: allowed.clone(),
-            subscribers: allowed,
-        })
+    /// All for both.
+    pub(crate) fn shared(all: &[usize]) -> Cores {
+        Cores {
+            servers: list(all),
+            subscribers: list(all),
+        }
     }
 
-    /// One core for a server, all others for the subscribers. None if there is one core only.
-    pub(crate) fn apart() -> io::Result<Option<Cores>> {
-        Ok(match &allowed()?[..] {
-            [first, others @ ..] if !others.is_empty() => Some(Cores {
-                servers: list(&[*first]),
-                subscribers: list(others),
-            }),
-            _ => None,
+    /// One core for a server, the others for the subscribers. None if there is one only.
+    pub(crate) fn apart(all: &[usize]) -> Option<Cores> {
+        let (first, others) = all.split_first()?;
+        (!others.is_empty()).then(|| Cores {
+            servers: list(&[*first]),
+            subscribers: list(others),
         })
     }
 
@@ -55,17 +52,19 @@ impl Cores {
     }
 }
 
-/// The cores that this process may use, before it moves.
-fn allowed() -> io::Result<Vec<usize>> {
-    // The parent was not moved: cargo, or the shell.
-    let status = fs::read_to_string(format!("/proc/{}/status", std::os::unix::process::parent_id()))?;
+/// The cores that this process may use.
+pub(crate) fn allowed() -> io::Result<Vec<usize>> {
+    let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let ranges = line.unwrap_or_default().trim().split(',').map(|range| {
+    let mut cores = Vec::new();
+    for range in line.unwrap_or_default().trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let parsed = first.parse().and_then(|first: usize| Ok(first..=last.parse()?));
-        parsed.map_err(|error| io::Error::other(format!("no list of cores: {line:?}: {error}")))
-    });
-    Ok(ranges.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+        let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse()) else {
+            return Err(io::Error::other(format!("no list of cores: {line:?}")));
+        };
+        cores.extend(first..=last);
+    }
+    Ok(cores)
 }
 
 fn list(cores: &[usize]) -> String {

@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::audience::Audience;
 use super::bare::Control;
 use super::connect::{self, Connected};
+use super::cores::Cores;
 use super::process::{CpuTime, Process};
 use super::publisher::{Publisher, Request};
 use super::{Options, frames};
@@ -59,10 +60,12 @@ struct Bare {
     control: Control,
 }
 
-pub(crate) async fn measure(options: Options) -> io::Result<Outcome> {
-    let mut throughline = Throughline::start(options.subscribers).await?;
+/// Starts the two servers on their cores, and measures them in turn.
+pub(crate) async fn measure(options: Options, cores: &Cores) -> io::Result<Outcome> {
+    cores.move_here()?;
+    let mut throughline = Throughline::start(options.subscribers, cores).await?;
     let frame = throughline.specimen().await?;
-    let mut bare = Bare::start(options.subscribers, &frame).await?;
+    let mut bare = Bare::start(options.subscribers, &frame, cores).await?;
     let warm_up = options.publications.div_ceil(4);
     bare.round(warm_up).await?;
     for flight in Flight::ALL {
@@ -106,8 +109,8 @@ impl Flight {
 }
 
 impl Throughline {
-    async fn start(subscribers: usize) -> io::Result<Throughline> {
-        let process = Process::throughline()?;
+    async fn start(subscribers: usize, cores: &Cores) -> io::Result<Throughline> {
+        let process = Process::throughline(cores)?;
         let address = process.address;
         let connections = (0..subscribers).map(|number| connect::websocket(address, CHANNEL, number));
         let connections: Vec<Connected> = stream::iter(connections).buffered(CONNECTING_MAX).try_collect().await?;
@@ -166,8 +169,8 @@ impl Throughline {
 }
 
 impl Bare {
-    async fn start(subscribers: usize, frame: &[u8]) -> io::Result<Bare> {
-        let process = Process::bare()?;
+    async fn start(subscribers: usize, frame: &[u8], cores: &Cores) -> io::Result<Bare> {
+        let process = Process::bare(cores)?;
         let control = Control::connect(process.address, subscribers, frame)?;
         let mut connections = Vec::with_capacity(subscribers);
         for number in 0..subscribers {

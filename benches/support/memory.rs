@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{sleep, timeout};
 
 use super::connect::{self, Connected};
+use super::cores::Cores;
 use super::frames;
 use super::process::Process;
 use super::publisher::{Publisher, Request};
@@ -44,8 +45,8 @@ impl Kind {
 }
 
 /// Bytes for each of `count` connections, at a server of their own.
-pub(crate) async fn per_idle_connection(kind: Kind, count: usize) -> io::Result<f64> {
-    let server = Process::throughline()?;
+pub(crate) async fn per_idle_connection(kind: Kind, count: usize, cores: &Cores) -> io::Result<f64> {
+    let server = Process::throughline(cores)?;
     let mut publisher = Publisher::connect(server.address).await?;
     let request = Request::new(CHANNEL, 1);
     let position = position_in(publisher.publish(&request).await?)?;

@@ -3,6 +3,7 @@
 pub(crate) mod audience;
 pub(crate) mod bare;
 pub(crate) mod connect;
+pub(crate) mod cores;
 pub(crate) mod delivery;
 pub(crate) mod frames;
 pub(crate) mod limits;

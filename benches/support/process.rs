@@ -1,7 +1,6 @@
 //! A server as a process of its own, and what the kernel says of its CPU time and memory.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,9 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::bare;
-
-/// Names the core that the servers run on.
-const CORE: &str = "THROUGHLINE_BENCH_SERVER_CORE";
+use super::cores::Cores;
 
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,15 +32,15 @@ pub(crate) struct CpuTime {
 
 impl Process {
     /// The server itself, as its binary.
-    pub(crate) fn throughline() -> io::Result<Process> {
-        let mut command = command(env!("CARGO_BIN_EXE_throughline").as_ref());
+    pub(crate) fn throughline(cores: &Cores) -> io::Result<Process> {
+        let mut command = cores.server(env!("CARGO_BIN_EXE_throughline").as_ref());
         command.args(["serve", "--listen", "127.0.0.1:0"]);
         Process::start(command)
     }
 
     /// The bare loop of `write()`: this program again, with a hidden argument.
-    pub(crate) fn bare() -> io::Result<Process> {
-        let mut command = command(env::current_exe()?.as_os_str());
+    pub(crate) fn bare(cores: &Cores) -> io::Result<Process> {
+        let mut command = cores.server(env::current_exe()?.as_os_str());
         command.arg(bare::ARGUMENT);
         Process::start(command)
     }
@@ -125,16 +122,6 @@ impl CpuTime {
             system_ticks: self.system_ticks - earlier.system_ticks,
         }
     }
-}
-
-/// Runs `program`, on one core alone if one is named.
-fn command(program: &OsStr) -> Command {
-    let Some(core) = env::var_os(CORE) else {
-        return Command::new(program);
-    };
-    let mut command = Command::new("taskset");
-    command.arg("--cpu-list").arg(core).arg(program);
-    command
 }
 
 /// `http://127.0.0.1:PORT` anywhere in a line.

@@ -19,7 +19,16 @@ struct Spread {
     high: f64,
 }
 
-pub(crate) fn delivery(options: Options, outcome: &Outcome) {
+/// Which cores the servers and the subscribers had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Placement {
+    /// A server one, its subscribers the others.
+    Apart,
+    /// All had all.
+    Shared,
+}
+
+pub(crate) fn delivery_title(options: Options) {
     let Options {
         subscribers,
         rounds,
@@ -27,23 +36,29 @@ pub(crate) fn delivery(options: Options, outcome: &Outcome) {
         ..
     } = options;
     println!("Server CPU time per delivery, in µs: medians of {rounds} rounds of {publications} publications,");
-    println!("{subscribers} WebSocket subscribers on one channel, {PAYLOAD_BYTES} bytes of data.\n");
+    println!("{subscribers} WebSocket subscribers on one channel, {PAYLOAD_BYTES} bytes of data.");
+}
+
+pub(crate) fn delivery(placement: Placement, outcome: &Outcome) {
+    let title = match placement {
+        Placement::Apart => "server on one core",
+        Placement::Shared => "all cores for all",
+    };
     println!(
-        "{:<34}{:>7}{:>17}{:>8}{:>8}{:>8}{:>15}",
-        "", "total", "(low – high)", "user", "system", "× bare", "(low – high)"
+        "\n{title:<34}{:>7}{:>17}{:>8}{:>8}{:>8}{:>15}",
+        "total", "(low – high)", "user", "system", "× bare", "(low – high)"
     );
     row("bare loop of write()", &outcome.bare, &outcome.bare);
     println!();
     for (flight, measured) in &outcome.throughline {
         let ratio = row(&name(*flight), measured, &outcome.bare);
-        println!(
-            "{}",
-            if *flight == Flight::ONE {
-                bar(ratio, RATIO_MAX, "×")
-            } else {
-                String::new()
-            }
-        );
+        let is_judged = (placement, *flight) == (Placement::Apart, Flight::ONE);
+        let bar = if is_judged {
+            bar(ratio, RATIO_MAX, "×")
+        } else {
+            String::new()
+        };
+        println!("{bar}");
     }
 }
 

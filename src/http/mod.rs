@@ -1,5 +1,8 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
+mod framing;
+mod guard;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +13,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
+
+pub use guard::Guarded;
 
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -314,7 +314,7 @@ mod tests {
         };
         for body in [
             r#"{"channel":"a","data":"xx"}"#,
-            r#"[{},{}]"#,
+            "[{},{}]",
             r#"{"channels":["a","b"],"data":1}"#,
         ] {
             assert_eq!(

@@ -185,7 +185,9 @@ mod tests {
             room: 0,
         };
         let mut outbox = Outbox::default();
-        ["abc", "de", "fgh"].map(|frame| outbox.push(Frame::Other(frame.into())));
+        for frame in ["abc", "de", "fgh"] {
+            outbox.push(Frame::Other(frame.into()));
+        }
         for _ in 0..8 {
             socket.room = 1;
             outbox.poll_write(&mut socket, &mut cx);
@@ -203,7 +205,9 @@ mod tests {
                 room,
             };
             let mut outbox = Outbox::default();
-            ["abc", "de"].map(|frame| outbox.push(Frame::Other(frame.into())));
+            for frame in ["abc", "de"] {
+                outbox.push(Frame::Other(frame.into()));
+            }
             outbox.poll_write(&mut socket, &mut cx);
             outbox.clear_unbegun();
             socket.room = 99;

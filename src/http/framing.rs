@@ -1,0 +1,288 @@
+//! Where HTTP/1.1 requests begin and end in a stream of bytes, and which of them nobody should believe.
+//!
+//! A request whose length two parsers may read differently is how one request is smuggled inside another, past a
+//! proxy (RFC 9112 §11.2). Such a request is refused before anything else reads it.
+
+use crate::protocol::{Code, Problem};
+
+/// The most headers of a request.
+const HEADERS_MAX: usize = 100;
+
+/// Follows the requests of one connection. Pure: bytes in, a refusal out.
+#[derive(Debug)]
+pub(super) struct Framing {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Within a head, of which so much has come.
+    Head(Head),
+    /// So many bytes of a body are still to come.
+    Body(u64),
+    Chunks(Chunks),
+    /// A request for another protocol, which was not answered yet.
+    Switching,
+    /// Not HTTP any more.
+    Opaque,
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    bytes: Vec<u8>,
+    line_len: usize,
+}
+
+/// Within a chunked body (RFC 9112 §7.1).
+#[derive(Debug)]
+enum Chunks {
+    Size {
+        size: u64,
+        digits: u8,
+        in_extension: bool,
+    },
+    Data(u64),
+    /// The line end after a chunk's data.
+    DataEnd,
+    /// A line after the last chunk, of which so many bytes have come.
+    Trailer {
+        line_len: usize,
+    },
+}
+
+impl Chunks {
+    const START: Self = Self::Size {
+        size: 0,
+        digits: 0,
+        in_extension: false,
+    };
+}
+
+impl Framing {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Head(Head::default()),
+        }
+    }
+
+    /// Whether a request for another protocol waits for its answer.
+    pub(super) fn is_switching(&self) -> bool {
+        matches!(self.state, State::Switching)
+    }
+
+    /// The other protocol begins.
+    pub(super) fn switched(&mut self) {
+        self.state = State::Opaque;
+    }
+
+    /// Goes through what came next.
+    ///
+    /// # Errors
+    /// The refusal of a request that is malformed or of doubtful length; the connection is of no use any more.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Problem> {
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Head(head) => {
+                    let (len, is_whole) = head.take(bytes)?;
+                    bytes = &bytes[len..];
+                    if is_whole {
+                        self.state = body_of(&head.bytes)?;
+                    }
+                }
+                State::Body(left) => {
+                    let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    bytes = &bytes[len..];
+                    *left -= len as u64;
+                    if *left == 0 {
+                        *self = Self::new();
+                    }
+                }
+                State::Chunks(chunks) => {
+                    let (len, is_over) = chunks.take(bytes)?;
+                    bytes = &bytes[len..];
+                    if is_over {
+                        *self = Self::new();
+                    }
+                }
+                State::Switching | State::Opaque => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Head {
+    /// Takes up to the end of the head: how much that is, and whether it has come.
+    fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Problem> {
+        for (at, byte) in bytes.iter().enumerate() {
+            let before = if at == 0 { self.bytes.last() } else { bytes.get(at - 1) };
+            if *byte != b'\n' {
+                self.line_len += 1;
+                continue;
+            }
+            if before != Some(&b'\r') {
+                return Err(refusal(
+                    "a line of the request's head ends in LF alone; lines end in CR LF",
+                ));
+            }
+            let is_empty = self.line_len == 1;
+            self.line_len = 0;
+            let is_leading = self.bytes.len() + at == 1;
+            if is_empty && !is_leading {
+                self.bytes.extend_from_slice(&bytes[..=at]);
+                return Ok((at + 1, true));
+            }
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok((bytes.len(), false))
+    }
+}
+
+/// What follows a head.
+fn body_of(head: &[u8]) -> Result<State, Problem> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(refusal("the request's head ends too early")),
+        Err(error) => return Err(refusal(&format!("the request's head cannot be read: {error}"))),
+    }
+    let values = |name: &str| {
+        let of_name = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(name);
+        request
+            .headers
+            .iter()
+            .filter(of_name)
+            .map(|header| header.value)
+            .collect::<Vec<_>>()
+    };
+    let (lengths, encodings) = (values("content-length"), values("transfer-encoding"));
+    match (&lengths[..], &encodings[..]) {
+        ([], []) if !values("upgrade").is_empty() => Ok(State::Switching),
+        ([], []) => Ok(State::Head(Head::default())),
+        ([length], []) => match read_length(length) {
+            Some(0) => Ok(State::Head(Head::default())),
+            Some(length) => Ok(State::Body(length)),
+            None => Err(refusal("`Content-Length` is not a decimal number")),
+        },
+        ([], [encoding]) if encoding.eq_ignore_ascii_case(b"chunked") && request.version == Some(1) => {
+            Ok(State::Chunks(Chunks::START))
+        }
+        ([], _) => Err(refusal("`Transfer-Encoding` can only be `chunked`, once, in HTTP/1.1")),
+        (_, []) => Err(refusal("`Content-Length` is there more than once")),
+        _ => Err(refusal(
+            "the request has both `Content-Length` and `Transfer-Encoding`; send one of them",
+        )),
+    }
+}
+
+fn read_length(value: &[u8]) -> Option<u64> {
+    let is_decimal = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    str::from_utf8(value).ok().filter(|_| is_decimal)?.parse().ok()
+}
+
+impl Chunks {
+    /// Takes up to the end of a part: how much that is, and whether the body is over.
+    fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Problem> {
+        if let Self::Data(left) = self {
+            let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+            *left -= len as u64;
+            if *left == 0 {
+                *self = Self::DataEnd;
+            }
+            return Ok((len, false));
+        }
+        let is_over = self.take_byte(bytes[0])?;
+        Ok((1, is_over))
+    }
+
+    fn take_byte(&mut self, byte: u8) -> Result<bool, Problem> {
+        let bad = || Err(refusal("the chunked body cannot be read"));
+        match (&mut *self, byte) {
+            (Self::Size { digits: 0, .. }, b'\n' | b'\r' | b';') => return bad(),
+            (Self::Size { size: 0, .. }, b'\n') => *self = Self::Trailer { line_len: 0 },
+            (Self::Size { size, .. }, b'\n') => *self = Self::Data(*size),
+            (Self::Size { in_extension: true, .. } | Self::Data(_), _)
+            | (Self::DataEnd | Self::Trailer { .. }, b'\r') => {}
+            (Self::Size { in_extension, .. }, b';' | b'\r' | b' ' | b'\t') => *in_extension = true,
+            (Self::Size { size, digits, .. }, byte) => match char::from(byte).to_digit(16) {
+                Some(digit) if *digits < 15 => {
+                    *size = *size * 16 + u64::from(digit);
+                    *digits += 1;
+                }
+                _ => return bad(),
+            },
+            (Self::DataEnd, b'\n') => *self = Self::START,
+            (Self::DataEnd, _) => return bad(),
+            (Self::Trailer { line_len: 0 }, b'\n') => return Ok(true),
+            (Self::Trailer { line_len }, b'\n') => *line_len = 0,
+            (Self::Trailer { line_len }, _) => *line_len += 1,
+        }
+        Ok(false)
+    }
+}
+
+fn refusal(detail: &str) -> Problem {
+    Problem::new(Code::BadRequest, detail.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same bytes at once, and one at a time.
+    fn follow(bytes: &[u8]) -> Result<Framing, Problem> {
+        let mut at_once = Framing::new();
+        let outcome = at_once.follow(bytes);
+        let mut slowly = Framing::new();
+        let slow_outcome = bytes.iter().try_for_each(|byte| slowly.follow(&[*byte]));
+        assert_eq!(outcome.is_ok(), slow_outcome.is_ok());
+        outcome?;
+        assert_eq!(format!("{:?}", at_once.state), format!("{:?}", slowly.state));
+        Ok(at_once)
+    }
+
+    fn is_between_requests(bytes: &[u8]) -> bool {
+        matches!(follow(bytes).unwrap().state, State::Head(head) if head.bytes.is_empty())
+    }
+
+    #[test]
+    fn requests_of_every_lawful_length_are_followed_to_their_end() {
+        let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
+        let sized = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\n\ncd".split_at(43).0;
+        let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nT: 1\r\n\r\n";
+        assert!(is_between_requests(get));
+        assert!(is_between_requests(&[get, chunked, sized, get, b"\r\n", get].concat()));
+        assert!(
+            follow(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\nanything\n")
+                .unwrap()
+                .is_switching()
+        );
+    }
+
+    #[test]
+    fn doubtful_lengths_are_refused() {
+        for head in [
+            "Content-Length: 1\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 1",
+            "Content-Length: 1\r\nContent-Length: 1",
+            "Content-Length: 1, 1",
+            "Content-Length: +1",
+            "Content-Length: ",
+            "Content-Length: 99999999999999999999",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding : chunked",
+            "A: b\r\n c: folded",
+            "A: b\nContent-Length: 1",
+        ] {
+            let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n");
+            assert_eq!(follow(request.as_bytes()).unwrap_err().code, Code::BadRequest, "{head}");
+        }
+        assert!(follow(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        for body in ["x\r\n", "\r\n", "1\r\nab", "1234567890123456\r\n"] {
+            let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+            assert!(follow(request.as_bytes()).is_err(), "{body:?}");
+        }
+    }
+}
