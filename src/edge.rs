@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{ORIGIN, RETRY_AFTER};
 use axum::http::{Method, Uri};
 use axum::response::Response;
 use serde_json::value::RawValue;
@@ -160,6 +160,7 @@ fn cors() -> CorsLayer {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(Any)
         .expose_headers([RETRY_AFTER])
+        .vary([ORIGIN])
 }
 
 /// What is asked for where nothing is.

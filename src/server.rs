@@ -16,10 +16,7 @@ use tower::ServiceExt;
 
 use crate::Edge;
 use crate::config::Connections;
-use crate::http::Guarded;
-
-/// How long a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::http::{Guarded, HEAD_TIMEOUT};
 
 /// The largest head of a request, and what is read of a body at a time, in bytes.
 const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;

@@ -12,6 +12,7 @@ mod support;
 
 use std::sync::Arc;
 
+use serde_json::json;
 use support::clock::Clock;
 use support::link::Receive;
 use support::node::Setup;
@@ -137,17 +138,26 @@ fn pushes(arrivals: Vec<Arrival>) -> Vec<Push> {
     pushes.collect()
 }
 
-/// What a reader is told at first, `welcome` excepted: so many pushes.
+/// What a reader is told at first, `welcome` excepted: so many pushes. A poll's cursor stands after the last of them.
 async fn first_pushes(transport: Transport, desk: &Desk, since: &Place, count: usize) -> Result<Vec<Push>, Violation> {
     let mut connection = connect(transport, desk, &since.to_string()).await?;
     let mut all = Vec::new();
     while all.len() < count {
-        let read = connection.read().await?;
-        let is_answer = matches!(read[..], [Arrival::Answer(_)]);
-        all.extend(pushes(read).into_iter().filter(|push| push.kind() != "welcome"));
-        if is_answer {
-            break;
+        for arrival in connection.read().await? {
+            match arrival {
+                Arrival::Push(push) | Arrival::Event { push, .. } => all.push(push),
+                Arrival::Answer(answer) => {
+                    let last = answer
+                        .pushes
+                        .last()
+                        .map(|push| push.place("to").or(push.place("position")));
+                    let expected = last.flatten().unwrap_or_else(|| since.clone());
+                    assert_eq!(answer.cursor, expected.to_string());
+                    return Ok(answer.pushes);
+                }
+            }
         }
+        all.retain(|push| push.kind() != "welcome");
     }
     Ok(all)
 }
@@ -186,6 +196,31 @@ async fn resumes_complete_at_the_top(desk: &Desk, since: &Place) -> Result<(), V
         assert_eq!(told[0].place("position").as_ref(), Some(since));
     }
     Ok(())
+}
+
+/// A command that is carried out in a moment must not leave the connection deaf for the next one.
+#[tokio::test]
+async fn a_command_is_heard_whatever_was_asked_before() {
+    let desk = Desk::new(Setup::window(9), Load::Idle);
+    let commands = [
+        json!({"type": "history", "channel": "a"}),
+        json!({"type": "publish", "channel": "a", "data": 1}),
+        json!({"type": "subscribe", "channel": "b"}),
+        json!({"type": "unsubscribe", "channel": "b"}),
+        json!({"type": "no such command"}),
+    ];
+    for query in [&[][..], &[("channel", "c")]] {
+        for command in &commands {
+            let mut socket = WebSocket::open(desk.node.address, Receive::Usual, query).await.unwrap();
+            for _ in 0..=query.len() {
+                socket.push().await.unwrap();
+            }
+            socket.command(command).await.unwrap();
+            socket.push().await.unwrap();
+            socket.command(&json!({"type": "ping"})).await.unwrap();
+            assert_eq!(socket.push().await.unwrap().kind(), "pong", "after {command}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 
 use crate::http;
-use crate::protocol::{Code, HistoryQuery, Problem};
+use crate::protocol::{self, Code, HistoryQuery, Problem};
 use crate::session::Node;
 
 pub(super) async fn history(State(node): State<Arc<Node>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
@@ -16,7 +16,7 @@ pub(super) async fn history(State(node): State<Arc<Node>>, RawQuery(query): RawQ
 
 fn read_query(query: &str) -> Result<HistoryQuery, Problem> {
     let (mut channel, mut since, mut before, mut limit) = (None, None, None, None);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in protocol::read_query(query)? {
         match &*name {
             "channel" => channel = Some(value.into_owned()),
             "since" => since = Some(value.into_owned()),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::http;
 use crate::protocol::{
     Code, Item, ItemResult, Object, Problem, PublishRequest, RawBody, answer_one, answer_refused, read_header_key,
-    read_publish, read_raw,
+    read_publish, read_query, read_raw,
 };
 use crate::session::Node;
 
@@ -28,9 +28,8 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
 }
 
 fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<PublishRequest, Problem> {
-    let key = http::header(headers, "idempotency-key")
-        .map(read_header_key)
-        .transpose()?;
+    let key = http::text_header(headers, "idempotency-key")?;
+    let key = key.as_deref().map(read_header_key).transpose()?;
     let media_type = http::media_type(headers);
     // Without a type, or with the one that curl makes up, the body is what most bodies are.
     if matches!(
@@ -40,7 +39,7 @@ fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<P
         return read_publish(body, key.as_deref(), node.limits());
     }
     let (mut channel, mut event) = (None, None);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in read_query(query)? {
         match &*name {
             "channel" => channel = Some(value.into_owned()),
             "event" => event = Some(value.into_owned()),

@@ -19,8 +19,13 @@ pub struct Guarded<S> {
     write_timeout: Duration,
     /// Set while the socket takes nothing.
     stuck: Option<Pin<Box<Sleep>>>,
+    /// Until the first byte comes: the HTTP library counts a head's time from there.
+    arriving: Option<Pin<Box<Sleep>>>,
     is_over: bool,
 }
+
+/// How long a request's head may take to arrive.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Guards a socket on which nothing was read yet.
@@ -30,6 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             framing: Framing::new(),
             write_timeout,
             stuck: None,
+            arriving: Some(Box::pin(sleep(HEAD_TIMEOUT))),
             is_over: false,
         }
     }
@@ -44,7 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         let body = problem.to_json();
         let answer = format!(
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-             cache-control: no-store\r\naccess-control-allow-origin: *\r\nconnection: close\r\n\r\n{body}",
+             cache-control: no-store\r\naccess-control-allow-origin: *\r\nvary: origin\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
         self.is_over = true;
@@ -83,6 +89,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if polled.is_pending()
+            && let Some(arriving) = &mut self.arriving
+        {
+            // Nothing came at all: it ends as if the client had left.
+            return arriving.as_mut().poll(cx).map(Ok);
+        }
+        self.arriving = None;
         if polled.is_ready()
             && let Err(problem) = self.framing.follow(&buffer.filled()[before..])
         {

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
-pub use guard::Guarded;
+pub use guard::{Guarded, HEAD_TIMEOUT};
 
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +46,23 @@ pub async fn read_body(request: Request<Body>, bytes_max: usize) -> Result<(requ
 /// A header's value as text, if it is there and is text.
 pub fn header(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A header's value, which is UTF-8 if it is there.
+///
+/// # Errors
+/// `bad_request`, for what is not: what a client says is not ignored in silence.
+pub fn text_header(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    match str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok(Some(text.to_owned())),
+        Err(_) => Err(Problem::new(
+            Code::BadRequest,
+            format!("the header `{name}` is not UTF-8"),
+        )),
+    }
 }
 
 /// The media type of a request's body, without parameters, in lower case; empty if there is none.

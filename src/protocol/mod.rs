@@ -10,6 +10,7 @@ mod json;
 mod limits;
 mod publish;
 mod push;
+mod query;
 mod request;
 pub mod websocket;
 
@@ -23,4 +24,5 @@ pub use publish::{
     Item, ItemResult, PublishRequest, RawBody, answer_one, answer_refused, read_header_key, read_publish, read_raw,
 };
 pub use push::{HistoryReply, Push};
+pub use query::{QueryPair, read_query};
 pub use request::{IdLines, StreamRequest, read_stream_body, read_stream_query};

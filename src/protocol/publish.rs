@@ -199,21 +199,29 @@ fn check_key(key: &str) -> Result<(), Problem> {
 }
 
 /// Gives the request's key to every item without one. The second item for the same channel needs another key than
-/// the first: it is numbered.
+/// the first: it is numbered, by its place among all of the channel, so that a refused item moves no other's key.
 fn cover(request: &mut PublishRequest, key: &str) {
     match request {
         PublishRequest::One(item) => {
             item.key.get_or_insert_with(|| key.into());
         }
         PublishRequest::Many(items) => {
-            let mut seen: HashMap<ChannelName, usize> = HashMap::new();
-            for item in items.iter_mut().flatten().filter(|item| item.key.is_none()) {
-                let before = seen.entry(item.channel.clone()).or_default();
-                item.key = Some(if *before == 0 {
-                    key.into()
-                } else {
-                    format!("{key}\0{before}").into()
-                });
+            let mut seen: HashMap<String, usize> = HashMap::new();
+            for item in items {
+                let channel = item
+                    .as_ref()
+                    .map_or_else(|(channel, _)| channel.as_str(), |item| item.channel.as_str());
+                let before = seen.entry(channel.to_owned()).or_default();
+                if let Ok(item) = item {
+                    let numbered = || {
+                        if *before == 0 {
+                            key.into()
+                        } else {
+                            format!("{key}\0{before}").into()
+                        }
+                    };
+                    item.key.get_or_insert_with(numbered);
+                }
                 *before += 1;
             }
         }
@@ -293,7 +301,7 @@ mod tests {
             .iter()
             .map(|item| item.as_ref().unwrap().key.as_deref().unwrap())
             .collect();
-        assert_eq!(keys, ["k", "own", "k\u{0}1"]);
+        assert_eq!(keys, ["k", "own", "k\u{0}2"]);
     }
 
     #[test]

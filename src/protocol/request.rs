@@ -1,7 +1,7 @@
 //! What a subscribing request asks for, in a query or in a JSON body.
 
 use super::envelope::Envelope;
-use super::{Code, Limits, Problem};
+use super::{Code, Limits, Problem, read_query};
 use crate::delivery::{ChannelName, Cursor, Since};
 
 /// Channels and where to begin on each of them.
@@ -42,7 +42,7 @@ struct Given {
 /// `bad_channel`, `bad_cursor`, `bad_request`, `too_many_channels`.
 pub fn read_stream_query(query: &str, last_event_id: Option<&str>, limits: &Limits) -> Result<StreamRequest, Problem> {
     let mut given = Given::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in read_query(query)? {
         match &*name {
             "channel" => given.channels.push(value.into_owned()),
             "wait" => given.wait_s = Some(value.parse().map_err(|_| bad_wait(&value))?),
@@ -73,6 +73,20 @@ pub fn read_stream_body(body: &[u8], last_event_id: Option<&str>, limits: &Limit
         given.since = given.since.or(since);
     }
     given.checked(last_event_id, limits)
+}
+
+impl StreamRequest {
+    /// The request, if it names a channel; else `bad_request` with `detail`.
+    ///
+    /// # Errors
+    /// `bad_request`.
+    pub fn with_channels(self, detail: &'static str) -> Result<Self, Problem> {
+        if self.channels.is_empty() {
+            Err(Problem::new(Code::BadRequest, detail))
+        } else {
+            Ok(self)
+        }
+    }
 }
 
 impl Given {

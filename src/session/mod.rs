@@ -173,6 +173,11 @@ impl Session {
         Ok(begun.into_iter().map(admit).collect())
     }
 
+    /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
+    pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
+        std::mem::take(&mut self.replies).into_iter()
+    }
+
     /// What comes next. Cancel safe.
     pub async fn next(&mut self) -> Output {
         poll_fn(|cx| self.poll_next(cx)).await

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    Draft, Engine, EngineError, IdempotencyKey, LogPolicy, Outside, Page, Position, Published, Since,
+    ChannelName, Draft, Engine, EngineError, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
+    Published, Since,
 };
 use crate::protocol::{Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem};
 
@@ -115,38 +116,55 @@ impl Node {
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)
             .min(count_max);
-        let since = match (query.since, query.before) {
-            (Some(since), _) => since,
-            (None, None) => Since::Start,
-            // Offsets have no holes: so many before it begin so many offsets lower.
-            (None, Some(before)) => Since::After(Position {
-                offset: before.offset.saturating_sub(limit as u64).saturating_sub(1),
-                tag: None,
-                ..before
-            }),
-        };
-        let mut page = self.engine.history(&query.channel, since, limit).await?;
-        if let Some(before) = query.before {
-            let is_before = |position: &Position| position.epoch == before.epoch && position.offset < before.offset;
-            page.publications.retain(|publication| is_before(&publication.position));
-            if query.since.is_none() {
-                // The position was made up here: that it is gone tells nobody anything.
-                page.gap = None;
+        let mut page = match (query.since, query.before) {
+            (None, Some(before)) => self.page_before(&query.channel, &before, limit).await?,
+            (since, before) => {
+                let since = since.unwrap_or(Since::Start);
+                let mut page = self.engine.history(&query.channel, since, limit).await?;
+                if let Some(before) = before {
+                    page.publications
+                        .retain(|publication| is_before(&publication.position, &before));
+                }
+                page
             }
-        }
-        self.cut_bytes(&mut page);
+        };
+        let fits = self.fitting(page.publications.iter());
+        page.publications.truncate(fits);
         Ok(HistoryReply::new(query.channel, page))
     }
 
-    fn cut_bytes(&self, page: &mut Page) {
+    /// The newest `limit` publications before a position: offsets have no holes, so they begin so many offsets lower.
+    async fn page_before(&self, channel: &ChannelName, before: &Position, limit: usize) -> Result<Page, Problem> {
+        let mut page = self.engine.history(channel, Since::Now, 0).await?;
+        if before.epoch != page.top.epoch {
+            return Ok(page);
+        }
+        let end = before.offset.min(page.top.offset + 1);
+        let offset = end.saturating_sub(limit as u64 + 1).max(page.start.offset);
+        let after = Position {
+            offset,
+            tag: None,
+            ..*before
+        };
+        page = self.engine.history(channel, Since::After(after), limit).await?;
+        // The position was made up here: that it is gone tells nobody anything.
+        page.gap = None;
+        page.publications
+            .retain(|publication| is_before(&publication.position, before));
+        let fits = self.fitting(page.publications.iter().rev());
+        page.publications.drain(..page.publications.len() - fits);
+        Ok(page)
+    }
+
+    /// How many of the publications fit into one answer, from the first on; one always does.
+    fn fitting<'a>(&self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> usize {
         let mut bytes = 0;
-        let fits = page.publications.iter().take_while(|publication| {
+        let fits = publications.take_while(|publication| {
             let is_first = bytes == 0;
             bytes += Framed::of(publication).json().len();
             is_first || bytes <= self.limits.answer_bytes_max
         });
-        let fits = fits.count();
-        page.publications.truncate(fits);
+        fits.count()
     }
 
     /// Sends every session away over `window`, in batches, each with a delay of its own after which to come back.
@@ -171,4 +189,8 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+fn is_before(position: &Position, before: &Position) -> bool {
+    position.epoch == before.epoch && position.offset < before.offset
 }

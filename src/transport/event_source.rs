@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Transports, read_request};
 use crate::delivery::{ChannelName, Cursor, Since};
-use crate::http::header;
-use crate::protocol::{Framed, IdLines, Problem, Push, StreamRequest, event_stream};
+use crate::http::{header, text_header};
+use crate::protocol::{Code, Framed, IdLines, Problem, Push, StreamRequest, event_stream};
 use crate::session::{Output, Session};
 
 /// Bytes that are put together into one write.
@@ -33,7 +33,11 @@ pub(super) async fn stream(State(transports): State<Arc<Transports>>, request: R
 }
 
 async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session, Writer), Problem> {
-    let asked = read_request(transports, request).await?;
+    let last_event_id = text_header(request.headers(), "last-event-id").map_err(|problem| Problem {
+        code: Code::BadCursor,
+        ..problem
+    })?;
+    let asked = read_request(transports, request, last_event_id.as_deref()).await?;
     let mut session = Session::open(&transports.node)?;
     let mut writer = Writer::new(&asked);
     writer.write(&event_stream::padding());

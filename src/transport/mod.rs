@@ -15,9 +15,9 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 
-use crate::http::{header, read_body};
+use crate::http::read_body;
 use crate::protocol::websocket::{ping_frame, text_frame};
-use crate::protocol::{Code, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
+use crate::protocol::{Problem, Push, StreamRequest, read_stream_body, read_stream_query};
 use crate::session::Node;
 
 pub use pulse::Pulse;
@@ -90,23 +90,17 @@ pub fn poll_route() -> MethodRouter<Arc<Transports>> {
 }
 
 /// What an SSE or long-poll request asks for: in its query, or in the JSON of its body.
-async fn read_request(transports: &Transports, request: Request) -> Result<StreamRequest, Problem> {
+async fn read_request(
+    transports: &Transports,
+    request: Request,
+    last_event_id: Option<&str>,
+) -> Result<StreamRequest, Problem> {
     let limits = transports.node.limits();
-    let last_event_id = header(request.headers(), LAST_EVENT_ID).map(str::to_owned);
-    let last_event_id = last_event_id.as_deref();
-    let asked = if request.method() == Method::POST {
+    if request.method() == Method::POST {
         let (_, body) = read_body(request, limits.body_bytes_max).await?;
-        read_stream_body(&body, last_event_id, limits)?
-    } else {
-        read_stream_query(request.uri().query().unwrap_or_default(), last_event_id, limits)?
-    };
-    if asked.channels.is_empty() {
-        return Err(Problem::new(
-            Code::BadRequest,
-            "no channel is named; add `?channel=NAME`, once for each channel",
-        ));
+        return read_stream_body(&body, last_event_id, limits)?
+            .with_channels("no channel is named; add `\"channels\":[…]` with at least one name");
     }
-    Ok(asked)
+    read_stream_query(request.uri().query().unwrap_or_default(), last_event_id, limits)?
+        .with_channels("no channel is named; add `?channel=NAME`, once for each channel")
 }
-
-const LAST_EVENT_ID: axum::http::HeaderName = axum::http::HeaderName::from_static("last-event-id");

@@ -22,7 +22,7 @@ pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: R
 }
 
 async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
-    let StreamRequest { channels, wait_s, .. } = read_request(transports, request).await?;
+    let StreamRequest { channels, wait_s, .. } = read_request(transports, request, None).await?;
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     let mut session = match Session::open(&transports.node) {
         Ok(session) => session,
@@ -73,6 +73,8 @@ struct Answer {
     pushes: Vec<String>,
     bytes: usize,
     bytes_max: usize,
+    /// Whether nothing fits any more, or nothing may follow.
+    is_full: bool,
 }
 
 impl Answer {
@@ -82,40 +84,52 @@ impl Answer {
             pushes: Vec::new(),
             bytes: 0,
             bytes_max,
+            is_full: false,
         }
     }
 
     /// Takes what the session has at once, as far as it fits.
     fn take_ready(&mut self, session: &mut Session) {
-        while self.bytes < self.bytes_max
+        while !self.is_full
             && let Some(output) = session.next().now_or_never()
         {
-            let is_ending = matches!(output, Output::Ending(_));
             self.add(output);
-            if is_ending {
-                return;
+        }
+    }
+
+    /// Adds what fits. What does not is left out, and the cursor stays before it: the next poll reads it again.
+    fn add(&mut self, output: Output) {
+        match output {
+            Output::Publication { key, publication } => {
+                if self.add_json(Framed::of(&publication).json().to_owned()) {
+                    self.positions[key] = Since::After(publication.position);
+                }
+            }
+            Output::Gap { key, channel, gap } => {
+                if self.add_json(Push::Gap { channel, gap }.to_json()) {
+                    self.positions[key] = Since::After(gap.to);
+                }
+            }
+            Output::Push(push) => {
+                self.add_json(push.to_json());
+            }
+            Output::Ending(ending) => {
+                if let Some(problem) = ending.problem {
+                    self.add_json(Push::Closing(problem).to_json());
+                }
+                self.is_full = true;
             }
         }
     }
 
-    fn add(&mut self, output: Output) {
-        let json = match output {
-            Output::Publication { key, publication } => {
-                self.positions[key] = Since::After(publication.position);
-                Framed::of(&publication).json().to_owned()
-            }
-            Output::Gap { key, channel, gap } => {
-                self.positions[key] = Since::After(gap.to);
-                Push::Gap { channel, gap }.to_json()
-            }
-            Output::Push(push) => push.to_json(),
-            Output::Ending(ending) => match ending.problem {
-                Some(problem) => Push::Closing(problem).to_json(),
-                None => return,
-            },
-        };
-        self.bytes += json.len();
-        self.pushes.push(json);
+    /// Says whether it fitted; the first push always does.
+    fn add_json(&mut self, json: String) -> bool {
+        self.is_full |= !self.pushes.is_empty() && self.bytes + json.len() > self.bytes_max;
+        if !self.is_full {
+            self.bytes += json.len();
+            self.pushes.push(json);
+        }
+        !self.is_full
     }
 
     fn finish(self) -> String {

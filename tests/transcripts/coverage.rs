@@ -29,7 +29,11 @@ impl Words {
         let mut words = Self::default();
         for path in folders().iter().flat_map(|folder| files_in(&root().join(folder))) {
             match Script::read(&path) {
-                Ok(script) => script.lines.iter().for_each(|line| words.add_step(&line.step)),
+                Ok(script) => {
+                    for line in &script.lines {
+                        words.add_step(&line.step);
+                    }
+                }
                 Err((number, failure)) => panic!("{}:{number}: {failure}", shown_path(&path)),
             }
         }
@@ -37,39 +41,34 @@ impl Words {
     }
 
     fn add_step(&mut self, step: &Step) {
-        match step {
-            Step::Send(_, Send::Text(text)) => {
-                if let Ok(command) = serde_json::from_str::<Value>(text) {
-                    self.commands.extend(command["type"].as_str().map(str::to_owned));
-                }
-            }
-            Step::Expect(_, Expect::Json(json)) => self.add_json(json),
-            Step::Expect(_, Expect::Event { kind, data, .. }) => {
-                if data["type"] == kind.replace("message", "publication") {
-                    self.add_json(data);
-                }
-            }
-            Step::Expect(_, Expect::Problem { code, .. }) => {
-                self.codes.insert(code.clone());
-            }
-            Step::Expect(_, Expect::Close(code, _)) => {
-                self.closes.insert(code.to_string());
-            }
-            _ => {}
+        if let Step::Send(_, Send::Text(text)) = step
+            && let Ok(command) = serde_json::from_str::<Value>(text)
+        {
+            self.commands.extend(command["type"].as_str().map(str::to_owned));
+        }
+        let Step::Expect(_, expect) = step else { return };
+        if let Expect::Json(json) | Expect::Event { data: json, .. } = expect {
+            self.add_json(json);
+        }
+        if let Expect::Problem { code, .. } = expect {
+            self.codes.insert(code.clone());
+        }
+        if let Expect::Close(code, _) = expect {
+            self.closes.insert(code.to_string());
         }
     }
 
     fn add_json(&mut self, json: &Value) {
-        match json {
-            Value::Object(fields) => {
-                let word = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-                self.pushes.extend(word("type"));
-                self.codes.extend(word("code"));
-                self.resumes.extend(word("resume"));
-                fields.values().for_each(|field| self.add_json(field));
-            }
-            Value::Array(elements) => elements.iter().for_each(|element| self.add_json(element)),
-            _ => {}
+        for element in json.as_array().into_iter().flatten() {
+            self.add_json(element);
+        }
+        let Some(fields) = json.as_object() else { return };
+        let word = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        self.pushes.extend(word("type"));
+        self.codes.extend(word("code"));
+        self.resumes.extend(word("resume"));
+        for field in fields.values() {
+            self.add_json(field);
         }
     }
 }

@@ -8,6 +8,11 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
+const MASKED: u8 = 0x80;
+/// Lengths of two and of eight bytes follow.
+const MEDIUM: u8 = 126;
+const LONG: u8 = 127;
+
 /// What a transcript may send as a frame of its own.
 #[derive(Debug)]
 pub(crate) enum Outgoing<'a> {
@@ -43,13 +48,13 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
     let mut frame = vec![0x80 | opcode];
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(short @ ..=125), _) => frame.push(0x80 | short),
+        (Ok(short @ ..=125), _) => frame.push(MASKED | short),
         (_, Ok(medium)) => {
-            frame.push(0x80 | 126);
+            frame.push(MASKED | MEDIUM);
             frame.extend(medium.to_be_bytes());
         }
         _ => {
-            frame.push(0x80 | 127);
+            frame.push(MASKED | LONG);
             frame.extend((payload.len() as u64).to_be_bytes());
         }
     }
@@ -63,15 +68,15 @@ impl Incoming {
     pub(crate) fn read(wire: &mut Wire) -> Result<Self, Failure> {
         let head = wire.take(2)?;
         let opcode = head[0] & 0x0F;
-        if head[0] & 0xF0 != 0x80 || head[1] & 0x80 != 0 {
+        if head[0] & 0xF0 != 0x80 || head[1] & MASKED != 0 {
             return Err(format!(
                 "a frame begins with {:02x} {:02x}: not whole, or reserved bits, or masked",
                 head[0], head[1]
             ));
         }
         let len = match head[1] {
-            126 => number(&wire.take(2)?),
-            127 => number(&wire.take(8)?),
+            MEDIUM => number(&wire.take(2)?),
+            LONG => number(&wire.take(8)?),
             short => usize::from(short),
         };
         let payload = wire.take(len)?;

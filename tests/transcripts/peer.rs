@@ -29,6 +29,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) clock: Clock,
 }
 
+/// What of that which comes by the clock a line waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beat {
+    None,
+    Heartbeat,
+    Ping,
+}
+
 /// What becomes of pings and heartbeats that nobody waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
@@ -142,7 +150,7 @@ impl Peer {
                 if waited >= least { Ok(()) } else { Err(early()) }
             }
             Expect::Json(pattern) => {
-                let text = self.text(is_heartbeat(pattern))?;
+                let text = self.text(beat_in(&pattern["type"]))?;
                 let given = serde_json::from_str(&text);
                 let given: Value = given.map_err(|error| format!("expected JSON, not {error}\n     got {text}"))?;
                 captures
@@ -150,21 +158,26 @@ impl Peer {
                     .map_err(|failure| format!("{failure}\n      in {}", text.chars().take(600).collect::<String>()))
             }
             Expect::Raw(pattern) => {
-                let text = self.text(pattern.contains("\"heartbeat\""))?;
+                let text = self.text(Beat::None)?;
                 captures.match_text(pattern, &text)
             }
             Expect::Event { kind, id, data } => {
-                let item = self.item(kind == "heartbeat")?;
+                let item = self.item(beat_in(&data["type"]))?;
                 match_event(&item, (kind, id.as_deref(), data), captures)
             }
-            Expect::Retry(pattern) => match self.item(false)? {
-                Item::Retry(text) => captures.match_text(pattern, &text),
-                other => Err(format!("expected retry\n     got {other:?}")),
-            },
-            Expect::Comment(least) => match self.item(false)? {
-                Item::Comment(len) if len >= *least => Ok(()),
-                other => Err(format!("expected a comment of {least} bytes\n     got {other:?}")),
-            },
+            Expect::Retry(pattern) => {
+                let item = self.item(Beat::None)?;
+                let Item::Retry(text) = item else {
+                    return Err(format!("expected retry\n     got {item:?}"));
+                };
+                captures.match_text(pattern, &text)
+            }
+            Expect::Comment(least) => {
+                let item = self.item(Beat::None)?;
+                let is_long = matches!(item, Item::Comment(len) if len >= *least);
+                let wrong = || format!("expected a comment of {least} bytes\n     got {item:?}");
+                if is_long { Ok(()) } else { Err(wrong()) }
+            }
             Expect::Ping | Expect::Pong(_) | Expect::Close(..) => self.expect_frame(expect, captures),
             Expect::BodyEnd => self.expect_body_end(),
             Expect::ConnectionEnd => self.expect_end(),
@@ -192,7 +205,7 @@ impl Peer {
         self.expect_header("content-type", "application/problem+json", captures)?;
         self.expect_header("access-control-allow-origin", "*", captures)?;
         let retry_after = self.answer()?.header("retry-after").join(", ");
-        let text = self.text(false)?;
+        let text = self.text(Beat::None)?;
         let given: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in {text}"))?;
         let mut pattern = serde_json::json!({
             "type": format!("urn:throughline:problem:{code}"),
@@ -215,30 +228,32 @@ impl Peer {
     }
 
     /// The next message, event's data, or the answer's body.
-    fn text(&mut self, is_heartbeat_wanted: bool) -> Result<String, Failure> {
+    fn text(&mut self, wanted: Beat) -> Result<String, Failure> {
         if self.is_upgraded() {
-            return match self.frame(is_heartbeat_wanted, false)? {
-                Incoming::Text(text) => Ok(text),
-                other => Err(format!("expected a message\n     got {}", other.shown())),
+            let frame = self.frame(wanted)?;
+            let Incoming::Text(text) = frame else {
+                return Err(format!("expected a message\n     got {}", frame.shown()));
             };
+            return Ok(text);
         }
         if self.answer()?.is_event_stream() {
-            return match self.item(is_heartbeat_wanted)? {
-                Item::Event(Event { data: Some(data), .. }) => Ok(data),
-                other => Err(format!("expected an event\n     got {other:?}")),
+            let item = self.item(wanted)?;
+            let Item::Event(Event { data: Some(data), .. }) = item else {
+                return Err(format!("expected an event\n     got {item:?}"));
             };
+            return Ok(data);
         }
         let answer = self.answer.as_mut().ok_or("no answer")?;
         answer.body(&mut self.wire)
     }
 
     /// The next frame. What comes by the clock is passed over where that is fast, unless it is wanted.
-    fn frame(&mut self, is_heartbeat_wanted: bool, is_ping_wanted: bool) -> Result<Incoming, Failure> {
+    fn frame(&mut self, wanted: Beat) -> Result<Incoming, Failure> {
         loop {
             let frame = Incoming::read(&mut self.wire)?;
             let is_by_the_clock = match &frame {
-                Incoming::Ping => !is_ping_wanted,
-                Incoming::Text(text) => !is_heartbeat_wanted && text == r#"{"type":"heartbeat"}"#,
+                Incoming::Ping => wanted != Beat::Ping,
+                Incoming::Text(text) => wanted != Beat::Heartbeat && text == r#"{"type":"heartbeat"}"#,
                 Incoming::Pong(_) | Incoming::Close(..) => false,
             };
             if !is_by_the_clock || self.clock == Clock::Slow {
@@ -248,7 +263,12 @@ impl Peer {
     }
 
     fn expect_frame(&mut self, expect: &Expect, captures: &mut Captures) -> Result<(), Failure> {
-        let frame = self.frame(false, matches!(expect, Expect::Ping))?;
+        let wanted = if matches!(expect, Expect::Ping) {
+            Beat::Ping
+        } else {
+            Beat::None
+        };
+        let frame = self.frame(wanted)?;
         match (expect, &frame) {
             (Expect::Ping, Incoming::Ping) => Ok(()),
             (Expect::Pong(expected), Incoming::Pong(payload)) => captures.match_text(expected, payload),
@@ -261,12 +281,12 @@ impl Peer {
     }
 
     /// The next thing that an event stream says.
-    fn item(&mut self, is_heartbeat_wanted: bool) -> Result<Item, Failure> {
+    fn item(&mut self, wanted: Beat) -> Result<Item, Failure> {
         loop {
-            match self.next_item()?.ok_or("the event stream is over")? {
-                Item::Event(Event { kind, .. })
-                    if self.clock == Clock::Fast && !is_heartbeat_wanted && kind.as_deref() == Some("heartbeat") => {}
-                item => return Ok(item),
+            let item = self.next_item()?.ok_or("the event stream is over")?;
+            let is_heartbeat = matches!(&item, Item::Event(event) if event.kind.as_deref() == Some("heartbeat"));
+            if !is_heartbeat || wanted == Beat::Heartbeat || self.clock == Clock::Slow {
+                return Ok(item);
             }
         }
     }
@@ -308,8 +328,13 @@ impl Peer {
     }
 }
 
-fn is_heartbeat(pattern: &Value) -> bool {
-    pattern["type"] == "heartbeat"
+/// What a push of this type has to do with the clock.
+fn beat_in(kind: &Value) -> Beat {
+    if kind == "heartbeat" {
+        Beat::Heartbeat
+    } else {
+        Beat::None
+    }
 }
 
 fn match_event(item: &Item, pattern: (&str, Option<&str>, &Value), captures: &mut Captures) -> Result<(), Failure> {

@@ -78,7 +78,7 @@ impl Wire {
 
     /// Reads what there is; `false` at the end of the stream.
     fn read_some(&mut self) -> Result<bool, Failure> {
-        const ROOM: usize = 64 * 1024;
+        const ROOM: usize = 16 * 1024;
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(format!("nothing came within {} s", PATIENCE.as_secs()));

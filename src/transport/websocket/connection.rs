@@ -197,6 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn answer_close(&mut self, code: u16) {
         self.is_peer_done = true;
         if self.phase == Phase::Open {
+            self.push_replies();
             self.push_frame(close_frame(code, ""));
             self.close();
         } else if self.outbox.is_empty() {
@@ -209,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.phase != Phase::Open {
             return;
         }
+        self.push_replies();
         let word = match &ending.problem {
             Some(problem) => {
                 self.push(&Push::Closing(problem.clone()));
@@ -220,6 +222,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.close();
     }
 
+    fn push_replies(&mut self) {
+        let replies = self.session.as_mut().map(Session::take_replies);
+        for push in replies.into_iter().flatten() {
+            self.push(&push);
+        }
+    }
+
     fn close(&mut self) {
         self.phase = Phase::Closing;
         self.clock.note_closing();
@@ -229,11 +238,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// heartbeat.
     fn keep_time(&mut self, cx: &Context<'_>) -> bool {
         let mut has_rung = false;
+        let is_quiet = self.outbox.is_empty();
         while self.phase != Phase::Over
             && let Poll::Ready(due) = self.clock.poll(cx)
         {
             has_rung = true;
-            let is_quiet = self.outbox.is_empty();
             match due {
                 Due::Ping if is_quiet => self.push_frame(self.transports.ping_frame.clone()),
                 Due::Heartbeat if is_quiet => self.push_frame(self.transports.heartbeat_frame.clone()),

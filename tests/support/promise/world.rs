@@ -41,11 +41,15 @@ pub(super) async fn live(seed: u64) -> Result<Tally, Violation> {
     let window_max = if rng.bool() { 15 } else { 60 };
     let window = rng.usize(5..=window_max);
     let engine = Arc::new(MemoryEngine::new(Clock::new()));
-    let setup = Setup {
+    let mut setup = Setup {
         send_buffer_bytes: SEND_BUFFER_BYTES,
         engine: Some(engine.clone()),
         ..Setup::window(window)
     };
+    if rng.u8(..6) == 0 {
+        // Answers to polls end after any push, a gap too.
+        setup.limits.answer_bytes_max = rng.usize(1..4_000);
+    }
     let nodes: Vec<_> = (0..rng.usize(1..=2)).map(|_| Node::start(setup.clone())).collect();
     let channels = (0..rng.usize(2..=4)).map(|number| Channel::random(&mut rng, number));
     let bell = Bell::new(());
