@@ -68,8 +68,8 @@ impl HistoryQuery {
     pub fn read(channel: &str, since: Option<&str>, before: Option<&str>, limit: Option<u64>) -> Result<Self, Problem> {
         Ok(Self {
             channel: ChannelName::parse(channel)?,
-            since: since.map(str::parse).transpose()?,
-            before: before.map(str::parse).transpose()?,
+            since: since.filter(|since| !since.is_empty()).map(str::parse).transpose()?,
+            before: before.filter(|before| !before.is_empty()).map(str::parse).transpose()?,
             limit,
         })
     }
@@ -81,7 +81,7 @@ pub fn read_command(message: &str, limits: &Limits) -> (Option<CommandId>, Resul
         Ok(envelope) => envelope,
         Err(problem) => return (None, Err(problem)),
     };
-    match envelope.any("id").map(CommandId::read).transpose() {
+    match envelope.given("id").map(CommandId::read).transpose() {
         Ok(id) => (id, read_words(&envelope, limits)),
         Err(problem) => (None, Err(problem)),
     }

@@ -52,7 +52,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// A field's value; `null` is as good as absent.
-    fn given(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn given(&self, name: &str) -> Option<&'a RawValue> {
         self.any(name).filter(|value| value.get() != "null")
     }
 

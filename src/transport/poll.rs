@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
 use super::{Transports, read_request};
-use crate::delivery::{ChannelName, Cursor, Since};
+use crate::delivery::{ChannelName, Cursor, Position, Since};
 use crate::http;
 use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
 use crate::session::{Output, Session};
@@ -97,22 +97,19 @@ impl Answer {
         }
     }
 
-    /// Adds what fits. What does not is left out, and the cursor stays before it: the next poll reads it again.
+    /// Adds a publication or a gap if it fits. What does not is left out, and the cursor stays before it: the next poll
+    /// reads it again. What is said only once is always added.
     fn add(&mut self, output: Output) {
         match output {
             Output::Publication { key, publication } => {
-                if self.add_json(Framed::of(&publication).json().to_owned()) {
-                    self.positions[key] = Since::After(publication.position);
-                }
+                let json = Framed::of(&publication).json().to_owned();
+                self.add_if_it_fits(key, json, publication.position);
             }
             Output::Gap { key, channel, gap } => {
-                if self.add_json(Push::Gap { channel, gap }.to_json()) {
-                    self.positions[key] = Since::After(gap.to);
-                }
+                let json = Push::Gap { channel, gap }.to_json();
+                self.add_if_it_fits(key, json, gap.to);
             }
-            Output::Push(push) => {
-                self.add_json(push.to_json());
-            }
+            Output::Push(push) => self.add_json(push.to_json()),
             Output::Ending(ending) => {
                 if let Some(problem) = ending.problem {
                     self.add_json(Push::Closing(problem).to_json());
@@ -122,14 +119,18 @@ impl Answer {
         }
     }
 
-    /// Says whether it fitted; the first push always does.
-    fn add_json(&mut self, json: String) -> bool {
+    /// The first push fits always.
+    fn add_if_it_fits(&mut self, key: usize, json: String, position: Position) {
         self.is_full |= !self.pushes.is_empty() && self.bytes + json.len() > self.bytes_max;
         if !self.is_full {
-            self.bytes += json.len();
-            self.pushes.push(json);
+            self.positions[key] = Since::After(position);
+            self.add_json(json);
         }
-        !self.is_full
+    }
+
+    fn add_json(&mut self, json: String) {
+        self.bytes += json.len();
+        self.pushes.push(json);
     }
 
     fn finish(self) -> String {
