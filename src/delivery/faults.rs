@@ -68,13 +68,14 @@ fn strikes() -> bool {
 }
 
 pub(super) fn alter_since(since: Since) -> Since {
-    match since {
-        Since::After(mut position) if is_planted(Fault::ResumeOffByOne) && strikes() => {
-            position.offset += 1;
-            Since::After(position)
-        }
-        _ => since,
+    if let Since::After(mut position) = since
+        && is_planted(Fault::ResumeOffByOne)
+        && strikes()
+    {
+        position.offset += 1;
+        return Since::After(position);
     }
+    since
 }
 
 /// Passes on what `next` yields, except where the planted fault strikes. `held` comes before anything else.
