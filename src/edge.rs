@@ -8,6 +8,7 @@ use axum::http::header::{ORIGIN, RETRY_AFTER};
 use axum::http::{Method, Uri};
 use axum::response::Response;
 use serde_json::value::RawValue;
+use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::delivery::{ChannelName, Engine, EngineError, Joined, LogPolicy, Outside, Published, Since, Subscription};
@@ -193,6 +194,8 @@ async fn beat(transports: Weak<Transports>) {
         return;
     };
     let mut interval = tokio::time::interval(period);
+    // After a pause of the whole process nobody is late: time goes on from where it stood.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval.tick().await;
     loop {
         interval.tick().await;

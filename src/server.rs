@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::Edge;
 use crate::config::Connections;
-use crate::http::{Guarded, HEAD_TIMEOUT};
+use crate::http::Guarded;
 
 /// The largest head of a request, and what is read of a body at a time, in bytes.
 const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -24,8 +24,14 @@ const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How long to wait before accepting again, when no connection can be had (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long sessions and requests have to end after the drain window.
+/// How long a connection may be kept between two requests. That a head arrives in time is seen to by [`Guarded`].
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long sessions have to end after the drain window.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long requests have to end after the sessions.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Binds a listener with a long queue.
 ///
@@ -68,7 +74,10 @@ pub async fn run(
         }
     }
     drop(listener);
-    if tokio::time::timeout(LEAVE_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(REQUESTS_TIMEOUT, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests that would not end are cut");
     }
 }
@@ -108,7 +117,7 @@ fn serve(socket: TcpStream, router: Router, write_timeout: Duration, graceful: &
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(KEEP_ALIVE_TIMEOUT)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX);
     let connection = builder.serve_connection_with_upgrades(
         TokioIo::new(Guarded::new(socket, write_timeout)),

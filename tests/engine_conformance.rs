@@ -102,6 +102,7 @@ fn keyed(data: &str, publisher: &str) -> Draft {
     let key = IdempotencyKey {
         publisher: Arc::from(publisher),
         key: "k".into(),
+        nth: 0,
     };
     Draft {
         key: Some(key),

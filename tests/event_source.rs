@@ -16,12 +16,11 @@ use support::event_stream::Item;
 use support::http;
 use support::link::Receive;
 use support::node::{Node, Setup};
-use support::place::Place;
-use support::publisher::{Published, Publisher};
+use support::publisher::{Published, Publisher, publish_numbers};
 use support::push::Push;
 use support::text::{channel_name, hostile, hostile_within};
 use support::whole_cursor::Reader;
-use support::written::Written;
+use support::written::{Written, batch};
 
 const STRINGS: usize = 10_000;
 
@@ -84,11 +83,6 @@ async fn repeated(publisher: &mut Publisher, items: &[Written], answers: &[Publi
             "{first:?}, then {again:?}"
         );
     }
-}
-
-fn batch<'a>(items: impl IntoIterator<Item = &'a Written>) -> String {
-    let requests: Vec<_> = items.into_iter().map(Written::request).collect();
-    format!("[{}]", requests.join(","))
 }
 
 /// A body of plain text is one JSON string; neither it nor what comes in the query and the header is touched.
@@ -199,8 +193,8 @@ async fn a_quiet_stream_has_heartbeats_that_leave_the_id_alone() {
 #[tokio::test]
 async fn a_gap_carries_the_cursor_after_it() {
     let node = Node::start(Setup::window(2));
-    let last = publish(&node, "a", 5).await;
-    let other = publish(&node, "b", 1).await;
+    let last = publish_numbers(&node, "a", 5).await;
+    let other = publish_numbers(&node, "b", 1).await;
     let since = format!("{}.{other}", last.at(1));
     let query = [("channel", "a"), ("channel", "b"), ("since", since.as_str())];
     let mut stream = EventSource::open(node.address, Receive::Usual, &query).await.unwrap();
@@ -224,8 +218,8 @@ async fn a_gap_carries_the_cursor_after_it() {
 #[tokio::test]
 async fn without_a_cursor_there_is_no_id_on_anything() {
     let node = Node::start(Setup::window(2));
-    publish(&node, "a", 3).await;
-    publish(&node, "b", 1).await;
+    publish_numbers(&node, "a", 3).await;
+    publish_numbers(&node, "b", 1).await;
     for channels in [&["a"][..], &["a", "b"]] {
         let mut query: Vec<_> = channels.iter().map(|channel| ("channel", *channel)).collect();
         query.extend([("since", "x-1"), ("cursor", "none")]);
@@ -251,19 +245,10 @@ async fn without_a_cursor_there_is_no_id_on_anything() {
     }
 }
 
-/// Publishes so many, and gives the position of the last one.
-async fn publish(node: &Node, channel: &str, count: u32) -> Place {
-    let mut publisher = Publisher::new(node.address);
-    let items: Vec<_> = (0..count).map(|n| json!({"channel": channel, "data": n})).collect();
-    let body = Value::from(items).to_string();
-    let answers = publisher.publish(&body, &format!("{channel}{count}")).await.unwrap();
-    answers.last().unwrap().place.clone()
-}
-
 #[tokio::test]
 async fn last_event_id_wins_and_since_has_other_names() {
     let node = Node::start(Setup::window(9));
-    let last = publish(&node, "a", 4).await;
+    let last = publish_numbers(&node, "a", 4).await;
     let (third, second) = (last.at(3).to_string(), last.at(2).to_string());
     let get = |query: &[(&str, &str)], header: &str| {
         let mut all = vec![("channel", "a")];
@@ -304,6 +289,28 @@ async fn last_event_id_wins_and_since_has_other_names() {
     }
 }
 
+/// A header that cannot be understood is refused: to forget it would lose publications, or store them twice.
+#[tokio::test]
+async fn headers_beyond_ascii_are_not_forgotten() {
+    let node = Node::start(Setup::window(9));
+    refused(&node, "/v1/sse?channel=a", &[("last-event-id", "ä")], 400, "bad_cursor").await;
+    let mut publisher = Publisher::new(node.address);
+    for key in ["schön", "\"schön\""] {
+        let request = http::post(
+            "/v1/publish",
+            &[("idempotency-key", key)],
+            br#"{"channel":"a","data":1}"#,
+        );
+        let (first, _) = publisher.send(&request).await.unwrap();
+        let (second, answer) = publisher.send(&request).await.unwrap();
+        let is_known = second == 200 && answer["duplicate"] == true;
+        assert!(
+            is_known || (first, second) == (400, 400),
+            "{key}: {first}, then {second} {answer}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_drained_stream_ends_with_all_that_was_acknowledged_a_delay_and_a_closing() {
     let mut node = Node::start(Setup {
@@ -319,7 +326,7 @@ async fn a_drained_stream_ends_with_all_that_was_acknowledged_a_delay_and_a_clos
         stream.event().await.unwrap();
         streams.push(stream);
     }
-    let last = publish(&node, "a", 500).await;
+    let last = publish_numbers(&node, "a", 500).await;
     node.begin_shutdown();
     for mut stream in streams {
         for offset in 1..=500 {

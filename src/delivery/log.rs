@@ -137,6 +137,7 @@ impl Log {
     /// The publication right after `cursor`.
     pub fn next(&self, cursor: &Position) -> Follow {
         let top = self.top();
+        // Above the top is a reader of the log whose tail lags behind it; a forged position became a gap when it was read.
         if *cursor == top || (cursor.epoch == top.epoch && cursor.offset > top.offset) {
             return Follow::CaughtUp;
         }

@@ -28,6 +28,8 @@ pub struct IdempotencyKey {
     pub publisher: Arc<str>,
     /// The publisher's own word for the publication.
     pub key: Box<str>,
+    /// Which of the publications to its channel that were asked for under this word at once: 0 for the first.
+    pub nth: usize,
 }
 
 /// One entry of a channel's log. Immutable.

@@ -2,6 +2,9 @@
 //!
 //! A request whose length two parsers may read differently is how one request is smuggled inside another, past a
 //! proxy (RFC 9112 §11.2). Such a request is refused before anything else reads it.
+//!
+//! This reads no more than where requests end, and is the stricter of two readers: hyper reads the same bytes behind
+//! it, and refuses what is wrong in any other way. Whatever is let through here must end there at the same byte.
 
 use crate::protocol::{Code, Problem};
 
@@ -31,11 +34,21 @@ enum State {
 struct Head {
     bytes: Vec<u8>,
     line_len: usize,
+    /// Whether more than the empty lines that may stand before a request has come (RFC 9112 §2.2).
+    has_begun: bool,
 }
 
-/// Within a chunked body (RFC 9112 §7.1).
+/// Within a chunked body (RFC 9112 §7.1). Every line of it ends in CR LF and has neither anywhere else: a parser that
+/// is kinder than the one behind it would lose step with it.
 #[derive(Debug)]
-enum Chunks {
+struct Chunks {
+    part: Part,
+    /// Whether a CR waits for its LF.
+    has_cr: bool,
+}
+
+#[derive(Debug)]
+enum Part {
     Size {
         size: u64,
         digits: u8,
@@ -51,6 +64,13 @@ enum Chunks {
 }
 
 impl Chunks {
+    const START: Self = Self {
+        part: Part::START,
+        has_cr: false,
+    };
+}
+
+impl Part {
     const START: Self = Self::Size {
         size: 0,
         digits: 0,
@@ -63,6 +83,11 @@ impl Framing {
         Self {
             state: State::Head(Head::default()),
         }
+    }
+
+    /// Whether part of a head has come, and the rest has not.
+    pub(super) fn is_within_head(&self) -> bool {
+        matches!(&self.state, State::Head(head) if !head.bytes.is_empty())
     }
 
     /// Whether a request for another protocol waits for its answer.
@@ -127,8 +152,8 @@ impl Head {
             }
             let is_empty = self.line_len == 1;
             self.line_len = 0;
-            let is_leading = self.bytes.len() + at == 1;
-            if is_empty && !is_leading {
+            self.has_begun |= !is_empty;
+            if is_empty && self.has_begun {
                 self.bytes.extend_from_slice(&bytes[..=at]);
                 return Ok((at + 1, true));
             }
@@ -158,10 +183,9 @@ fn body_of(head: &[u8]) -> Result<State, Problem> {
     };
     let (lengths, encodings) = (values("content-length"), values("transfer-encoding"));
     match (&lengths[..], &encodings[..]) {
-        ([], []) if !values("upgrade").is_empty() => Ok(State::Switching),
-        ([], []) => Ok(State::Head(Head::default())),
+        ([], []) => Ok(without_body(&values("upgrade"))),
         ([length], []) => match read_length(length) {
-            Some(0) => Ok(State::Head(Head::default())),
+            Some(0) => Ok(without_body(&values("upgrade"))),
             Some(length) => Ok(State::Body(length)),
             None => Err(refusal("`Content-Length` is not a decimal number")),
         },
@@ -176,6 +200,16 @@ fn body_of(head: &[u8]) -> Result<State, Problem> {
     }
 }
 
+/// The next request, unless WebSocket is asked for: no other protocol is ever switched to.
+fn without_body(upgrades: &[&[u8]]) -> State {
+    let asks_websocket = |value: &&[u8]| value.eq_ignore_ascii_case(b"websocket");
+    if upgrades.iter().any(asks_websocket) {
+        State::Switching
+    } else {
+        State::Head(Head::default())
+    }
+}
+
 fn read_length(value: &[u8]) -> Option<u64> {
     let is_decimal = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| is_decimal)?.parse().ok()
@@ -184,42 +218,71 @@ fn read_length(value: &[u8]) -> Option<u64> {
 impl Chunks {
     /// Takes up to the end of a part: how much that is, and whether the body is over.
     fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Problem> {
-        if let Self::Data(left) = self {
+        if let Part::Data(left) = &mut self.part {
             let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
             *left -= len as u64;
             if *left == 0 {
-                *self = Self::DataEnd;
+                self.part = Part::DataEnd;
             }
             return Ok((len, false));
         }
-        let is_over = self.take_byte(bytes[0])?;
+        let is_over = match (bytes[0], self.has_cr) {
+            (b'\r', false) => {
+                self.has_cr = true;
+                false
+            }
+            (b'\n', true) => {
+                self.has_cr = false;
+                self.part.end_line()?
+            }
+            (b'\r' | b'\n', _) | (_, true) => return Err(bad_chunks()),
+            (byte, false) => {
+                self.part.take_byte(byte)?;
+                false
+            }
+        };
         Ok((1, is_over))
     }
+}
 
-    fn take_byte(&mut self, byte: u8) -> Result<bool, Problem> {
-        let bad = || Err(refusal("the chunked body cannot be read"));
-        match (&mut *self, byte) {
-            (Self::Size { digits: 0, .. }, b'\n' | b'\r' | b';') => return bad(),
-            (Self::Size { size: 0, .. }, b'\n') => *self = Self::Trailer { line_len: 0 },
-            (Self::Size { size, .. }, b'\n') => *self = Self::Data(*size),
-            (Self::Size { in_extension: true, .. } | Self::Data(_), _)
-            | (Self::DataEnd | Self::Trailer { .. }, b'\r') => {}
-            (Self::Size { in_extension, .. }, b';' | b'\r' | b' ' | b'\t') => *in_extension = true,
-            (Self::Size { size, digits, .. }, byte) => match char::from(byte).to_digit(16) {
+impl Part {
+    /// What comes after a line; says whether that was the last one.
+    fn end_line(&mut self) -> Result<bool, Problem> {
+        *self = match self {
+            Self::Size { digits: 0, .. } => return Err(bad_chunks()),
+            Self::Size { size: 0, .. } => Self::Trailer { line_len: 0 },
+            Self::Size { size, .. } => Self::Data(*size),
+            Self::Trailer { line_len: 0 } => return Ok(true),
+            Self::Trailer { .. } => Self::Trailer { line_len: 0 },
+            Self::DataEnd | Self::Data(_) => Self::START,
+        };
+        Ok(false)
+    }
+
+    fn take_byte(&mut self, byte: u8) -> Result<(), Problem> {
+        match self {
+            Self::Size { in_extension: true, .. } => {}
+            Self::Size {
+                in_extension,
+                digits: 1..,
+                ..
+            } if matches!(byte, b';' | b' ' | b'\t') => *in_extension = true,
+            Self::Size { size, digits, .. } => match char::from(byte).to_digit(16) {
                 Some(digit) if *digits < 15 => {
                     *size = *size * 16 + u64::from(digit);
                     *digits += 1;
                 }
-                _ => return bad(),
+                _ => return Err(bad_chunks()),
             },
-            (Self::DataEnd, b'\n') => *self = Self::START,
-            (Self::DataEnd, _) => return bad(),
-            (Self::Trailer { line_len: 0 }, b'\n') => return Ok(true),
-            (Self::Trailer { line_len }, b'\n') => *line_len = 0,
-            (Self::Trailer { line_len }, _) => *line_len += 1,
+            Self::Trailer { line_len } => *line_len += 1,
+            Self::DataEnd | Self::Data(_) => return Err(bad_chunks()),
         }
-        Ok(false)
+        Ok(())
     }
+}
+
+fn bad_chunks() -> Problem {
+    refusal("the chunked body cannot be read: a size in hexadecimal, CR LF, so many bytes, CR LF, and 0 at the end")
 }
 
 fn refusal(detail: &str) -> Problem {
@@ -252,7 +315,15 @@ mod tests {
         let sized = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\n\ncd".split_at(43).0;
         let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nT: 1\r\n\r\n";
         assert!(is_between_requests(get));
-        assert!(is_between_requests(&[get, chunked, sized, get, b"\r\n", get].concat()));
+        assert!(is_between_requests(
+            &[get, chunked, sized, get, b"\r\n\r\n", get].concat()
+        ));
+        let empty = b"GET / HTTP/1.1\r\nUpgrade: WebSocket\r\nContent-Length: 0\r\n\r\n";
+        assert!(follow(empty).unwrap().is_switching());
+        assert!(
+            is_between_requests(b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n"),
+            "is never switched to"
+        );
         assert!(
             follow(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\nanything\n")
                 .unwrap()
@@ -280,7 +351,20 @@ mod tests {
             assert_eq!(follow(request.as_bytes()).unwrap_err().code, Code::BadRequest, "{head}");
         }
         assert!(follow(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
-        for body in ["x\r\n", "\r\n", "1\r\nab", "1234567890123456\r\n"] {
+        for body in [
+            "x\r\n",
+            "\r\n",
+            "1\r\nab",
+            "1234567890123456\r\n",
+            "1\n",
+            "1\ra",
+            "1;x\n",
+            "1\r\na\n",
+            "1\r\na\r\r\n",
+            "0\r\nA: b\n",
+            "0\r\nA: b\r\r\n",
+            "0\r\n\n",
+        ] {
             let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert!(follow(request.as_bytes()).is_err(), "{body:?}");
         }

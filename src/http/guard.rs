@@ -19,7 +19,7 @@ pub struct Guarded<S> {
     write_timeout: Duration,
     /// Set while the socket takes nothing.
     stuck: Option<Pin<Box<Sleep>>>,
-    /// Until the first byte comes: the HTTP library counts a head's time from there.
+    /// Set while a head is to come: from the start, and from the first byte of a later one.
     arriving: Option<Pin<Box<Sleep>>>,
     is_over: bool,
 }
@@ -89,18 +89,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        if polled.is_pending()
-            && let Some(arriving) = &mut self.arriving
-        {
-            // Nothing came at all: it ends as if the client had left.
+        if polled.is_pending() {
+            let Some(arriving) = &mut self.arriving else {
+                return Poll::Pending;
+            };
+            // It took too long: it ends as if the client had left.
             return arriving.as_mut().poll(cx).map(Ok);
         }
-        self.arriving = None;
-        if polled.is_ready()
-            && let Err(problem) = self.framing.follow(&buffer.filled()[before..])
-        {
+        if let Err(problem) = self.framing.follow(&buffer.filled()[before..]) {
             buffer.set_filled(before);
             self.refuse(&problem, cx);
+        }
+        if !self.framing.is_within_head() {
+            self.arriving = None;
+        } else if self.arriving.is_none() {
+            self.arriving = Some(Box::pin(sleep(HEAD_TIMEOUT)));
         }
         polled
     }

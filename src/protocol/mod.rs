@@ -21,7 +21,8 @@ pub use framing::Framed;
 pub use json::{Object, compact};
 pub use limits::Limits;
 pub use publish::{
-    Item, ItemResult, PublishRequest, RawBody, answer_one, answer_refused, read_header_key, read_publish, read_raw,
+    Item, ItemKey, ItemResult, PublishRequest, RawBody, answer_one, answer_refused, read_header_key, read_publish,
+    read_raw,
 };
 pub use push::{HistoryReply, Push};
 pub use query::{QueryPair, read_query};

@@ -19,7 +19,22 @@ pub struct Item {
     /// The publisher's word for what it is.
     pub event: Option<Box<str>>,
     /// Makes a repetition harmless.
-    pub key: Option<Box<str>>,
+    pub key: Option<ItemKey>,
+}
+
+/// The word under which an item may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemKey {
+    /// As the publisher gave it.
+    pub word: Box<str>,
+    /// Which of the items for its channel this is, if one word covers several: 0 for the first.
+    pub nth: usize,
+}
+
+impl ItemKey {
+    fn new(word: &str, nth: usize) -> Self {
+        Self { word: word.into(), nth }
+    }
 }
 
 /// An item, or the channel's name as it was given and what is wrong with the item.
@@ -32,6 +47,14 @@ pub enum PublishRequest {
     One(Item),
     /// Several, each of which is accepted or refused by itself.
     Many(Vec<ItemResult>),
+}
+
+impl PublishRequest {
+    fn take_keys(&mut self) {
+        if let Self::Many(items) = self {
+            items.iter_mut().flatten().for_each(|item| item.key = None);
+        }
+    }
 }
 
 /// Reads a request's JSON: one publication, one for several channels, or a batch.
@@ -66,7 +89,13 @@ fn read_one(envelope: &Envelope<'_>, limits: &Limits) -> Result<PublishRequest, 
         (None, Some(channels)) => {
             check_count(channels.len(), limits)?;
             let read = |channel: String| read_item(envelope, &channel, limits).map_err(|problem| (channel, problem));
-            Ok(PublishRequest::Many(channels.into_iter().map(read).collect()))
+            let mut request = PublishRequest::Many(channels.into_iter().map(read).collect());
+            if let Some(key) = envelope.text("idempotency_key")? {
+                // It is the request's, as one in the header would be.
+                request.take_keys();
+                cover(&mut request, &key);
+            }
+            Ok(request)
         }
         (Some(_), Some(_)) => Err(Problem::new(
             Code::BadRequest,
@@ -159,7 +188,7 @@ impl Item {
         key.as_deref().map_or(Ok(()), check_key)?;
         Ok(Self {
             event: event.map(Into::into),
-            key: key.map(Into::into),
+            key: key.map(|key| ItemKey::new(&key, 0)),
             ..self
         })
     }
@@ -188,10 +217,10 @@ fn check_count(count: usize, limits: &Limits) -> Result<(), Problem> {
 }
 
 fn check_key(key: &str) -> Result<(), Problem> {
-    if (1..=Limits::KEY_BYTES_MAX).contains(&key.len()) {
+    let (bytes, bytes_max) = (key.len(), Limits::KEY_BYTES_MAX);
+    if (1..=bytes_max).contains(&bytes) {
         return Ok(());
     }
-    let (bytes, bytes_max) = (key.len(), Limits::KEY_BYTES_MAX);
     Err(Problem::new(
         Code::BadRequest,
         format!("the idempotency key has {bytes} bytes; 1 to {bytes_max} are allowed"),
@@ -203,7 +232,7 @@ fn check_key(key: &str) -> Result<(), Problem> {
 fn cover(request: &mut PublishRequest, key: &str) {
     match request {
         PublishRequest::One(item) => {
-            item.key.get_or_insert_with(|| key.into());
+            item.key.get_or_insert_with(|| ItemKey::new(key, 0));
         }
         PublishRequest::Many(items) => {
             let mut seen: HashMap<String, usize> = HashMap::new();
@@ -213,14 +242,7 @@ fn cover(request: &mut PublishRequest, key: &str) {
                     .map_or_else(|(channel, _)| channel.as_str(), |item| item.channel.as_str());
                 let before = seen.entry(channel.to_owned()).or_default();
                 if let Ok(item) = item {
-                    let numbered = || {
-                        if *before == 0 {
-                            key.into()
-                        } else {
-                            format!("{key}\0{before}").into()
-                        }
-                    };
-                    item.key.get_or_insert_with(numbered);
+                    item.key.get_or_insert_with(|| ItemKey::new(key, *before));
                 }
                 *before += 1;
             }
@@ -290,18 +312,18 @@ mod tests {
         let Ok(PublishRequest::Many(items)) = read(r#"{"channels":["a","$b"],"data":1}"#) else {
             panic!()
         };
-        assert_eq!(items[0].as_ref().unwrap().key.as_deref(), Some("k"));
+        assert_eq!(items[0].as_ref().unwrap().key, Some(ItemKey::new("k", 0)));
         assert_eq!(items[1].as_ref().unwrap_err().0, "$b");
         let body =
             r#"[{"channel":"a","data":1},{"channel":"a","data":2,"idempotency_key":"own"},{"channel":"a","data":3}]"#;
         let Ok(PublishRequest::Many(items)) = read(body) else {
             panic!()
         };
-        let keys: Vec<_> = items
-            .iter()
-            .map(|item| item.as_ref().unwrap().key.as_deref().unwrap())
-            .collect();
-        assert_eq!(keys, ["k", "own", "k\u{0}2"]);
+        let keys: Vec<_> = items.into_iter().map(|item| item.unwrap().key.unwrap()).collect();
+        assert_eq!(
+            keys,
+            [ItemKey::new("k", 0), ItemKey::new("own", 0), ItemKey::new("k", 2)]
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 pub use node::Node;
 use registry::Registered;
 pub use registry::Registry;
+use registry::draining;
 use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
@@ -78,14 +79,25 @@ impl Session {
     /// # Errors
     /// `draining`, if the node takes no new sessions.
     pub fn open(node: &Arc<Node>) -> Result<Self, Problem> {
-        Ok(Self {
-            registered: node.register()?,
+        let session = Self::open_last(node);
+        // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
+        if node.registry().is_draining() {
+            Err(draining())
+        } else {
+            Ok(session)
+        }
+    }
+
+    /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
+    pub fn open_last(node: &Arc<Node>) -> Self {
+        Self {
+            registered: node.register(),
             waker: None,
             node: Arc::clone(node),
             subscriptions: Subscriptions::new(),
             replies: VecDeque::new(),
             working: None,
-        })
+        }
     }
 
     /// The first push of its connection.

@@ -61,7 +61,7 @@ impl Node {
         self.outside.random() % below.max(1)
     }
 
-    pub(super) fn register(&self) -> Result<Registered, Problem> {
+    pub(super) fn register(&self) -> Registered {
         let bits = u128::from(self.outside.random()) << 64 | u128::from(self.outside.random());
         self.registry.register(bits)
     }
@@ -96,7 +96,8 @@ impl Node {
     fn draft(&self, item: Item) -> Draft {
         let key = item.key.map(|key| IdempotencyKey {
             publisher: Arc::clone(&self.anybody),
-            key,
+            key: key.word,
+            nth: key.nth,
         });
         Draft {
             channel: item.channel,

@@ -77,7 +77,7 @@ impl Registry {
     }
 
     /// Enters a session, until what is returned is dropped.
-    pub(super) fn register(self: &Arc<Self>, bits: u128) -> Result<Registered, Problem> {
+    pub(super) fn register(self: &Arc<Self>, bits: u128) -> Registered {
         let id = SessionId(bits);
         let shared = Arc::new(Shared {
             id,
@@ -87,16 +87,10 @@ impl Registry {
         });
         self.count.fetch_add(1, Ordering::SeqCst);
         self.shard(id).insert(id, Arc::clone(&shared));
-        let registered = Registered {
+        Registered {
             shared,
             registry: Arc::clone(self),
             endings_seen: 0,
-        };
-        // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
-        if self.is_draining() {
-            Err(draining())
-        } else {
-            Ok(registered)
         }
     }
 

@@ -16,6 +16,9 @@ use crate::protocol::{Problem, Push};
 const TURN_COUNT: u8 = 16;
 
 /// Subscriptions by key: 0, 1, 2 … in the order in which they began; the key of one that ended is used again.
+///
+/// A session that never had more than one (`entries.len() == 1`) polls it directly, with the waker of its own task.
+/// From the second one on, each has a mark, raised by its own waker, and only marked ones are polled.
 pub(super) struct Subscriptions {
     entries: Vec<Option<Entry>>,
     turn: Option<Turn>,

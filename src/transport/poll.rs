@@ -24,12 +24,10 @@ pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: R
 async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
     let StreamRequest { channels, wait_s, .. } = read_request(transports, request, None).await?;
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
-    let mut session = match Session::open(&transports.node) {
-        Ok(session) => session,
-        Err(problem) => {
-            answer.add(Output::Push(Push::Closing(problem)));
-            return Ok(answer);
-        }
+    // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
+    let (mut session, closing) = match Session::open(&transports.node) {
+        Ok(session) => (session, None),
+        Err(problem) => (Session::open_last(&transports.node), Some(problem)),
     };
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;
@@ -57,7 +55,9 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
         }
     }
     answer.take_ready(&mut session);
-    if answer.pushes.is_empty() && !is_immediate {
+    if let Some(problem) = closing {
+        answer.add(Output::Push(Push::Closing(problem)));
+    } else if answer.pushes.is_empty() && !is_immediate {
         let wait = Duration::from_secs(wait_s);
         if let Ok(output) = tokio::time::timeout(wait, session.next()).await {
             answer.add(output);

@@ -10,6 +10,9 @@ use crate::delivery::{Parked, Parking};
 /// Ticks in one heartbeat: a heartbeat comes at most this fraction of it early.
 const TICKS_PER_HEARTBEAT: u32 = 32;
 
+/// The shortest tick: 32 bits then count for more than a year, and for a century with the usual heartbeat.
+const TICK_MS_MIN: u64 = 10;
+
 /// Ticks that one turn of the wheel takes. What is due later is parked once more on its way.
 const SLOTS: u32 = 64;
 
@@ -24,7 +27,7 @@ pub struct Pulse {
 impl Pulse {
     /// A clock that is fine enough for a heartbeat of `heartbeat_ms`.
     pub(super) fn new(heartbeat_ms: u64) -> Self {
-        let tick_ms = (heartbeat_ms / u64::from(TICKS_PER_HEARTBEAT)).max(1);
+        let tick_ms = (heartbeat_ms / u64::from(TICKS_PER_HEARTBEAT)).max(TICK_MS_MIN);
         Self {
             tick: Duration::from_millis(tick_ms),
             now: AtomicU32::new(0),

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::http::{self, Head};
 use super::link::{Link, Receive, ended};
+use super::node::Node;
 use super::place::Place;
 
 /// Where one publication landed.
@@ -47,7 +48,10 @@ impl Publisher {
             })
         };
         let results: Option<Vec<_>> = results.iter().map(read).collect();
-        results.ok_or_else(|| io::Error::other(format!("not an answer to a publication: {answer}")))
+        results.ok_or_else(|| {
+            let shown: String = answer.to_string().chars().take(1_000).collect();
+            io::Error::other(format!("not everything was published: {shown}"))
+        })
     }
 
     /// Sends a request, once more on a new connection if the old one was closed while it was idle.
@@ -74,4 +78,13 @@ impl Publisher {
         let answer = serde_json::from_slice(&body).map_err(io::Error::other)?;
         Ok(Some((head.status, answer)))
     }
+}
+
+/// Publishes so many to one channel: 0, 1, 2 … Gives the position of the last one.
+pub(crate) async fn publish_numbers(node: &Node, channel: &str, count: u32) -> Place {
+    let items: Vec<_> = (0..count).map(|n| json!({"channel": channel, "data": n})).collect();
+    let (body, key) = (Value::from(items).to_string(), format!("{channel}{count}"));
+    let answers = Publisher::new(node.address).publish(&body, &key).await;
+    let answers = answers.expect("what can be stored is stored");
+    answers.last().expect("at least one").place.clone()
 }

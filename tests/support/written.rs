@@ -40,8 +40,9 @@ impl Written {
         }
         let is_keyed = rng.bool();
         if is_keyed {
-            // The number keeps apart what would otherwise be one key for two payloads.
-            let key = format!("{:x}{}", rng.u64(..), hostile_within(rng, KEY_BYTES_MAX - 16));
+            // A key has no control characters. The number keeps apart what would otherwise be one key for two payloads.
+            let letters = hostile_within(rng, KEY_BYTES_MAX - 16).replace(char::is_control, "");
+            let key = format!("{:x}{letters}", rng.u64(..));
             fields.push(format!("\"idempotency_key\":{}", string(rng, &key)));
         }
         rng.shuffle(&mut fields);
@@ -58,6 +59,12 @@ impl Written {
     pub(crate) fn request(&self) -> &str {
         &self.request
     }
+}
+
+/// The body that asks for all of them.
+pub(crate) fn batch<'a>(items: impl IntoIterator<Item = &'a Written>) -> String {
+    let requests: Vec<_> = items.into_iter().map(Written::request).collect();
+    format!("[{}]", requests.join(","))
 }
 
 /// JSON, token by token.

@@ -105,7 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.phase == Phase::Over {
                 return Poll::Ready(());
             }
-            // What was written may have made room for commands: then the socket must be asked again.
+            // Everything that can wake us is asked: unless what the clock said is still to be written, or what was
+            // written has made room for commands, so that the socket must be asked again.
             if !has_rung && (waits_for_input || !self.takes_input()) {
                 return Poll::Pending;
             }

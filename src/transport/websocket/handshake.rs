@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +30,10 @@ const SUBPROTOCOL: &str = "throughline.v1";
 
 /// `GET /v1/ws`
 pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transports>>, mut request: Request) -> Response {
+    if request.method() != Method::GET {
+        let detail = "a WebSocket begins with GET (RFC 6455 §4.1)";
+        return Problem::new(Code::MethodNotAllowed, detail).into_response();
+    }
     let accept = match check(request.headers()) {
         Ok(accept) => accept,
         Err(problem) => return unfit(problem),
@@ -38,7 +42,7 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
         Ok((session, channels)) => Opening::Session(Box::new(session), channels),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
         Err(problem) if request.headers().contains_key(ORIGIN) => Opening::Refused(Ending::from(problem)),
-        Err(problem) => return problem.into_response(),
+        Err(problem) => return unfit(problem),
     };
     let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Problem::new(Code::BadRequest, "this connection cannot be upgraded to WebSocket").into_response();
@@ -71,12 +75,13 @@ fn check(headers: &HeaderMap) -> Result<String, Problem> {
     }
 }
 
-/// A refusal of what is no handshake; it says which version is spoken (RFC 6455 §4.4).
+/// A refusal; it says which version is spoken (RFC 6455 §4.4), and ends the connection, on which the client may have
+/// begun to speak another protocol.
 fn unfit(problem: Problem) -> Response {
     let mut response = problem.into_response();
-    response
-        .headers_mut()
-        .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    let headers = response.headers_mut();
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

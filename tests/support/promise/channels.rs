@@ -37,7 +37,7 @@ impl Channel {
     /// About how many publications are read at a time.
     pub(crate) fn appetite(&self) -> u64 {
         match self.load {
-            Load::Idle | Load::Light => 20,
+            Load::Idle | Load::Light => 12,
             Load::Heavy => 5,
         }
     }

@@ -52,7 +52,7 @@ impl Reader {
         for _ in 0..self.rng.usize(2..=4) {
             let some = self.rng.usize(1..=self.histories.len());
             self.join(some).await?;
-            for _ in 0..self.rng.usize(1..=3) {
+            for _ in 0..self.rng.usize(1..=2) {
                 self.act().await?;
             }
             self.drop_line().await?;

@@ -68,7 +68,7 @@ pub(super) async fn live(seed: u64) -> Result<Tally, Violation> {
         publishers.spawn(publish(Arc::clone(&world), rng.fork()));
     }
     let mut readers = JoinSet::new();
-    for _ in 0..rng.usize(5..=9) {
+    for _ in 0..rng.usize(7..=12) {
         readers.spawn(Reader::new(Arc::clone(&world), rng.fork()).live());
     }
     world.run(&mut rng, publishers, readers).await
