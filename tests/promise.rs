@@ -46,7 +46,8 @@ async fn every_history_keeps_the_promise() {
     };
     let tally = outcome.unwrap_or_else(|broken| panic!("{broken}\n\nbefore that:\n{}", broken.tally));
     println!("{tally}in {:.1?}", began.elapsed());
-    if seed.is_none() {
+    // Some things happen once in fifty histories: a short run proves nothing by not having seen them.
+    if seed.is_none() && tally.count(Happening::Histories) >= 1_000 {
         for happening in Happening::ALL {
             assert!(tally.count(happening) > 0, "this never happened: {happening:?}");
         }

@@ -1,4 +1,4 @@
-//! Which cores the servers run on, and which the subscribers. By `taskset`, so that no `unsafe` is needed.
+//! Which cores the servers run on, and which the subscribers. By `taskset` and `setpriv`, so that no `unsafe` is needed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -30,10 +30,11 @@ impl Cores {
         })
     }
 
-    /// A command that will run on the servers' cores.
+    /// A command that will run on the servers' cores, and not outlive this process, however that ends.
     pub(crate) fn server(&self, program: &OsStr) -> Command {
-        let mut command = Command::new("taskset");
-        command.arg("--cpu-list").arg(&self.servers).arg(program);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "taskset", "--cpu-list", &self.servers]);
+        command.arg(program);
         command
     }
 
