@@ -74,8 +74,17 @@ impl Log {
         publication
     }
 
-    /// Takes what has its position already and follows the top; keeps so many, of so many bytes.
+    /// Takes what has its position already; keeps so many, of so many bytes. What does not follow the top begins anew:
+    /// there are no holes in a log, so whoever stands before it is behind.
     pub fn push(&mut self, publication: Arc<Publication>, count_max: usize, bytes_max: usize) {
+        let position = publication.position;
+        if !self.top().precedes(&position) {
+            *self = Self::at(Position {
+                offset: position.offset.saturating_sub(1),
+                tag: None,
+                ..position
+            });
+        }
         self.bytes += publication.bytes_max();
         self.window.push_back(publication);
         while self.window.len() > count_max || (self.bytes > bytes_max && !self.window.is_empty()) {
@@ -300,6 +309,20 @@ mod tests {
             (offsets(&log.read(Since::Start, 9)), log.top().offset, log.bytes),
             (vec![], 5, 0)
         );
+    }
+
+    #[test]
+    fn a_hole_in_what_is_pushed_leaves_readers_behind_and_never_skips() {
+        let source = log_of(5, LogPolicy { count_max: 9, ..POLICY });
+        let mut tail = Log::at(at(&source, 1));
+        for publication in source.read(Since::After(at(&source, 1)), 9).publications {
+            if publication.position.offset != 3 {
+                tail.push(publication, 9, usize::MAX);
+            }
+        }
+        assert!(matches!(tail.next(&at(&source, 1)), Follow::Behind));
+        assert!(matches!(tail.next(&at(&source, 2)), Follow::Behind));
+        assert!(matches!(tail.next(&at(&source, 3)), Follow::Next(next) if next.position.offset == 4));
     }
 
     #[test]
