@@ -11,8 +11,6 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Thousands of idle connections are small things, of which huge pages would keep more than is used.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = cli::Arguments::parse();
     telemetry::begin();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

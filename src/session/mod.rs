@@ -44,9 +44,9 @@ pub enum Output {
         gap: Gap,
     },
     /// Anything else.
-    Push(Push),
+    Push(Box<Push>),
     /// The session is over: the last thing to be said.
-    Ending(Ending),
+    Ending(Box<Ending>),
 }
 
 /// One client: its subscriptions, and the command that is being carried out.
@@ -211,13 +211,13 @@ impl Session {
             if self.replies.is_empty() {
                 self.replies = VecDeque::new();
             }
-            return Poll::Ready(Output::Push(push));
+            return Poll::Ready(Output::Push(Box::new(push)));
         }
         if let Some(output) = self.subscriptions.serve(self.registered.shared(), cx) {
             return Poll::Ready(output);
         }
         match self.registered.ending() {
-            Some(ending) if self.working.is_none() => Poll::Ready(Output::Ending(ending)),
+            Some(ending) if self.working.is_none() => Poll::Ready(Output::Ending(Box::new(ending))),
             _ => Poll::Pending,
         }
     }

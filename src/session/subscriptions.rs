@@ -127,11 +127,11 @@ impl Subscriptions {
                 }
                 Delivery::Ended(EndReason::Engine(error)) => {
                     let Some(channel) = self.remove(key) else { continue };
-                    Output::Push(Push::Unsubscribed {
+                    Output::Push(Box::new(Push::Unsubscribed {
                         channel,
                         problem: Some(Problem::from(error)),
                         id: None,
-                    })
+                    }))
                 }
             });
         }

@@ -39,24 +39,24 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
             (Since::After(_), Ok(_)) => {}
             (_, Ok(joined)) => {
                 is_immediate = true;
-                answer.add(Output::Push(Push::Subscribed {
+                answer.add(Output::Push(Box::new(Push::Subscribed {
                     channel,
                     joined,
                     id: None,
-                }));
+                })));
             }
             (_, Err(problem)) => {
-                answer.add(Output::Push(Push::Unsubscribed {
+                answer.add(Output::Push(Box::new(Push::Unsubscribed {
                     channel,
                     problem: Some(problem),
                     id: None,
-                }));
+                })));
             }
         }
     }
     answer.take_ready(&mut session);
     if let Some(problem) = closing {
-        answer.add(Output::Push(Push::Closing(problem)));
+        answer.add(Output::Push(Box::new(Push::Closing(problem))));
     } else if answer.pushes.is_empty() && !is_immediate {
         let wait = Duration::from_secs(wait_s);
         if let Ok(output) = tokio::time::timeout(wait, session.next()).await {
