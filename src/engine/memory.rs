@@ -27,7 +27,7 @@ const KEYS_MAX: usize = 1_000_000;
 const DORMANT_MAX: usize = 1_000_000;
 
 /// Readers woken before they get a turn: few enough that what waking touched is still in the cache when they run.
-const WAKE_CHUNK: usize = 64;
+const WAKE_CHUNK: usize = 24;
 
 /// For how long a channel that never had a publication, and so no policy, keeps its epoch without readers.
 const UNUSED_TTL_MS: u64 = 24 * 60 * 60 * 1000;
