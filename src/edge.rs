@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::header::{ORIGIN, RETRY_AFTER};
 use axum::http::{Method, Uri};
+use axum::middleware;
 use axum::response::Response;
 use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::delivery::{ChannelName, Engine, EngineError, Joined, LogPolicy, Outside, Published, Since, Subscription};
-use crate::engine::MemoryEngine;
+use crate::engine::{MemoryEngine, MeteredEngine};
+use crate::http::count_refusals;
+use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
 use crate::session::Node;
 use crate::transport::{Timings, Transports};
@@ -76,8 +79,10 @@ impl Builder {
             tokio::spawn(sweep(Arc::downgrade(&memory)));
             memory
         });
+        let metrics = Arc::new(Metrics::new());
+        let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Arc::new(Node::new(engine, outside, self.limits, window));
+        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window));
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings));
         tokio::spawn(beat(Arc::downgrade(&transports)));
         Edge { node, transports }
@@ -118,11 +123,13 @@ impl Edge {
         let serving = Router::new()
             .route("/v1/publish", api::publish_route())
             .route("/v1/history", api::history_route())
+            .route("/metrics", api::metrics_route())
             .route("/livez", api::livez_route())
             .route("/readyz", api::readyz_route())
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(Arc::clone(&self.node));
-        subscribing.merge(serving)
+        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
+        subscribing.merge(serving).layer(counted)
     }
 
     /// Publishes JSON to a channel.
@@ -166,7 +173,7 @@ fn cors() -> CorsLayer {
 
 /// What is asked for where nothing is.
 async fn not_found(uri: Uri) -> Problem {
-    let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /livez and /readyz";
+    let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /livez, /readyz and /metrics";
     Problem::new(
         Code::NotFound,
         format!("there is no {}; there are {there_is}", uri.path()),

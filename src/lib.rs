@@ -19,6 +19,7 @@
 //! node of an earlier one.
 
 pub mod delivery;
+pub mod metrics;
 
 pub mod engine;
 pub mod protocol;

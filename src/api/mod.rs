@@ -2,6 +2,7 @@
 
 mod health;
 mod history;
+mod metrics;
 mod publish;
 
 use std::sync::Arc;
@@ -23,6 +24,11 @@ pub fn history_route() -> MethodRouter<Arc<Node>> {
 /// `GET /livez`: the process runs.
 pub fn livez_route() -> MethodRouter<Arc<Node>> {
     get(health::livez)
+}
+
+/// `GET /metrics`, for Prometheus.
+pub fn metrics_route() -> MethodRouter<Arc<Node>> {
+    get(metrics::metrics)
 }
 
 /// `GET /readyz`: it takes new sessions and publications.

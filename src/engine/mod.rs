@@ -1,6 +1,8 @@
-//! Engines: what keeps the logs. They know `delivery` only.
+//! Engines: what keeps the logs. They know `delivery` only, and `metrics`.
 
 mod idempotency;
 pub mod memory;
+mod metered;
 
 pub use memory::MemoryEngine;
+pub use metered::MeteredEngine;

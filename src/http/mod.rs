@@ -2,6 +2,7 @@
 
 mod framing;
 mod guard;
+mod refusals;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use crate::protocol::{Code, Problem};
 
 pub use guard::{Guarded, HEAD_TIMEOUT};
+pub use refusals::count_refusals;
 
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +79,8 @@ pub fn json(json: String) -> Response {
 }
 
 impl IntoResponse for Problem {
-    /// `application/problem+json` (RFC 9457), with `Retry-After` where the request may be repeated.
+    /// `application/problem+json` (RFC 9457), with `Retry-After` where the request may be repeated. The code goes along
+    /// as an extension.
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let names = [(CONTENT_TYPE, "application/problem+json"), (CACHE_CONTROL, "no-store")];
@@ -89,6 +92,7 @@ impl IntoResponse for Problem {
         if matches!(self.code, Code::TooLarge | Code::Draining) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        response.extensions_mut().insert(self.code);
         response
     }
 }

@@ -1,5 +1,6 @@
 //! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
 
+mod counted;
 mod node;
 mod ready;
 mod registry;
@@ -13,8 +14,10 @@ use std::task::{Context, Poll, Waker};
 use futures_util::future::{BoxFuture, poll_fn};
 
 use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription, subscribe};
+use crate::metrics::Transport;
 use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
+use counted::Counted;
 pub use node::Node;
 use registry::Registered;
 pub use registry::Registry;
@@ -53,7 +56,7 @@ pub enum Output {
 ///
 /// It is driven by [`Session::poll_next`] from one task. Dropping it ends its subscriptions.
 pub struct Session {
-    node: Arc<Node>,
+    counted: Counted,
     registered: Registered,
     /// The task that is registered.
     waker: Option<Waker>,
@@ -74,26 +77,28 @@ enum Done {
 }
 
 impl Session {
-    /// Opens a session on `node`.
+    /// Opens a session on `node`, for a client that is connected by `transport`.
     ///
     /// # Errors
     /// `draining`, if the node takes no new sessions.
-    pub fn open(node: &Arc<Node>) -> Result<Self, Problem> {
-        let session = Self::open_last(node);
+    pub fn open(node: &Arc<Node>, transport: Transport) -> Result<Self, Problem> {
+        let mut session = Self::open_last(node, transport);
         // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
         if node.registry().is_draining() {
-            Err(draining())
+            let refused = draining();
+            session.note_end(refused.code.as_str());
+            Err(refused)
         } else {
             Ok(session)
         }
     }
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
-    pub fn open_last(node: &Arc<Node>) -> Self {
+    pub fn open_last(node: &Arc<Node>, transport: Transport) -> Self {
         Self {
             registered: node.register(),
             waker: None,
-            node: Arc::clone(node),
+            counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
             replies: VecDeque::new(),
             working: None,
@@ -110,7 +115,7 @@ impl Session {
 
     /// The node that it is on.
     pub fn node(&self) -> &Arc<Node> {
-        &self.node
+        self.counted.node()
     }
 
     /// Whether it takes another command now; they are carried out one after the other.
@@ -131,7 +136,7 @@ impl Session {
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
             Command::Publish(item) => {
-                let node = Arc::clone(&self.node);
+                let node = Arc::clone(self.node());
                 self.working = Some(Box::pin(async move {
                     let channel = item.channel.clone();
                     Done::Reply(Box::new(match node.publish_one(item).await {
@@ -141,7 +146,7 @@ impl Session {
                 }));
             }
             Command::History(query) => {
-                let node = Arc::clone(&self.node);
+                let node = Arc::clone(self.node());
                 self.working = Some(Box::pin(async move {
                     Done::Reply(Box::new(match node.history(query).await {
                         Ok(reply) => Push::History { reply, id },
@@ -159,7 +164,7 @@ impl Session {
 
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
     pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, id: Option<CommandId>) {
-        let begun = begin(Arc::clone(&self.node), channels);
+        let begun = begin(Arc::clone(self.node()), channels);
         self.working = Some(Box::pin(async move { Done::Begun { begun: begun.await, id } }));
     }
 
@@ -168,7 +173,7 @@ impl Session {
     /// # Errors
     /// If all are refused, so is the request: with what the first one met.
     pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
-        let begun = begin(Arc::clone(&self.node), channels).await;
+        let begun = begin(Arc::clone(self.node()), channels).await;
         if let Some((_, Err(first))) = begun.first()
             && begun.iter().all(|(_, begun)| begun.is_err())
         {
@@ -176,7 +181,10 @@ impl Session {
         }
         let admit = |(channel, begun): Begun| {
             let (joined, subscription) = match begun {
-                Ok((joined, subscription)) => (Ok(joined), Some(subscription)),
+                Ok((joined, subscription)) => {
+                    self.counted.note_joined(&joined);
+                    (Ok(joined), Some(subscription))
+                }
                 Err(problem) => (Err(problem), None),
             };
             self.subscriptions.append(subscription, self.registered.shared());
@@ -195,8 +203,31 @@ impl Session {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// What was given was written, or answered, at once.
+    pub fn note_written(&self) {
+        self.counted.note_written();
+    }
+
+    /// The connection ends, for a reason of the server's.
+    pub fn note_ending(&mut self, ending: &Ending) {
+        self.counted.note_ending(ending);
+    }
+
+    /// The connection ends, for a reason that is counted under one of a few words.
+    pub fn note_end(&mut self, reason: &'static str) {
+        self.counted.note_end(reason);
+    }
+
     /// What comes next: replies first, then the channels that have something, in turn.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
+        let polled = self.poll_output(cx);
+        if let Poll::Ready(output) = &polled {
+            self.counted.note_output(output);
+        }
+        polled
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
             self.registered.register(cx.waker());
@@ -229,6 +260,7 @@ impl Session {
                 for (channel, begun) in begun {
                     let push = match begun {
                         Ok((joined, subscription)) => {
+                            self.counted.note_joined(&joined);
                             self.subscriptions.admit(subscription, self.registered.shared());
                             Push::Subscribed {
                                 channel,
@@ -258,7 +290,7 @@ impl Session {
                 format!("this session is subscribed to {channel} already; unsubscribe first to begin elsewhere");
             return Err(Problem::new(Code::AlreadySubscribed, detail));
         }
-        let channels_max = self.node.limits().channels_max;
+        let channels_max = self.node().limits().channels_max;
         if self.subscriptions.count() >= channels_max {
             let detail =
                 format!("this session has {channels_max} subscriptions, the most that it may; use another connection");

@@ -8,6 +8,7 @@ use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
     Published, Since,
 };
+use crate::metrics::Metrics;
 use crate::protocol::{Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem};
 
 /// Publications that `history` answers unless told.
@@ -22,6 +23,7 @@ pub struct Node {
     engine: Arc<dyn Engine>,
     outside: Arc<dyn Outside>,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     policy: LogPolicy,
     /// Who publishes where everything is open.
@@ -30,10 +32,17 @@ pub struct Node {
 
 impl Node {
     /// A node without sessions.
-    pub fn new(engine: Arc<dyn Engine>, outside: Arc<dyn Outside>, limits: Limits, policy: LogPolicy) -> Self {
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        outside: Arc<dyn Outside>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        policy: LogPolicy,
+    ) -> Self {
         Self {
             engine,
             outside,
+            metrics,
             registry: Arc::new(Registry::new()),
             limits,
             policy,
@@ -44,6 +53,16 @@ impl Node {
     /// What clients may send.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What is counted on this node.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The wall clock, in Unix milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.outside.now_ms()
     }
 
     /// The sessions of this node.
@@ -83,14 +102,25 @@ impl Node {
     /// `draining`, for all of them.
     pub async fn publish(&self, items: Vec<Item>) -> Result<Vec<Result<Published, Problem>>, Problem> {
         if self.registry.is_draining() {
-            return Err(draining());
+            let refused = draining();
+            for _ in &items {
+                self.metrics.note_published(refused.code.as_str());
+            }
+            return Err(refused);
         }
         let drafts: Vec<_> = items.into_iter().map(|item| self.draft(item)).collect();
         let results = self.engine.publish(&drafts).await;
-        Ok(results
-            .into_iter()
-            .map(|result| result.map_err(Problem::from))
-            .collect())
+        Ok(results.into_iter().map(|result| self.note_published(result)).collect())
+    }
+
+    fn note_published(&self, result: Result<Published, EngineError>) -> Result<Published, Problem> {
+        let result = result.map_err(Problem::from);
+        self.metrics.note_published(match &result {
+            Ok(Published { duplicate: false, .. }) => "stored",
+            Ok(Published { duplicate: true, .. }) => "duplicate",
+            Err(problem) => problem.code.as_str(),
+        });
+        result
     }
 
     fn draft(&self, item: Item) -> Draft {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Transports, read_request};
 use crate::delivery::{ChannelName, Cursor, Since};
 use crate::http::{header, text_header};
+use crate::metrics::Transport;
 use crate::protocol::{Code, Framed, IdLines, Problem, Push, StreamRequest, event_stream};
 use crate::session::{Output, Session};
 
@@ -38,7 +39,7 @@ async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session
         ..problem
     })?;
     let asked = read_request(transports, request, last_event_id.as_deref()).await?;
-    let mut session = Session::open(&transports.node)?;
+    let mut session = Session::open(&transports.node, Transport::EventSource)?;
     let mut writer = Writer::new(&asked);
     writer.write(&event_stream::padding());
     writer.write(&event_stream::retry(transports.retry_ms()));
@@ -58,9 +59,10 @@ fn is_native(headers: &HeaderMap) -> bool {
 fn refusal(problem: &Problem) -> Response {
     let retry = event_stream::retry(problem.retry_ms.unwrap_or_default());
     let closing = Push::Closing(problem.clone());
-    stream_response(Body::from(
-        retry + &event_stream::event(closing.kind(), &closing.to_json(), None),
-    ))
+    let events = retry + &event_stream::event(closing.kind(), &closing.to_json(), None);
+    let mut response = stream_response(Body::from(events));
+    response.extensions_mut().insert(problem.code);
+    response
 }
 
 fn stream_response(body: Body) -> Response {
@@ -84,6 +86,9 @@ fn body(
         loop {
             is_over = is_over || writer.take_ready(&mut session);
             if !writer.text.is_empty() {
+                if writer.take_has_publications() {
+                    session.note_written();
+                }
                 yield Ok(Bytes::from(std::mem::take(&mut writer.text)));
             }
             if is_over {
@@ -102,6 +107,7 @@ struct Writer {
     text: Vec<u8>,
     cursor: Vec<Since>,
     id_lines: IdLines,
+    has_publications: bool,
 }
 
 impl Writer {
@@ -111,6 +117,7 @@ impl Writer {
             text: Vec::new(),
             cursor,
             id_lines: asked.id_lines,
+            has_publications: false,
         }
     }
 
@@ -165,6 +172,7 @@ impl Writer {
     fn add(&mut self, output: Output) -> bool {
         match output {
             Output::Publication { key, publication } => {
+                self.has_publications = true;
                 self.cursor[key] = Since::After(publication.position);
                 let framed = Framed::of(&publication);
                 let parts = match (self.id_lines, self.cursor.len()) {
@@ -200,6 +208,11 @@ impl Writer {
                 true
             }
         }
+    }
+
+    /// Whether publications were added since it was last asked.
+    fn take_has_publications(&mut self) -> bool {
+        std::mem::take(&mut self.has_publications)
     }
 
     fn write(&mut self, text: &str) {

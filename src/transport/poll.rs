@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use super::{Transports, read_request};
 use crate::delivery::{ChannelName, Cursor, Position, Since};
 use crate::http;
+use crate::metrics::Transport;
 use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
 use crate::session::{Output, Session};
 
@@ -25,9 +26,9 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     let StreamRequest { channels, wait_s, .. } = read_request(transports, request, None).await?;
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
-    let (mut session, closing) = match Session::open(&transports.node) {
+    let (mut session, closing) = match Session::open(&transports.node, Transport::Poll) {
         Ok(session) => (session, None),
-        Err(problem) => (Session::open_last(&transports.node), Some(problem)),
+        Err(problem) => (Session::open_last(&transports.node, Transport::Poll), Some(problem)),
     };
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;
@@ -64,6 +65,8 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
             answer.take_ready(&mut session);
         }
     }
+    session.note_written();
+    session.note_end("answered");
     Ok(answer)
 }
 

@@ -198,6 +198,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn answer_close(&mut self, code: u16) {
         self.is_peer_done = true;
         if self.phase == Phase::Open {
+            if let Some(session) = &mut self.session {
+                session.note_end("client");
+            }
             self.push_replies();
             self.push_frame(close_frame(code, ""));
             self.close();
@@ -212,6 +215,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         }
         self.push_replies();
+        if let Some(session) = &mut self.session {
+            session.note_ending(ending);
+        }
         let word = match &ending.problem {
             Some(problem) => {
                 self.push(&Push::Closing(problem.clone()));
@@ -294,23 +300,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(pong) = self.pong.take() {
             self.push_frame(*pong);
         }
-        while self.outbox.has_room() {
-            let Some(session) = &mut self.session else { return false };
+        let mut has_publications = false;
+        let has_more = loop {
+            if !self.outbox.has_room() {
+                break true;
+            }
+            let Some(session) = &mut self.session else { break false };
             let Poll::Ready(output) = session.poll_next(cx) else {
-                return false;
+                break false;
             };
             self.clock.note_sent();
             match output {
-                Output::Publication { publication, .. } => self.outbox.push(Frame::Publication(publication)),
+                Output::Publication { publication, .. } => {
+                    has_publications = true;
+                    self.outbox.push(Frame::Publication(publication));
+                }
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
                 Output::Push(push) => self.push(&push),
                 Output::Ending(ending) => {
                     self.end(&ending);
-                    return false;
+                    break false;
                 }
             }
+        };
+        if has_publications && let Some(session) = &self.session {
+            session.note_written();
         }
-        true
+        has_more
     }
 
     fn push(&mut self, push: &Push) {

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use super::connection::{Connection, Opening};
 use crate::delivery::{ChannelName, Since};
 use crate::http::{Guarded, header};
+use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::Session;
@@ -38,16 +39,19 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
         Ok(accept) => accept,
         Err(problem) => return unfit(problem),
     };
+    let mut response = switching(&accept, request.headers());
     let opening = match open(&transports, &request) {
         Ok((session, channels)) => Opening::Session(Box::new(session), channels),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
-        Err(problem) if request.headers().contains_key(ORIGIN) => Opening::Refused(Ending::from(problem)),
+        Err(problem) if request.headers().contains_key(ORIGIN) => {
+            response.extensions_mut().insert(problem.code);
+            Opening::Refused(Ending::from(problem))
+        }
         Err(problem) => return unfit(problem),
     };
     let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Problem::new(Code::BadRequest, "this connection cannot be upgraded to WebSocket").into_response();
     };
-    let response = switching(&accept, request.headers());
     tokio::spawn(take_over(upgrading, transports, opening));
     response
 }
@@ -55,7 +59,7 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
 fn open(transports: &Transports, request: &Request) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
     let query = request.uri().query().unwrap_or_default();
     let asked = read_stream_query(query, None, transports.node.limits())?;
-    Ok((Session::open(&transports.node)?, asked.channels))
+    Ok((Session::open(&transports.node, Transport::WebSocket)?, asked.channels))
 }
 
 /// What the server answers to the client's key, if this is a handshake.
