@@ -9,6 +9,7 @@
 //!
 //! The modules in reading order; each knows only those above it:
 //!
+//! 0. [`metrics`]: what is counted; imports nothing of ours.
 //! 1. [`delivery`]: log, cursor, tail, subscription. Knows no HTTP, no Redis, no JSON, no clock, no randomness.
 //! 2. [`engine`]: what keeps the logs. [`protocol`]: the words on the wire, without I/O.
 //! 3. [`session`]: who is connected and what they are told; no sockets, no bytes. [`http`]: bodies and problems.

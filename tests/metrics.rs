@@ -1,6 +1,6 @@
 //! The metrics as Prometheus reads them: what happened over the wire stands in them, and `promtool` accepts them and
 //! the rules and the dashboard that come with them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

@@ -6,16 +6,40 @@ use super::Output;
 use super::node::Node;
 use crate::delivery::{Joined, Resume};
 use crate::metrics::Transport;
-use crate::protocol::Ending;
+use crate::protocol::{Code, Ending};
 
-/// Why a session ended that said nothing: its connection broke, or its client left without a word.
-const LOST: &str = "lost";
+/// Why a session ended, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Nobody said why: the connection broke, or the client left without a word.
+    Lost,
+    /// The client closed it.
+    Client,
+    /// The client gave no sign of life.
+    Silent,
+    /// A poll had its answer.
+    Answered,
+    /// The server gave this as the reason.
+    Code(Code),
+}
+
+impl Closed {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Client => "client",
+            Self::Silent => "silent",
+            Self::Answered => "answered",
+            Self::Code(code) => code.as_str(),
+        }
+    }
+}
 
 /// Counts one session for as long as it is there.
 pub(super) struct Counted {
     node: Arc<Node>,
     transport: Transport,
-    ended: &'static str,
+    closed: Closed,
     /// When its newest subscription began: what was stored before tells nothing about how long deliveries take.
     subscribed_ms: u64,
 }
@@ -26,7 +50,7 @@ impl Counted {
         Self {
             node,
             transport,
-            ended: LOST,
+            closed: Closed::Lost,
             subscribed_ms: u64::MAX,
         }
     }
@@ -63,24 +87,20 @@ impl Counted {
     }
 
     pub(super) fn note_ending(&mut self, ending: &Ending) {
-        self.note_end(
-            ending
-                .problem
-                .as_ref()
-                .map_or("silent", |problem| problem.code.as_str()),
-        );
+        let code = ending.problem.as_ref().map(|problem| problem.code);
+        self.note_closed(code.map_or(Closed::Silent, Closed::Code));
     }
 
     /// The first reason stands.
-    pub(super) fn note_end(&mut self, reason: &'static str) {
-        if self.ended == LOST {
-            self.ended = reason;
+    pub(super) fn note_closed(&mut self, closed: Closed) {
+        if self.closed == Closed::Lost {
+            self.closed = closed;
         }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.node.metrics().note_closed(self.transport, self.ended);
+        self.node.metrics().note_closed(self.transport, self.closed.word());
     }
 }

@@ -17,6 +17,7 @@ use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription
 use crate::metrics::Transport;
 use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
+pub use counted::Closed;
 use counted::Counted;
 pub use node::Node;
 use registry::Registered;
@@ -86,7 +87,7 @@ impl Session {
         // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
         if node.registry().is_draining() {
             let refused = draining();
-            session.note_end(refused.code.as_str());
+            session.note_closed(Closed::Code(refused.code));
             Err(refused)
         } else {
             Ok(session)
@@ -213,9 +214,9 @@ impl Session {
         self.counted.note_ending(ending);
     }
 
-    /// The connection ends, for a reason that is counted under one of a few words.
-    pub fn note_end(&mut self, reason: &'static str) {
-        self.counted.note_end(reason);
+    /// The connection ends, for a reason that is not told.
+    pub fn note_closed(&mut self, closed: Closed) {
+        self.counted.note_closed(closed);
     }
 
     /// What comes next: replies first, then the channels that have something, in turn.

@@ -12,7 +12,7 @@ use crate::delivery::{ChannelName, Cursor, Position, Since};
 use crate::http;
 use crate::metrics::Transport;
 use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
-use crate::session::{Output, Session};
+use crate::session::{Closed, Output, Session};
 
 /// `GET`, `POST /v1/poll`
 pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: Request) -> Response {
@@ -66,7 +66,7 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
         }
     }
     session.note_written();
-    session.note_end("answered");
+    session.note_closed(Closed::Answered);
     Ok(answer)
 }
 

@@ -17,7 +17,7 @@ use super::outbox::{Frame, Outbox, Written};
 use crate::delivery::{ChannelName, Since};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, close_frame, pong_frame, text_frame};
 use crate::protocol::{Code, Ending, Limits, Push, read_command};
-use crate::session::{Output, Session};
+use crate::session::{Closed, Output, Session};
 use crate::transport::Transports;
 
 /// What is read at a time, into room that all connections of a thread share.
@@ -199,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.is_peer_done = true;
         if self.phase == Phase::Open {
             if let Some(session) = &mut self.session {
-                session.note_end("client");
+                session.note_closed(Closed::Client);
             }
             self.push_replies();
             self.push_frame(close_frame(code, ""));
