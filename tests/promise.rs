@@ -37,11 +37,11 @@ async fn every_history_keeps_the_promise() {
         None => {
             let first = fastrand::u64(..1 << 48);
             println!("seeds from {first} on");
-            run(histories.unwrap_or(2_000), first..).await
+            run(histories.unwrap_or(2_000), None, first..).await
         }
         Some(seed) => {
             let worlds = if histories.is_some() { usize::MAX } else { 1 };
-            run(histories.unwrap_or(1), std::iter::repeat_n(seed, worlds)).await
+            run(histories.unwrap_or(1), None, std::iter::repeat_n(seed, worlds)).await
         }
     };
     let tally = outcome.unwrap_or_else(|broken| panic!("{broken}\n\nbefore that:\n{}", broken.tally));

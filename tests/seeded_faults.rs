@@ -15,7 +15,7 @@ use throughline::delivery::faults::{FAULTS, Fault, plant, struck};
 async fn every_planted_fault_is_noticed() {
     let histories = std::env::var("THROUGHLINE_HISTORIES").map_or(500, |count| count.parse().expect("a number"));
     plant(Fault::None);
-    let outcome = run(histories / 2, fastrand::u64(..1 << 48)..).await;
+    let outcome = run(histories / 2, None, fastrand::u64(..1 << 48)..).await;
     let tally = outcome.unwrap_or_else(|broken| panic!("without a fault: {broken}"));
     assert_eq!(struck(), 0);
     println!(
@@ -25,7 +25,7 @@ async fn every_planted_fault_is_noticed() {
     for fault in FAULTS {
         plant(fault);
         let first = fastrand::u64(..1 << 48);
-        let outcome = run(histories, first..).await;
+        let outcome = run(histories, None, first..).await;
         let struck = struck();
         assert!(struck > 0, "{fault:?} never struck: seeds from {first} on");
         let broken = outcome.expect_err(&format!(

@@ -14,6 +14,7 @@ pub(crate) mod node;
 pub(crate) mod place;
 pub(crate) mod poll;
 pub(crate) mod promise;
+pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod text;

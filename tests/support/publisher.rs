@@ -75,7 +75,10 @@ impl Publisher {
         if head.header("connection") != "close" {
             self.link = Some(link);
         }
-        let answer = serde_json::from_slice(&body).map_err(io::Error::other)?;
+        let answer = serde_json::from_slice(&body).map_err(|error| {
+            let shown = String::from_utf8_lossy(&body).into_owned();
+            io::Error::other(format!("answered {} with {shown:?}: {error}", head.status))
+        })?;
         Ok(Some((head.status, answer)))
     }
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use super::Violation;
 use super::tally::{Happening, Tally};
 use super::world;
+use crate::support::proxy::Kind;
 
 /// Worlds that live at the same time: one waits while another works.
 const WORLDS_MAX: usize = 6;
@@ -27,13 +28,17 @@ impl fmt::Display for Broken {
 }
 
 /// Lives through worlds until so many histories have ended well.
-pub(crate) async fn run(histories: u64, mut seeds: impl Iterator<Item = u64>) -> Result<Tally, Box<Broken>> {
+pub(crate) async fn run(
+    histories: u64,
+    front: Option<Kind>,
+    mut seeds: impl Iterator<Item = u64>,
+) -> Result<Tally, Box<Broken>> {
     let mut tally = Tally::default();
     let mut worlds = JoinSet::new();
     loop {
         while worlds.len() < WORLDS_MAX && tally.count(Happening::Histories) < histories {
             let Some(seed) = seeds.next() else { break };
-            worlds.spawn(async move { (seed, world::live(seed).await) });
+            worlds.spawn(async move { (seed, world::live(seed, front).await) });
         }
         match worlds.join_next().await {
             None => return Ok(tally),

@@ -17,6 +17,7 @@ use super::reader::Reader;
 use super::tally::Tally;
 use crate::support::clock::Clock;
 use crate::support::node::{Node, Setup};
+use crate::support::proxy::Kind;
 
 /// The kernel's send buffer of every connection, so that a reader that does not read is felt soon.
 const SEND_BUFFER_BYTES: usize = 8 * 1024;
@@ -36,7 +37,8 @@ pub(super) struct World {
 }
 
 /// Lives through one world, which its seed decides up to the order in which things happen.
-pub(super) async fn live(seed: u64) -> Result<Tally, Violation> {
+/// Readers and publishers reach the nodes directly, or through a proxy in front of each.
+pub(super) async fn live(seed: u64, front: Option<Kind>) -> Result<Tally, Violation> {
     let mut rng = Rng::with_seed(seed);
     let window_max = if rng.bool() { 15 } else { 60 };
     let window = rng.usize(5..=window_max);
@@ -51,11 +53,23 @@ pub(super) async fn live(seed: u64) -> Result<Tally, Violation> {
         setup.limits.answer_bytes_max = rng.usize(1..4_000);
     }
     let nodes: Vec<_> = (0..rng.usize(1..=2)).map(|_| Node::start(setup.clone())).collect();
+    let mut proxies = Vec::new();
+    for node in &nodes {
+        if let Some(kind) = front {
+            proxies.push(kind.start(node.address).await);
+        }
+    }
+    let direct = nodes.iter().map(|node| node.address);
+    let doors = if front.is_none() {
+        direct.collect()
+    } else {
+        proxies.iter().map(|proxy| proxy.address).collect()
+    };
     let channels = (0..rng.usize(2..=4)).map(|number| Channel::random(&mut rng, number));
     let bell = Bell::new(());
     let ledgers = channels.map(|channel| Arc::new(Ledger::new(channel, window as u64, bell.clone())));
     let world = Arc::new(World {
-        nodes: nodes.iter().map(|node| node.address).collect(),
+        nodes: doors,
         engine,
         ledgers: ledgers.collect(),
         bell,
