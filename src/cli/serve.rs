@@ -1,12 +1,12 @@
 //! `throughline serve`: reads the configuration, says where everything is, serves, drains.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use throughline::config::{Config, ConfigError, Openness};
-use throughline::{Edge, server};
+use throughline::Edge;
+use throughline::config::{Address, Config, ConfigError, Listen, Openness};
+use throughline::server::{self, Listener, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for a configuration that is wrong (`EX_CONFIG`).
@@ -20,30 +20,33 @@ pub(crate) struct Serve {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
     config: Option<PathBuf>,
-    /// Where to listen; port 0 takes any that is free [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<String>,
+    /// Where to listen, `ADDR:PORT` or `unix:/path`; port 0 takes any that is free; may be repeated [default:
+    /// 127.0.0.1:8000].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
     /// Listen beyond this machine although everybody may publish and subscribe.
     #[arg(long)]
     insecure: bool,
 }
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
-    let (config, address) = match configured(serve) {
+    let (config, addresses) = match configured(serve) {
         Ok(configured) => configured,
         Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
     };
-    let bound = server::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = match bound {
-        Ok(bound) => bound,
-        Err(error) => {
-            let hint = "another process may listen there; choose another with --listen, or port 0 for any";
-            return fail(
-                &format!("cannot listen on {address}: {error}; {hint}"),
-                EXIT_UNAVAILABLE,
-            );
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match Listener::bind(&address, &config.connections) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let hint = "another process may listen there; choose another with --listen, or port 0 for any";
+                return fail(
+                    &format!("cannot listen on {address}: {error}; {hint}"),
+                    EXIT_UNAVAILABLE,
+                );
+            }
         }
-    };
+    }
     let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return fail(&format!("no signals can be had: {error}"), EXIT_UNAVAILABLE),
@@ -53,24 +56,22 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         .limits(config.limits())
         .timings(config.timings())
         .build();
-    announce(address);
-    let window = config.drain_window();
-    server::run(
-        listener,
-        edge,
-        config.connections,
-        window,
-        told_to_stop(terminate, interrupt),
-    )
-    .await;
+    for address in listeners.iter().filter_map(|listener| listener.address().ok()) {
+        announce(&address);
+    }
+    let settings = Settings {
+        drain_window: config.drain_window(),
+        connections: config.connections,
+    };
+    server::run(listeners, edge, settings, told_to_stop(terminate, interrupt)).await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
 
-fn configured(serve: Serve) -> Result<(Config, SocketAddr), ConfigError> {
+fn configured(serve: Serve) -> Result<(Config, Vec<Address>), ConfigError> {
     let mut config = Config::load(serve.config.as_deref(), std::env::vars())?;
-    if let Some(listen) = serve.listen {
-        config.listen = listen;
+    if !serve.listen.is_empty() {
+        config.listen = Listen::Many(serve.listen);
     }
     config.check()?;
     let openness = if serve.insecure {
@@ -78,12 +79,20 @@ fn configured(serve: Serve) -> Result<(Config, SocketAddr), ConfigError> {
     } else {
         Openness::LoopbackOnly
     };
-    let address = config.address(openness)?;
-    Ok((config, address))
+    let addresses = config.addresses(openness)?;
+    Ok((config, addresses))
 }
 
 /// Says where everything is, with lines to try.
-fn announce(address: SocketAddr) {
+fn announce(address: &Address) {
+    let Address::Tcp(address) = address else {
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "throughline {} listens on {address}",
+            env!("CARGO_PKG_VERSION")
+        );
+        return;
+    };
     let url = format!("http://{address}");
     let _ = write!(
         std::io::stderr().lock(),

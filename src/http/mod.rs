@@ -2,6 +2,8 @@
 
 mod framing;
 mod guard;
+mod peer;
+mod stream;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use crate::protocol::{Code, Problem};
 
 pub use guard::{Guarded, HEAD_TIMEOUT};
+pub use peer::Peer;
+pub use stream::Stream;
 
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throughline::config::Connections;
+use throughline::Edge;
+use throughline::config::{Address, Connections};
 use throughline::delivery::{Engine, LogPolicy};
 use throughline::protocol::Limits;
+use throughline::server::{self, Listener, Settings};
 use throughline::transport::Timings;
-use throughline::{Edge, server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -84,8 +85,11 @@ impl Node {
             send_buffer_bytes: setup.send_buffer_bytes,
             ..Connections::default()
         };
-        let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port that is free");
-        let address = listener.local_addr().expect("a listener has an address");
+        let anywhere = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = Listener::bind(&anywhere, &connections).expect("a port that is free");
+        let Ok(Address::Tcp(address)) = listener.address() else {
+            panic!("a listener has an address");
+        };
         let (stop, stopped) = oneshot::channel();
         let serving = edge.clone();
         let running = tokio::spawn(async move {
@@ -93,7 +97,11 @@ impl Node {
                 // An error is a node that was dropped, whose task is aborted.
                 let _ = stopped.await;
             };
-            server::run(listener, serving, connections, setup.drain_window, shutdown).await;
+            let settings = Settings {
+                connections,
+                drain_window: setup.drain_window,
+            };
+            server::run(vec![listener], serving, settings, shutdown).await;
         });
         Self {
             address,

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{Connection, Opening};
 use crate::delivery::{ChannelName, Since};
-use crate::http::{Guarded, header};
+use crate::http::{Guarded, Stream, header};
 use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::Session;
@@ -121,10 +121,13 @@ async fn take_over(upgrading: OnUpgrade, transports: Arc<Transports>, opening: O
 fn spawn(upgraded: Upgraded, transports: Arc<Transports>, opening: Opening) {
     // The socket itself where it can be had: from our own accept loop, or from axum's. What came early is copied, for
     // it pins the whole buffer that it was read into.
-    let upgraded = match auto::upgrade::downcast::<TokioIo<Guarded<TcpStream>>>(upgraded) {
+    let upgraded = match auto::upgrade::downcast::<TokioIo<Guarded<Stream>>>(upgraded) {
         Ok(parts) => {
-            let socket = parts.io.into_inner().into_inner();
-            return serve(socket, parts.read_buf.to_vec(), transports, opening);
+            let input = parts.read_buf.to_vec();
+            return match parts.io.into_inner().into_inner() {
+                Stream::Tcp(stream) => serve(stream, input, transports, opening),
+                Stream::Unix(stream) => serve(stream, input, transports, opening),
+            };
         }
         Err(upgraded) => upgraded,
     };

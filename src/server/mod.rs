@@ -1,22 +1,25 @@
 //! The server: accepts connections, hands them to the edge's router, and drains when told to stop.
 
+mod listener;
+
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::Request;
+use axum::{Extension, Router};
+use futures_util::future::join_all;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use crate::Edge;
 use crate::config::Connections;
-use crate::http::Guarded;
+use crate::http::{Guarded, Stream};
+
+pub use listener::Listener;
 
 /// The largest head of a request, and what is read of a body at a time, in bytes.
 const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -33,47 +36,40 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests have to end after the sessions.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Binds a listener with a long queue.
-///
-/// # Errors
-/// What the system says, for an address in use, say.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    const BACKLOG: i32 = 4096;
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+/// How the server serves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How connections are kept.
+    pub connections: Connections,
+    /// Over how long sessions are sent away in the end.
+    pub drain_window: Duration,
 }
 
-/// Serves `edge` on `listener` until `shutdown` is ready, then drains over `window` and returns.
+/// Serves `edge` on `listeners` until `shutdown` is ready, then drains and returns.
 ///
 /// While it drains, it goes on accepting, so that `/livez` and `/readyz` answer.
-pub async fn run(
-    listener: TcpListener,
-    edge: Edge,
-    connections: Connections,
-    window: Duration,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn run(listeners: Vec<Listener>, edge: Edge, settings: Settings, shutdown: impl Future<Output = ()>) {
+    let window = settings.drain_window;
     let router = edge.site();
     let graceful = GracefulShutdown::new();
     {
-        let mut accepting = pin!(accept(&listener, &router, &connections, &graceful));
+        let accept_all = listeners
+            .iter()
+            .map(|listener| accept(listener, &router, &settings.connections, &graceful));
+        let mut accepting = pin!(join_all(accept_all));
         tokio::select! {
-            () = &mut accepting => {}
+            _ = &mut accepting => {}
             () = shutdown => {}
         }
         let drained = tokio::time::timeout(window + LEAVE_TIMEOUT, edge.node().drain(window));
         tokio::select! {
-            () = &mut accepting => {}
+            _ = &mut accepting => {}
             drained = drained => if drained.is_err() {
                 tracing::warn!(sessions = edge.node().registry().count(), "sessions that would not leave are cut");
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     if tokio::time::timeout(REQUESTS_TIMEOUT, graceful.shutdown())
         .await
         .is_err()
@@ -83,13 +79,13 @@ pub async fn run(
 }
 
 /// Accepts for ever.
-async fn accept(listener: &TcpListener, router: &Router, connections: &Connections, graceful: &GracefulShutdown) {
+async fn accept(listener: &Listener, router: &Router, connections: &Connections, graceful: &GracefulShutdown) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => match prepare(&socket, connections) {
+            Ok((stream, peer)) => match prepare(&stream, connections) {
                 Ok(()) => serve(
-                    socket,
-                    router.clone(),
+                    stream,
+                    router.clone().layer(Extension(peer)),
                     Duration::from_millis(connections.write_timeout_ms),
                     graceful,
                 ),
@@ -103,15 +99,16 @@ async fn accept(listener: &TcpListener, router: &Router, connections: &Connectio
     }
 }
 
-fn prepare(socket: &TcpStream, connections: &Connections) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+fn prepare(stream: &Stream, connections: &Connections) -> io::Result<()> {
+    let Stream::Tcp(stream) = stream else { return Ok(()) };
+    stream.set_nodelay(true)?;
     if connections.send_buffer_bytes > 0 {
-        socket2::SockRef::from(socket).set_send_buffer_size(connections.send_buffer_bytes)?;
+        socket2::SockRef::from(stream).set_send_buffer_size(connections.send_buffer_bytes)?;
     }
     Ok(())
 }
 
-fn serve(socket: TcpStream, router: Router, write_timeout: Duration, graceful: &GracefulShutdown) {
+fn serve(stream: Stream, router: Router, write_timeout: Duration, graceful: &GracefulShutdown) {
     let service = router.map_request(|request: Request<hyper::body::Incoming>| request.map(axum::body::Body::new));
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -120,7 +117,7 @@ fn serve(socket: TcpStream, router: Router, write_timeout: Duration, graceful: &
         .header_read_timeout(KEEP_ALIVE_TIMEOUT)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX);
     let connection = builder.serve_connection_with_upgrades(
-        TokioIo::new(Guarded::new(socket, write_timeout)),
+        TokioIo::new(Guarded::new(stream, write_timeout)),
         TowerToHyperService::new(service),
     );
     let watched = graceful.watch(connection.into_owned());
