@@ -270,13 +270,16 @@ pub enum Openness {
 
 /// Text, which looks like a number to whoever reads an environment variable.
 fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(text) => Ok(text),
-        Value::Integer(number) => Ok(number.to_string()),
-        other => Err(serde::de::Error::custom(format!(
-            "{other} is neither text nor a number"
-        ))),
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Text(String),
+        Number(i64),
     }
+    Ok(match Given::deserialize(deserializer)? {
+        Given::Text(text) => text,
+        Given::Number(number) => number.to_string(),
+    })
 }
 
 /// `THROUGHLINE_LISTEN` and `THROUGHLINE_SECTION__KEY` are configuration; other variables are not ours to read.
