@@ -3,9 +3,10 @@
 mod address;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub limits: InputLimits,
     /// How connections are kept.
     pub connections: Connections,
+    /// The certificate.
+    pub tls: TlsFiles,
     /// How the server stops.
     pub drain: Drain,
 }
@@ -83,6 +86,42 @@ pub struct Connections {
     /// The mode of the files of Unix sockets, in octal.
     #[serde(deserialize_with = "text_or_number")]
     pub unix_mode: String,
+    /// The most connections; 0: as many files as the process may open, less a few. Beyond it only `/livez` and
+    /// `/readyz` answer.
+    pub count_max: usize,
+    /// The most requests that may be under way on one HTTP/2 connection, streams and polls among them.
+    pub h2_streams_max: u32,
+    /// Whether TCP connections begin with a PROXY protocol header: `off` or `v2`.
+    pub proxy_protocol: ProxyProtocol,
+    /// The networks of the proxies that may connect then.
+    pub proxy_protocol_from: Vec<IpNet>,
+}
+
+/// Whether connections come through a proxy that says for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// They come from clients, or from proxies that speak HTTP only.
+    Off,
+    /// Each begins with a header of the PROXY protocol, version 2.
+    V2,
+}
+
+impl Connections {
+    /// Whether connections begin with a PROXY protocol header.
+    pub fn speaks_proxy_protocol(&self) -> bool {
+        self.proxy_protocol == ProxyProtocol::V2
+    }
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate and its chain, in PEM; with it and the key TCP listeners speak TLS.
+    pub cert_file: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[drain]`
@@ -100,6 +139,7 @@ impl Default for Config {
             window: Window::default(),
             limits: InputLimits::default(),
             connections: Connections::default(),
+            tls: TlsFiles::default(),
             drain: Drain::default(),
         }
     }
@@ -141,6 +181,10 @@ impl Default for Connections {
             send_buffer_bytes: 0,
             reuse_port: false,
             unix_mode: "660".to_owned(),
+            count_max: 0,
+            h2_streams_max: 128,
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -210,6 +254,21 @@ impl Config {
         };
         at_least("connections.heartbeat_ms", self.connections.heartbeat_ms, 32)?;
         at_least("connections.write_timeout_ms", self.connections.write_timeout_ms, 1)?;
+        at_least(
+            "connections.h2_streams_max",
+            u64::from(self.connections.h2_streams_max),
+            1,
+        )?;
+        if self.connections.speaks_proxy_protocol() == self.connections.proxy_protocol_from.is_empty() {
+            return Err(ConfigError(
+                "connections.proxy_protocol = \"v2\" and connections.proxy_protocol_from = [\"10.0.0.0/8\"], the networks \
+                 of the proxies, need each other"
+                    .to_owned(),
+            ));
+        }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            return Err(ConfigError("tls.cert_file and tls.key_file need each other".to_owned()));
+        }
         if !u32::from_str_radix(&self.connections.unix_mode, 8).is_ok_and(|mode| mode <= 0o777) {
             return Err(ConfigError(format!(
                 "connections.unix_mode = {:?}: must be a file mode in octal, like \"660\"",

@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, ConfigError, Listen, Openness};
-use throughline::server::{self, Listener, Settings};
+use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for a configuration that is wrong (`EX_CONFIG`).
@@ -34,6 +36,11 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Ok(configured) => configured,
         Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
     };
+    open_as_many_files_as_allowed();
+    let tls = match load_tls(&config) {
+        Ok(tls) => tls,
+        Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
+    };
     let mut listeners = Vec::new();
     for address in addresses {
         match Listener::bind(&address, &config.connections) {
@@ -56,12 +63,17 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         .limits(config.limits())
         .timings(config.timings())
         .build();
+    let scheme = if tls.is_some() { Scheme::Tls } else { Scheme::Plain };
     for address in listeners.iter().filter_map(|listener| listener.address().ok()) {
-        announce(&address);
+        announce(&address, scheme);
+    }
+    if let Some(tls) = &tls {
+        reload_when_told(Arc::clone(tls));
     }
     let settings = Settings {
         drain_window: config.drain_window(),
         connections: config.connections,
+        tls,
     };
     server::run(listeners, edge, settings, told_to_stop(terminate, interrupt)).await;
     tracing::info!("stopped");
@@ -83,8 +95,46 @@ fn configured(serve: Serve) -> Result<(Config, Vec<Address>), ConfigError> {
     Ok((config, addresses))
 }
 
+/// Each connection is a file, and the usual soft limit is for programs that cannot have many (`select`).
+fn open_as_many_files_as_allowed() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// What TCP listeners speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Plain,
+    Tls,
+}
+
+fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let (Some(cert_file), Some(key_file)) = (&config.tls.cert_file, &config.tls.key_file) else {
+        return Ok(None);
+    };
+    Tls::load(cert_file, key_file).map(|tls| Some(Arc::new(tls)))
+}
+
+/// Looks for a new certificate at each SIGHUP, for as long as the process lives.
+fn reload_when_told(tls: Arc<Tls>) {
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => drop(tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tls.reload_and_tell();
+            }
+        })),
+        Err(error) => tracing::warn!(%error, "SIGHUP cannot be had; certificates are still looked at by themselves"),
+    }
+}
+
 /// Says where everything is, with lines to try.
-fn announce(address: &Address) {
+fn announce(address: &Address, scheme: Scheme) {
     let Address::Tcp(address) = address else {
         let _ = writeln!(
             std::io::stderr().lock(),
@@ -93,14 +143,18 @@ fn announce(address: &Address) {
         );
         return;
     };
-    let url = format!("http://{address}");
+    let (http, ws) = match scheme {
+        Scheme::Plain => ("http", "ws"),
+        Scheme::Tls => ("https", "wss"),
+    };
+    let url = format!("{http}://{address}");
     let _ = write!(
         std::io::stderr().lock(),
         "throughline {version} listens on {url}\n\
          \n  \
            subscribe   curl -N '{url}/v1/sse?channel=news'\n  \
            publish     curl -d '{{\"channel\":\"news\",\"data\":\"hello\"}}' {url}/v1/publish\n  \
-           WebSocket   ws://{address}/v1/ws?channel=news\n  \
+           WebSocket   {ws}://{address}/v1/ws?channel=news\n  \
            long-poll   {url}/v1/poll?channel=news\n  \
            health      {url}/livez  {url}/readyz\n\
          \n  \

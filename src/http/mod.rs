@@ -1,7 +1,10 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
+mod frames;
 mod framing;
 mod guard;
+mod kept;
+mod lease;
 mod peer;
 mod stream;
 
@@ -16,7 +19,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
-pub use guard::{Guarded, HEAD_TIMEOUT};
+pub use frames::PREFACE;
+pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
+pub use kept::{Kept, Place};
+pub use lease::{Lease, Lent, Narrow};
 pub use peer::Peer;
 pub use stream::Stream;
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// A connection's bytes, whatever they travel over.
 ///
@@ -16,6 +17,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP. It is large, and few bytes of it are looked at often.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Calls a method on whichever stream there is.
@@ -24,6 +27,7 @@ macro_rules! on_each {
         match $stream {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }

@@ -8,7 +8,7 @@ use throughline::Edge;
 use throughline::config::{Address, Connections};
 use throughline::delivery::{Engine, LogPolicy};
 use throughline::protocol::Limits;
-use throughline::server::{self, Listener, Settings};
+use throughline::server::{self, Listener, Settings, Tls};
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) timings: Timings,
     /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
     pub(crate) send_buffer_bytes: usize,
+    pub(crate) connections: Connections,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) drain_window: Duration,
     /// Shared by several nodes, or moved by the test; absent: the node's own memory.
     pub(crate) engine: Option<Arc<dyn Engine>>,
@@ -44,6 +46,8 @@ impl Default for Setup {
                 write_timeout_ms: 600_000,
             },
             send_buffer_bytes: 0,
+            connections: Connections::default(),
+            tls: None,
             drain_window: Duration::from_millis(500),
             engine: None,
         }
@@ -83,7 +87,9 @@ impl Node {
         let edge = builder.build();
         let connections = Connections {
             send_buffer_bytes: setup.send_buffer_bytes,
-            ..Connections::default()
+            heartbeat_ms: setup.timings.heartbeat_ms,
+            write_timeout_ms: setup.timings.write_timeout_ms,
+            ..setup.connections
         };
         let anywhere = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = Listener::bind(&anywhere, &connections).expect("a port that is free");
@@ -100,6 +106,7 @@ impl Node {
             let settings = Settings {
                 connections,
                 drain_window: setup.drain_window,
+                tls: setup.tls,
             };
             server::run(vec![listener], serving, settings, shutdown).await;
         });
