@@ -1,6 +1,6 @@
 //! One node of Throughline in this process, on a port that the system chose.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(setup: Setup) -> Self {
+        Self::start_at(IpAddr::from([127, 0, 0, 1]), setup)
+    }
+
+    /// At another of this machine's addresses.
+    pub(crate) fn start_at(ip: IpAddr, setup: Setup) -> Self {
         let mut builder = Edge::builder()
             .window(setup.window)
             .limits(setup.limits)
@@ -91,7 +96,7 @@ impl Node {
             write_timeout_ms: setup.timings.write_timeout_ms,
             ..setup.connections
         };
-        let anywhere = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let anywhere = Address::Tcp(SocketAddr::from((ip, 0)));
         let listener = Listener::bind(&anywhere, &connections).expect("a port that is free");
         let Ok(Address::Tcp(address)) = listener.address() else {
             panic!("a listener has an address");
@@ -116,6 +121,11 @@ impl Node {
             stop: Some(stop),
             running,
         }
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.edge.node().registry().count()
     }
 
     /// The first signal: from now on it drains.
