@@ -1,10 +1,12 @@
 //! Configuration: file, environment and flags, in rising precedence, checked once.
 
+mod address;
+
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -13,18 +15,22 @@ use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
 use crate::transport::Timings;
 
+pub use address::{Address, Listen};
+
 /// What the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen, as `ADDR:PORT`; port 0 takes any that is free.
-    pub listen: String,
+    /// Where to listen, as `ADDR:PORT` or `unix:/path`, or a list of such; port 0 takes any that is free.
+    pub listen: Listen,
     /// How much of each channel's log is kept.
     pub window: Window,
     /// What clients may send.
     pub limits: InputLimits,
     /// How connections are kept.
     pub connections: Connections,
+    /// The certificate.
+    pub tls: TlsFiles,
     /// How the server stops.
     pub drain: Drain,
 }
@@ -75,6 +81,47 @@ pub struct Connections {
     pub write_timeout_ms: u64,
     /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,
+    /// Whether several processes may listen on the same TCP address (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// The mode of the files of Unix sockets, in octal.
+    #[serde(deserialize_with = "text_or_number")]
+    pub unix_mode: String,
+    /// The most connections; 0: as many files as the process may open, less a few. Beyond it only `/livez` and
+    /// `/readyz` answer.
+    pub count_max: usize,
+    /// The most requests that may be under way on one HTTP/2 connection, streams and polls among them.
+    pub h2_streams_max: u32,
+    /// Whether TCP connections begin with a PROXY protocol header: `off` or `v2`.
+    pub proxy_protocol: ProxyProtocol,
+    /// The networks of the proxies that may connect then.
+    pub proxy_protocol_from: Vec<IpNet>,
+}
+
+/// Whether connections come through a proxy that says for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// They come from clients, or from proxies that speak HTTP only.
+    Off,
+    /// Each begins with a header of the PROXY protocol, version 2.
+    V2,
+}
+
+impl Connections {
+    /// Whether connections begin with a PROXY protocol header.
+    pub fn speaks_proxy_protocol(&self) -> bool {
+        self.proxy_protocol == ProxyProtocol::V2
+    }
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate and its chain, in PEM; with it and the key TCP listeners speak TLS.
+    pub cert_file: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[drain]`
@@ -88,10 +135,11 @@ pub struct Drain {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: "127.0.0.1:8000".to_owned(),
+            listen: "127.0.0.1:8000".into(),
             window: Window::default(),
             limits: InputLimits::default(),
             connections: Connections::default(),
+            tls: TlsFiles::default(),
             drain: Drain::default(),
         }
     }
@@ -131,6 +179,12 @@ impl Default for Connections {
             heartbeat_ms: timings.heartbeat_ms,
             write_timeout_ms: timings.write_timeout_ms,
             send_buffer_bytes: 0,
+            reuse_port: false,
+            unix_mode: "660".to_owned(),
+            count_max: 0,
+            h2_streams_max: 128,
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -168,31 +222,23 @@ impl Config {
         config.map_err(|error| ConfigError(error.to_string()))
     }
 
-    /// The address to listen on.
+    /// The addresses to listen on.
     ///
     /// # Errors
-    /// If it is none, or if it can be reached from elsewhere while everything is open and `openness` does not allow
-    /// that.
-    pub fn address(&self, openness: Openness) -> Result<SocketAddr, ConfigError> {
-        let resolved = self
-            .listen
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut addresses| addresses.next());
-        let address = resolved.ok_or_else(|| {
-            ConfigError(format!(
-                "listen = {:?}: not an `ADDR:PORT`, like 127.0.0.1:8000",
-                self.listen
-            ))
-        })?;
-        if address.ip().is_loopback() || openness == Openness::Insecure {
-            return Ok(address);
+    /// If there is none, if one is none, or if one can be reached from elsewhere while everything is open and
+    /// `openness` does not allow that.
+    pub fn addresses(&self, openness: Openness) -> Result<Vec<Address>, ConfigError> {
+        let addresses = self.listen.texts().iter().map(|text| {
+            let address = Address::parse(text)?;
+            address.check(openness).map(|()| address)
+        });
+        let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
+        if addresses.is_empty() {
+            return Err(ConfigError(
+                "listen = []: name at least one `ADDR:PORT` or `unix:/path`".to_owned(),
+            ));
         }
-        Err(ConfigError(format!(
-            "listen = {:?}: this address can be reached from other machines, while everybody may publish and subscribe; \
-             listen on 127.0.0.1, or say --insecure if that is what you want",
-            self.listen
-        )))
+        Ok(addresses)
     }
 
     /// Checks what no type can say.
@@ -208,6 +254,27 @@ impl Config {
         };
         at_least("connections.heartbeat_ms", self.connections.heartbeat_ms, 32)?;
         at_least("connections.write_timeout_ms", self.connections.write_timeout_ms, 1)?;
+        at_least(
+            "connections.h2_streams_max",
+            u64::from(self.connections.h2_streams_max),
+            1,
+        )?;
+        if self.connections.speaks_proxy_protocol() == self.connections.proxy_protocol_from.is_empty() {
+            return Err(ConfigError(
+                "connections.proxy_protocol = \"v2\" and connections.proxy_protocol_from = [\"10.0.0.0/8\"], the networks \
+                 of the proxies, need each other"
+                    .to_owned(),
+            ));
+        }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            return Err(ConfigError("tls.cert_file and tls.key_file need each other".to_owned()));
+        }
+        if !u32::from_str_radix(&self.connections.unix_mode, 8).is_ok_and(|mode| mode <= 0o777) {
+            return Err(ConfigError(format!(
+                "connections.unix_mode = {:?}: must be a file mode in octal, like \"660\"",
+                self.connections.unix_mode
+            )));
+        }
         at_least("limits.channels_max", self.limits.channels_max as u64, 1)?;
         at_least("limits.message_bytes_max", self.limits.message_bytes_max as u64, 1024)?;
         at_least("limits.body_bytes_max", self.limits.body_bytes_max as u64, 1024)
@@ -258,6 +325,20 @@ pub enum Openness {
     LoopbackOnly,
     /// Somebody said that it may.
     Insecure,
+}
+
+/// Text, which looks like a number to whoever reads an environment variable.
+fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Text(String),
+        Number(i64),
+    }
+    Ok(match Given::deserialize(deserializer)? {
+        Given::Text(text) => text,
+        Given::Number(number) => number.to_string(),
+    })
 }
 
 /// `THROUGHLINE_LISTEN` and `THROUGHLINE_SECTION__KEY` are configuration; other variables are not ours to read.
@@ -313,17 +394,15 @@ mod tests {
     fn without_anything_it_listens_on_loopback() {
         let config = from_environment(&[("PATH", "/bin"), ("THROUGHLINE_TEST_PYTHON", "x")]).unwrap();
         assert_eq!(config, Config::default());
-        assert_eq!(
-            config.address(Openness::LoopbackOnly).unwrap().to_string(),
-            "127.0.0.1:8000"
-        );
+        let addresses = config.addresses(Openness::LoopbackOnly).unwrap();
+        assert_eq!(addresses[0].to_string(), "127.0.0.1:8000");
     }
 
     #[test]
     fn the_environment_sets_keys_and_names_those_that_there_are_not() {
         let config =
             from_environment(&[("THROUGHLINE_LISTEN", "[::1]:0"), ("THROUGHLINE_WINDOW__COUNT", "7")]).unwrap();
-        assert_eq!((config.listen.as_str(), config.window.count), ("[::1]:0", 7));
+        assert_eq!((config.listen, config.window.count), ("[::1]:0".into(), 7));
         for (name, value) in [
             ("THROUGHLINE_WINDOW__COUNTS", "7"),
             ("THROUGHLINE_WINDOW__COUNT", "many"),
@@ -336,12 +415,12 @@ mod tests {
     #[test]
     fn an_open_server_is_not_shown_to_the_world_by_accident() {
         let config = Config {
-            listen: "0.0.0.0:8000".to_owned(),
+            listen: Listen::Many(vec!["127.0.0.1:1".to_owned(), "0.0.0.0:8000".to_owned()]),
             ..Config::default()
         };
-        let refusal = config.address(Openness::LoopbackOnly).unwrap_err().to_string();
+        let refusal = config.addresses(Openness::LoopbackOnly).unwrap_err().to_string();
         assert!(refusal.contains("--insecure"), "{refusal}");
-        assert!(config.address(Openness::Insecure).is_ok());
+        assert!(config.addresses(Openness::Insecure).is_ok());
     }
 
     #[test]

@@ -24,6 +24,9 @@ use crate::{api, delivery, transport};
 /// How often the memory engine lets go of what is too old.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
+/// After how long a client may come back that found no room.
+const RETRY_FULL_MS: u64 = 5_000;
+
 /// One node of Throughline. Cheap to clone; its tasks end when the last clone, and the last router, is dropped.
 #[derive(Debug, Clone)]
 pub struct Edge {
@@ -113,6 +116,16 @@ impl Edge {
         self.endpoints().fallback(not_found).layer(cors())
     }
 
+    /// What those are told for whom there is no room: whether the server lives.
+    pub(crate) fn lobby(&self) -> Router {
+        Router::new()
+            .route("/livez", api::livez_route())
+            .route("/readyz", api::readyz_route())
+            .with_state(Arc::clone(&self.node))
+            .fallback(full)
+            .layer(cors())
+    }
+
     fn endpoints(&self) -> Router {
         let subscribing = Router::new()
             .route("/v1/ws", transport::websocket_route())
@@ -169,6 +182,11 @@ fn cors() -> CorsLayer {
         .allow_headers(Any)
         .expose_headers([RETRY_AFTER])
         .vary([ORIGIN])
+}
+
+/// What is asked for where there is no room.
+async fn full() -> Problem {
+    Problem::new(Code::Overloaded, "this node has all the connections that it can have").retry_after_ms(RETRY_FULL_MS)
 }
 
 /// What is asked for where nothing is.

@@ -1,8 +1,13 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
+mod frames;
 mod framing;
 mod guard;
+mod kept;
+mod lease;
+mod peer;
 mod refusals;
+mod stream;
 
 use std::time::Duration;
 
@@ -15,8 +20,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
-pub use guard::{Guarded, HEAD_TIMEOUT};
+pub use frames::PREFACE;
+pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
+pub use kept::{Kept, Place};
+pub use lease::{Lease, Lent, Narrow};
+pub use peer::Peer;
 pub use refusals::count_refusals;
+pub use stream::Stream;
 
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);

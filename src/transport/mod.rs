@@ -74,9 +74,9 @@ impl Transports {
     }
 }
 
-/// `GET /v1/ws`
+/// `GET /v1/ws`; over HTTP/2 `CONNECT` (RFC 8441).
 pub fn websocket_route() -> MethodRouter<Arc<Transports>> {
-    get(websocket::upgrade)
+    get(websocket::upgrade).connect(websocket::upgrade)
 }
 
 /// `GET`, `POST /v1/sse`

@@ -20,6 +20,7 @@ const SLOTS: u32 = 64;
 #[derive(Debug)]
 pub struct Pulse {
     tick: Duration,
+    heartbeat_ms: u64,
     now: AtomicU32,
     slots: Box<[Parking]>,
 }
@@ -30,6 +31,7 @@ impl Pulse {
         let tick_ms = (heartbeat_ms / u64::from(TICKS_PER_HEARTBEAT)).max(TICK_MS_MIN);
         Self {
             tick: Duration::from_millis(tick_ms),
+            heartbeat_ms,
             now: AtomicU32::new(0),
             slots: (0..SLOTS).map(|_| Parking::new()).collect(),
         }
@@ -48,6 +50,11 @@ impl Pulse {
 
     pub(super) fn now(&self) -> u32 {
         self.now.load(Ordering::SeqCst)
+    }
+
+    /// How many ticks a heartbeat takes.
+    pub(super) fn heartbeat(&self) -> u32 {
+        self.ticks(self.heartbeat_ms)
     }
 
     /// How many ticks pass within so many milliseconds; at least one.

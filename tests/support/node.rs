@@ -1,14 +1,15 @@
 //! One node of Throughline in this process, on a port that the system chose.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use throughline::config::Connections;
+use throughline::Edge;
+use throughline::config::{Address, Connections};
 use throughline::delivery::{Engine, LogPolicy};
 use throughline::protocol::Limits;
+use throughline::server::{self, Listener, Settings, Tls};
 use throughline::transport::Timings;
-use throughline::{Edge, server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -22,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) timings: Timings,
     /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
     pub(crate) send_buffer_bytes: usize,
+    pub(crate) connections: Connections,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) drain_window: Duration,
     /// Shared by several nodes, or moved by the test; absent: the node's own memory.
     pub(crate) engine: Option<Arc<dyn Engine>>,
@@ -43,6 +46,8 @@ impl Default for Setup {
                 write_timeout_ms: 600_000,
             },
             send_buffer_bytes: 0,
+            connections: Connections::default(),
+            tls: None,
             drain_window: Duration::from_millis(500),
             engine: None,
         }
@@ -72,6 +77,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(setup: Setup) -> Self {
+        Self::start_at(IpAddr::from([127, 0, 0, 1]), setup)
+    }
+
+    /// At another of this machine's addresses.
+    pub(crate) fn start_at(ip: IpAddr, setup: Setup) -> Self {
         let mut builder = Edge::builder()
             .window(setup.window)
             .limits(setup.limits)
@@ -82,10 +92,15 @@ impl Node {
         let edge = builder.build();
         let connections = Connections {
             send_buffer_bytes: setup.send_buffer_bytes,
-            ..Connections::default()
+            heartbeat_ms: setup.timings.heartbeat_ms,
+            write_timeout_ms: setup.timings.write_timeout_ms,
+            ..setup.connections
         };
-        let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port that is free");
-        let address = listener.local_addr().expect("a listener has an address");
+        let anywhere = Address::Tcp(SocketAddr::from((ip, 0)));
+        let listener = Listener::bind(&anywhere, &connections).expect("a port that is free");
+        let Ok(Address::Tcp(address)) = listener.address() else {
+            panic!("a listener has an address");
+        };
         let (stop, stopped) = oneshot::channel();
         let serving = edge.clone();
         let running = tokio::spawn(async move {
@@ -93,7 +108,12 @@ impl Node {
                 // An error is a node that was dropped, whose task is aborted.
                 let _ = stopped.await;
             };
-            server::run(listener, serving, connections, setup.drain_window, shutdown).await;
+            let settings = Settings {
+                connections,
+                drain_window: setup.drain_window,
+                tls: setup.tls,
+            };
+            server::run(vec![listener], serving, settings, shutdown).await;
         });
         Self {
             address,
@@ -101,6 +121,11 @@ impl Node {
             stop: Some(stop),
             running,
         }
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.edge.node().registry().count()
     }
 
     /// The first signal: from now on it drains.

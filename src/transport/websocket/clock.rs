@@ -13,7 +13,6 @@ const CLOSE_TIMEOUT_MS: u64 = 5_000;
 #[derive(Debug)]
 pub(super) struct Clock {
     alarm: Alarm,
-    heartbeat: u32,
     write_timeout: u32,
     sent: u32,
     pinged: u32,
@@ -41,13 +40,12 @@ impl Clock {
     pub(super) fn new(transports: &Transports) -> Self {
         let pulse = &transports.pulse;
         let now = pulse.now();
-        let heartbeat = pulse.ticks(transports.timings.heartbeat_ms);
+        let heartbeat = pulse.heartbeat();
         // Pings of connections that began together do not come together.
         let spread = transports.node.random_below(u64::from(heartbeat));
         let early = u32::try_from(spread).unwrap_or_default() / 2;
         Self {
             alarm: Alarm::new(Arc::clone(pulse), usize::try_from(spread).unwrap_or_default()),
-            heartbeat,
             write_timeout: pulse.ticks(transports.timings.write_timeout_ms),
             sent: now,
             pinged: now.saturating_sub(early),
@@ -97,13 +95,14 @@ impl Clock {
             return Poll::Pending;
         }
         let now = self.alarm.pulse().now();
+        let heartbeat = self.alarm.pulse().heartbeat();
         Poll::Ready(if self.closing.is_some() {
             Due::Over
         } else if self.stuck.is_some_and(|since| now >= since + self.write_timeout) {
             Due::Stuck
-        } else if now >= self.heard + 2 * self.heartbeat {
+        } else if now >= self.heard + 2 * heartbeat {
             Due::Silent
-        } else if now >= self.pinged + self.heartbeat {
+        } else if now >= self.pinged + heartbeat {
             self.pinged = now;
             Due::Ping
         } else {
@@ -115,8 +114,9 @@ impl Clock {
     fn next_due(&self) -> u32 {
         self.closing.unwrap_or_else(|| {
             let stuck = self.stuck.map_or(u32::MAX, |since| since + self.write_timeout);
-            let beat = self.sent.min(self.pinged) + self.heartbeat;
-            stuck.min(beat).min(self.heard + 2 * self.heartbeat)
+            let heartbeat = self.alarm.pulse().heartbeat();
+            let beat = self.sent.min(self.pinged) + heartbeat;
+            stuck.min(beat).min(self.heard + 2 * heartbeat)
         })
     }
 }

@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn an_idle_connection_stays_small() {
         // With what tokio adds, its task then fits into 512 bytes.
-        let bytes = size_of::<Connection<tokio::net::TcpStream>>();
+        let bytes = size_of::<Connection<crate::http::Kept<tokio::net::TcpStream>>>();
         assert!(bytes <= 400, "{bytes}");
     }
 }

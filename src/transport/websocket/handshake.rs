@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{Connection, Opening};
 use crate::delivery::{ChannelName, Since};
-use crate::http::{Guarded, header};
+use crate::http::{Guarded, Kept, Lease, Narrow, Stream, header};
 use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
@@ -29,17 +30,22 @@ use crate::transport::Transports;
 /// The subprotocol that a client may offer.
 const SUBPROTOCOL: &str = "throughline.v1";
 
-/// `GET /v1/ws`
+/// What a client asks for, by its version of HTTP.
+enum Asked {
+    /// That the connection becomes a WebSocket (RFC 6455 §4.1); what to answer to its key.
+    Upgrade { accept: String },
+    /// That a stream of it does (RFC 8441).
+    Connect,
+}
+
+/// `GET /v1/ws`, or an extended CONNECT
 pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transports>>, mut request: Request) -> Response {
-    if request.method() != Method::GET {
-        let detail = "a WebSocket begins with GET (RFC 6455 §4.1)";
-        return Problem::new(Code::MethodNotAllowed, detail).into_response();
-    }
-    let accept = match check(request.headers()) {
-        Ok(accept) => accept,
+    let asked = match check(&request) {
+        Ok(asked) => asked,
+        Err(problem) if problem.code == Code::MethodNotAllowed => return problem.into_response(),
         Err(problem) => return unfit(problem),
     };
-    let mut response = switching(&accept, request.headers());
+    let mut response = agree(&asked, request.headers());
     let opening = match open(&transports, &request) {
         Ok((session, channels)) => Opening::Session(Box::new(session), channels),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
@@ -49,10 +55,11 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
         }
         Err(problem) => return unfit(problem),
     };
+    let lease = request.extensions_mut().remove::<Lease>();
     let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Problem::new(Code::BadRequest, "this connection cannot be upgraded to WebSocket").into_response();
     };
-    tokio::spawn(take_over(upgrading, transports, opening));
+    tokio::spawn(take_over(upgrading, lease, transports, opening));
     response
 }
 
@@ -62,10 +69,20 @@ fn open(transports: &Transports, request: &Request) -> Result<(Session, Vec<(Cha
     Ok((Session::open(&transports.node, Transport::WebSocket)?, asked.channels))
 }
 
-/// What the server answers to the client's key, if this is a handshake.
-fn check(headers: &HeaderMap) -> Result<String, Problem> {
+/// Whether this is a handshake.
+fn check(request: &Request) -> Result<Asked, Problem> {
     let bad = |detail| Err(Problem::new(Code::BadRequest, detail));
-    if !has_token(headers, UPGRADE, "websocket") || !has_token(headers, CONNECTION, "upgrade") {
+    let headers = request.headers();
+    let is_connect = request.method() == Method::CONNECT;
+    if is_connect {
+        let protocol = request.extensions().get::<Protocol>();
+        if !protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
+            return bad("a WebSocket over HTTP/2 begins with CONNECT and `:protocol` = `websocket` (RFC 8441)");
+        }
+    } else if request.method() != Method::GET {
+        let detail = "a WebSocket begins with GET (RFC 6455 §4.1), over HTTP/2 with CONNECT (RFC 8441)";
+        return Err(Problem::new(Code::MethodNotAllowed, detail));
+    } else if !has_token(headers, UPGRADE, "websocket") || !has_token(headers, CONNECTION, "upgrade") {
         return bad(
             "this is the WebSocket endpoint: send `Connection: Upgrade` and `Upgrade: websocket`, or use /v1/sse",
         );
@@ -73,8 +90,14 @@ fn check(headers: &HeaderMap) -> Result<String, Problem> {
     if header(headers, SEC_WEBSOCKET_VERSION) != Some("13") {
         return bad("`Sec-WebSocket-Version` must be 13");
     }
+    if is_connect {
+        return Ok(Asked::Connect);
+    }
     match header(headers, SEC_WEBSOCKET_KEY) {
-        Some(key) if STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) => Ok(accept_key(key)),
+        Some(key) if STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) => {
+            let accept = accept_key(key);
+            Ok(Asked::Upgrade { accept })
+        }
         _ => bad("`Sec-WebSocket-Key` must be 16 bytes in base64"),
     }
 }
@@ -99,42 +122,54 @@ fn has_token(headers: &HeaderMap, name: axum::http::HeaderName, token: &str) -> 
         .any(|given| given.trim().eq_ignore_ascii_case(token))
 }
 
-fn switching(accept: &str, asked: &HeaderMap) -> Response {
+fn agree(asked: &Asked, headers_asked: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(accept) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Asked::Upgrade { accept } = asked {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::from_str(accept) {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
     }
-    if has_token(asked, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+    if has_token(headers_asked, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        let headers = response.headers_mut();
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     response
 }
 
 /// Waits for hyper to hand the socket over, then leaves it to a fresh task, whose future is as small as it can be.
-async fn take_over(upgrading: OnUpgrade, transports: Arc<Transports>, opening: Opening) {
+async fn take_over(upgrading: OnUpgrade, lease: Option<Lease>, transports: Arc<Transports>, opening: Opening) {
     match upgrading.await {
-        Ok(upgraded) => spawn(upgraded, transports, opening),
+        Ok(upgraded) => spawn(upgraded, lease, transports, opening),
         Err(error) => tracing::debug!(%error, "the client left during the handshake"),
     }
 }
 
-fn spawn(upgraded: Upgraded, transports: Arc<Transports>, opening: Opening) {
+fn spawn(upgraded: Upgraded, lease: Option<Lease>, transports: Arc<Transports>, opening: Opening) {
     // The socket itself where it can be had: from our own accept loop, or from axum's. What came early is copied, for
     // it pins the whole buffer that it was read into.
-    let upgraded = match auto::upgrade::downcast::<TokioIo<Guarded<TcpStream>>>(upgraded) {
+    let upgraded = match upgraded.downcast::<TokioIo<Guarded<Kept<Stream>>>>() {
         Ok(parts) => {
-            let socket = parts.io.into_inner().into_inner();
-            return serve(socket, parts.read_buf.to_vec(), transports, opening);
+            let input = parts.read_buf.to_vec();
+            let (stream, place) = parts.io.into_inner().into_inner().into_parts();
+            return match stream {
+                Stream::Tcp(stream) => serve(Kept::new(stream, place), input, transports, opening),
+                Stream::Unix(stream) => serve(Kept::new(stream, place), input, transports, opening),
+                Stream::Tls(stream) => serve(Kept::new(stream, place), input, transports, opening),
+            };
         }
         Err(upgraded) => upgraded,
     };
     match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => serve(parts.io.into_inner(), parts.read_buf.to_vec(), transports, opening),
-        Err(upgraded) => serve(TokioIo::new(upgraded), Vec::new(), transports, opening),
+        // A stream of an HTTP/2 connection, or whatever somebody's server gives us.
+        Err(upgraded) => {
+            let stream = Kept::new(Narrow(TokioIo::new(upgraded)), lease);
+            serve(stream, Vec::new(), transports, opening);
+        }
     }
 }
 

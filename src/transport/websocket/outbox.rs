@@ -85,7 +85,8 @@ impl Outbox {
         self.bytes = self.frames.iter().map(|frame| frame.bytes().len()).sum();
     }
 
-    /// Writes until nothing is pending, or the socket takes no more.
+    /// Writes until nothing is pending, or the socket takes no more. A socket with a buffer of its own (TLS, a stream of
+    /// HTTP/2) has taken what it has passed on.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Written {
         let mut written = Written::Nothing;
         while !self.frames.is_empty() {
@@ -98,7 +99,11 @@ impl Outbox {
                 Poll::Pending => return written,
             }
         }
-        Written::All
+        match Pin::new(socket).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Written::All,
+            Poll::Ready(Err(_)) => Written::Failed,
+            Poll::Pending => written,
+        }
     }
 
     fn poll_write_once<S: AsyncWrite + Unpin>(&self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

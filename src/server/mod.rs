@@ -1,0 +1,109 @@
+//! The server: accepts connections, hands them to the edge's router, and drains when told to stop.
+
+mod connection;
+mod doorway;
+mod http1;
+mod http2;
+mod listener;
+mod phase;
+mod places;
+mod proxy_protocol;
+mod streams;
+mod tls;
+
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::Edge;
+use crate::config::Connections;
+use connection::House;
+use phase::{Phase, Phases, Watch};
+use places::Places;
+
+pub use listener::Listener;
+pub use tls::{Reload, Tls, TlsError};
+
+/// How long to wait before accepting again, when no connection can be had (out of file descriptors, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long sessions have to end after the drain window.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long requests have to end after the sessions.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the server serves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How connections are kept.
+    pub connections: Connections,
+    /// Over how long sessions are sent away in the end.
+    pub drain_window: Duration,
+    /// What TCP connections begin with, if not with HTTP.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// Serves `edge` on `listeners` until `shutdown` is ready, then drains and returns.
+///
+/// While it drains, it goes on accepting, so that `/livez` and `/readyz` answer.
+pub async fn run(listeners: Vec<Listener>, edge: Edge, settings: Settings, shutdown: impl Future<Output = ()>) {
+    let window = settings.drain_window;
+    let (phases, watch) = Phases::new();
+    let places = Places::new(settings.connections.count_max);
+    let house = House::new(edge.site(), edge.lobby(), &settings.connections, settings.tls);
+    let house = Arc::new(house);
+    {
+        let accepting = listeners
+            .iter()
+            .map(|listener| accept(listener, &house, &places, &watch));
+        let mut working = pin!(futures_util::future::join(join_all(accepting), look(&house)));
+        tokio::select! {
+            _ = &mut working => {}
+            () = shutdown => {}
+        }
+        phases.enter(Phase::Draining);
+        let drained = tokio::time::timeout(window + LEAVE_TIMEOUT, edge.node().drain(window));
+        tokio::select! {
+            _ = &mut working => {}
+            drained = drained => if drained.is_err() {
+                tracing::warn!(sessions = edge.node().registry().count(), "sessions that would not leave are cut");
+            }
+        }
+    }
+    drop(listeners);
+    drop(watch);
+    phases.enter(Phase::Ending);
+    if tokio::time::timeout(REQUESTS_TIMEOUT, phases.is_over()).await.is_err() {
+        tracing::warn!("requests that would not end are cut");
+        phases.enter(Phase::Cut);
+    }
+}
+
+/// Accepts for ever.
+async fn accept(listener: &Listener, house: &Arc<House>, places: &Places, watch: &Watch) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // It waits here for a place, and the others in the listener's queue.
+                let Some(admission) = places.take().await else { return };
+                house.welcome(stream, peer, admission, watch.clone());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Looks for a new certificate for ever.
+async fn look(house: &House) {
+    match &house.tls {
+        Some(tls) => tls.look().await,
+        None => pending().await,
+    }
+}
