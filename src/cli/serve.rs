@@ -1,98 +1,93 @@
 //! `throughline serve`: reads the configuration, says where everything is, serves, drains.
 
-use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
-use throughline::config::{Address, Config, ConfigError, Listen, Openness};
+use throughline::config::{Address, Config, LogFormat};
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The exit code for a configuration that is wrong (`EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
-
-/// The exit code for an address that cannot be had (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
+use super::configured::Configured;
+use super::exit::{Exit, fail};
+use super::signals::Signals;
+use super::startup::Startup;
+use crate::telemetry::{self, Format};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Serve {
-    /// The configuration file (TOML).
-    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where to listen, `ADDR:PORT` or `unix:/path`; port 0 takes any that is free; may be repeated [default:
-    /// 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Vec<String>,
-    /// Listen beyond this machine although everybody may publish and subscribe.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    configured: Configured,
 }
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
-    let (config, addresses) = match configured(serve) {
-        Ok(configured) => configured,
-        Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
+    let openness = serve.configured.openness();
+    let loaded = match serve.configured.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(Exit::Config, error),
+    };
+    let config = &loaded.config;
+    let format = log_format(config.log.format);
+    if let Err(why) = telemetry::begin(format, config.log.level.as_str()) {
+        return fail(Exit::Config, why);
+    }
+    let addresses = match config.addresses(openness) {
+        Ok(addresses) => addresses,
+        Err(fault) => return fail(Exit::Config, loaded.placed(fault)),
     };
     open_as_many_files_as_allowed();
-    let tls = match load_tls(&config) {
+    let tls = match load_tls(config) {
         Ok(tls) => tls,
-        Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
+        Err(error) => return fail(Exit::Config, error),
     };
-    let mut listeners = Vec::new();
-    for address in addresses {
-        match Listener::bind(&address, &config.connections) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => {
-                let hint = "another process may listen there; choose another with --listen, or port 0 for any";
-                return fail(
-                    &format!("cannot listen on {address}: {error}; {hint}"),
-                    EXIT_UNAVAILABLE,
-                );
-            }
-        }
-    }
-    let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => return fail(&format!("no signals can be had: {error}"), EXIT_UNAVAILABLE),
+    let listeners = match bind(&addresses, config) {
+        Ok(listeners) => listeners,
+        Err(ended) => return ended,
+    };
+    let signals = match Signals::take() {
+        Ok(signals) => signals,
+        Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
     };
     let edge = Edge::builder()
         .window(config.log_policy())
         .limits(config.limits())
         .timings(config.timings())
         .build();
-    let scheme = if tls.is_some() { Scheme::Tls } else { Scheme::Plain };
-    for address in listeners.iter().filter_map(|listener| listener.address().ok()) {
-        announce(&address, scheme);
+    let addresses = listeners.iter().filter_map(|listener| listener.address().ok());
+    Startup {
+        urls: addresses.map(|address| url(&address, tls.as_deref())).collect(),
+        config: loaded.file(),
     }
-    if let Some(tls) = &tls {
-        reload_when_told(Arc::clone(tls));
-    }
+    .announce(format);
     let settings = Settings {
         drain_window: config.drain_window(),
-        connections: config.connections,
-        tls,
+        connections: config.connections.clone(),
+        tls: tls.clone(),
     };
-    server::run(listeners, edge, settings, told_to_stop(terminate, interrupt)).await;
+    server::run(listeners, edge, settings, signals.told_to_stop(tls)).await;
     tracing::info!("stopped");
-    ExitCode::SUCCESS
+    Exit::Done.into()
 }
 
-fn configured(serve: Serve) -> Result<(Config, Vec<Address>), ConfigError> {
-    let mut config = Config::load(serve.config.as_deref(), std::env::vars())?;
-    if !serve.listen.is_empty() {
-        config.listen = Listen::Many(serve.listen);
+fn log_format(configured: LogFormat) -> Format {
+    match configured {
+        LogFormat::Auto => Format::of_stderr(),
+        LogFormat::Pretty => Format::Pretty,
+        LogFormat::Json => Format::Json,
     }
-    config.check()?;
-    let openness = if serve.insecure {
-        Openness::Insecure
-    } else {
-        Openness::LoopbackOnly
-    };
-    let addresses = config.addresses(openness)?;
-    Ok((config, addresses))
+}
+
+fn bind(addresses: &[Address], config: &Config) -> Result<Vec<Listener>, ExitCode> {
+    let bound = addresses.iter().map(|address| {
+        Listener::bind(address, &config.connections).map_err(|error| {
+            let hint = "another process may listen there; choose another with --listen, or port 0 for any";
+            fail(
+                Exit::Unavailable,
+                format_args!("cannot listen on {address}: {error}; {hint}"),
+            )
+        })
+    });
+    bound.collect()
 }
 
 /// Each connection is a file, and the usual soft limit is for programs that cannot have many (`select`).
@@ -107,13 +102,6 @@ fn open_as_many_files_as_allowed() {
     }
 }
 
-/// What TCP listeners speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    Plain,
-    Tls,
-}
-
 fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
     let (Some(cert_file), Some(key_file)) = (&config.tls.cert_file, &config.tls.key_file) else {
         return Ok(None);
@@ -121,67 +109,11 @@ fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
     Tls::load(cert_file, key_file).map(|tls| Some(Arc::new(tls)))
 }
 
-/// Looks for a new certificate at each SIGHUP, for as long as the process lives.
-fn reload_when_told(tls: Arc<Tls>) {
-    match signal(SignalKind::hangup()) {
-        Ok(mut hangup) => drop(tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                tls.reload_and_tell();
-            }
-        })),
-        Err(error) => tracing::warn!(%error, "SIGHUP cannot be had; certificates are still looked at by themselves"),
+/// Where a client finds it. TLS is for TCP alone.
+fn url(address: &Address, tls: Option<&Tls>) -> String {
+    match address {
+        Address::Tcp(address) if tls.is_some() => format!("https://{address}"),
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(_) => address.to_string(),
     }
-}
-
-/// Says where everything is, with lines to try.
-fn announce(address: &Address, scheme: Scheme) {
-    let Address::Tcp(address) = address else {
-        let _ = writeln!(
-            std::io::stderr().lock(),
-            "throughline {} listens on {address}",
-            env!("CARGO_PKG_VERSION")
-        );
-        return;
-    };
-    let (http, ws) = match scheme {
-        Scheme::Plain => ("http", "ws"),
-        Scheme::Tls => ("https", "wss"),
-    };
-    let url = format!("{http}://{address}");
-    let _ = write!(
-        std::io::stderr().lock(),
-        "throughline {version} listens on {url}\n\
-         \n  \
-           subscribe   curl -N '{url}/v1/sse?channel=news'\n  \
-           publish     curl -d '{{\"channel\":\"news\",\"data\":\"hello\"}}' {url}/v1/publish\n  \
-           WebSocket   {ws}://{address}/v1/ws?channel=news\n  \
-           long-poll   {url}/v1/poll?channel=news\n  \
-           health      {url}/livez  {url}/readyz\n\
-         \n  \
-           Everything is open: whoever reaches this address may publish and subscribe. Stop with ctrl-c.\n\n",
-        version = env!("CARGO_PKG_VERSION"),
-    );
-}
-
-/// Ready at the first signal. A second one ends the process at once.
-async fn told_to_stop(mut terminate: Signal, mut interrupt: Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("draining; a second signal stops at once");
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::warn!("stopped by a second signal");
-        #[expect(clippy::exit, reason = "what a second signal asks for")]
-        std::process::exit(130);
-    });
-}
-
-fn fail(message: &str, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "error: {message}");
-    ExitCode::from(code)
 }

@@ -119,7 +119,13 @@ impl TryFrom<std_unix::UnixListener> for Listener {
 }
 
 fn mode(connections: &Connections) -> io::Result<u32> {
-    u32::from_str_radix(&connections.unix_mode, 8).map_err(io::Error::other)
+    let wrong = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "connections.unix_mode is no file mode in octal",
+        )
+    };
+    connections.unix_mode().ok_or_else(wrong)
 }
 
 /// Removes the file of a socket at which nobody listens.

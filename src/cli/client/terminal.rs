@@ -1,16 +1,17 @@
 //! What is said to whoever started us: answers on stdout, talk on stderr.
 
 use std::fmt::Display;
+use std::future;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use super::failure::Failure;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
-/// As clap ends where the arguments make no sense.
-const EXIT_USAGE: u8 = 2;
-/// `sysexits.h`: input or output failed.
-const EXIT_IO: u8 = 74;
+use super::super::exit::Exit;
+use super::failure::Failure;
 
 /// Writes a line to stdout.
 ///
@@ -22,9 +23,22 @@ pub(crate) fn print(line: &str) -> ControlFlow<ExitCode> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ControlFlow::Break(ExitCode::SUCCESS),
         Err(error) => {
             talk(format_args!("error: cannot write to stdout: {error}"));
-            ControlFlow::Break(EXIT_IO.into())
+            ControlFlow::Break(Exit::Io.into())
         }
     }
+}
+
+/// Ready when whoever read stdout has gone: else a pipe's end would be noticed only at the next line.
+pub(crate) async fn nobody_reads() {
+    // A file cannot be watched, and nobody goes away from it. Nothing is written by this handle, which leaves stdout
+    // as it is.
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    if let Ok(stdout) = stdout.and_then(pipe::Sender::from_owned_fd_unchecked)
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    future::pending().await
 }
 
 /// Writes a line to stderr. If that fails there is nobody left to tell.
@@ -36,18 +50,18 @@ pub(crate) fn talk(line: impl Display) {
 /// Says which argument makes no sense, and gives the exit code for it.
 pub(crate) fn reject(argument: &str, why: &str) -> ExitCode {
     talk(format_args!("error: {argument}: {why}"));
-    EXIT_USAGE.into()
+    Exit::Usage.into()
 }
 
 /// Says why it ends here, and gives the exit code for it.
 pub(crate) fn give_up(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Violation(_) => talk(failure),
-        Failure::Unreachable { .. } | Failure::Refused(_) | Failure::Broken(_) => {
+        Failure::Unreachable { .. } | Failure::Insecure { .. } | Failure::Refused(_) | Failure::Broken(_) => {
             talk(format_args!("error: {failure}"));
         }
     }
-    failure.exit_code()
+    failure.exit().into()
 }
 
 /// Control characters made visible: a server's words may not steer the terminal.

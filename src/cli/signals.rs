@@ -1,0 +1,55 @@
+//! The signals that a server listens to: to stop, to stop at once, and to look at its files again.
+
+use std::io;
+use std::sync::Arc;
+
+use throughline::server::Tls;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+
+/// They are taken before anything else begins, so that none is missed.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(crate) fn take() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ready at the first signal to stop; a second one ends the process at once. Until then, and for as long as the
+    /// process lives, the certificate is looked at again at each SIGHUP.
+    pub(crate) async fn told_to_stop(mut self, tls: Option<Arc<Tls>>) {
+        let mut hangup = self.hangup;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                match &tls {
+                    Some(tls) => tls.reload_and_tell(),
+                    None => tracing::info!("SIGHUP: there is no TLS certificate to look at again"),
+                }
+            }
+        });
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("draining; a second signal stops at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            tracing::warn!("stopped by a second signal");
+            #[expect(clippy::exit, reason = "what a second signal asks for")]
+            std::process::exit(Exit::Interrupted as i32);
+        });
+    }
+}
