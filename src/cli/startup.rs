@@ -27,7 +27,7 @@ impl Startup<'_> {
                 urls = self.urls.join(" "),
                 config = self.config_text(),
                 "listening; try: {}",
-                publish_line(self.first()),
+                Curl::to(self.first()).publish_line(),
             ),
         }
     }
@@ -47,13 +47,15 @@ impl Startup<'_> {
         for other in self.urls.iter().skip(1) {
             let _ = writeln!(block, "  and on {other}");
         }
-        let websocket = url.replacen("http", "ws", 1);
+        let curl = Curl::to(url);
+        let Curl { command, base } = &curl;
+        let websocket = base.replacen("http", "ws", 1);
         let rows = [
-            ("subscribe", format!("curl -N '{url}/v1/sse?channel=news'")),
-            ("publish", publish_line(url)),
+            ("subscribe", format!("{command} -N '{base}/v1/sse?channel=news'")),
+            ("publish", curl.publish_line()),
             ("WebSocket", format!("{websocket}/v1/ws?channel=news")),
-            ("long-poll", format!("{url}/v1/poll?channel=news")),
-            ("health", format!("{url}/livez  {url}/readyz")),
+            ("long-poll", format!("{base}/v1/poll?channel=news")),
+            ("health", format!("{base}/livez  {base}/readyz")),
             ("config", format!("{}  (throughline config show)", self.config_text())),
         ];
         block.push('\n');
@@ -67,6 +69,28 @@ impl Startup<'_> {
     }
 }
 
-fn publish_line(url: &str) -> String {
-    format!("curl -d '{{\"channel\":\"news\",\"data\":\"hello\"}}' {url}/v1/publish")
+/// How curl gets there.
+struct Curl {
+    command: String,
+    base: String,
+}
+
+impl Curl {
+    fn to(url: &str) -> Self {
+        match url.strip_prefix("unix:") {
+            Some(path) => Self {
+                command: format!("curl --unix-socket '{path}'"),
+                base: "http://localhost".to_owned(),
+            },
+            None => Self {
+                command: "curl".to_owned(),
+                base: url.to_owned(),
+            },
+        }
+    }
+
+    fn publish_line(&self) -> String {
+        let Self { command, base } = self;
+        format!("{command} -d '{{\"channel\":\"news\",\"data\":\"hello\"}}' {base}/v1/publish")
+    }
 }
