@@ -68,9 +68,13 @@ impl Network {
         command
     }
 
-    /// From now on nothing that is sent arrives, and nobody is told.
+    /// From now on nothing that is sent arrives, and nobody is told: both ends take each other for somebody who is not
+    /// there. (A link that is down would tell the system.)
     fn cut(&self) {
-        must(&format!("-n {} link set {}b down", self.name, self.cable));
+        let Self { name, cable } = self;
+        let nobody = "lladdr 02:00:00:00:00:99 nud permanent";
+        must(&format!("neigh replace {THEIRS} {nobody} dev {cable}a"));
+        must(&format!("-n {name} neigh replace {OURS} {nobody} dev {cable}b"));
     }
 }
 

@@ -269,6 +269,28 @@ async fn a_drain_tells_every_stream_and_ends_the_connection() {
     node.stopped().await;
 }
 
+/// While one client is slow to leave, whoever comes anew over HTTP/2 is told that the node drains.
+#[tokio::test]
+async fn health_is_answered_over_http_2_during_a_drain() {
+    let mut node = Node::start(Setup::window(9));
+    let mut client = Http2::connect(node.address, Window::Usual).await;
+    let mut slow = client.websocket("/v1/ws", &[]).await;
+    slow.message().await;
+    node.begin_shutdown();
+    assert!(slow.message().await.contains("closing"));
+    let url = |path: &str| format!("http://{}{path}", node.address);
+    for (path, expected) in [
+        ("/livez", "200 over 2"),
+        ("/readyz", "503 over 2"),
+        ("/v1/sse?channel=a", "503 over 2"),
+    ] {
+        let shown = ["-w", " %{http_code} over %{http_version}", &url(path)];
+        let always = ["-q", "-sS", "--noproxy", "*", "--http2-prior-knowledge", "-m", "30"];
+        let told = said("curl", &[&always[..], &shown].concat()).await;
+        assert!(told.ends_with(expected), "{path}: {told}");
+    }
+}
+
 /// A client that asks for a stream, and for more streams than it may have, waits; nobody is refused.
 #[tokio::test]
 async fn requests_beyond_the_bound_wait() {

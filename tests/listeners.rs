@@ -180,19 +180,19 @@ async fn without_a_file_left_health_is_still_answered() {
         stream.input.clear();
     }
     let url = format!("http://{}/v1/publish", process.address);
-    let published = said(
-        "curl",
-        &[
-            "-q",
-            "-sS",
-            "--noproxy",
-            "*",
-            "-d",
-            r#"{"channel":"a","data":"all"}"#,
-            &url,
-        ],
-    );
-    assert!(published.await.contains("position"));
+    let publish = [
+        "-q",
+        "-sS",
+        "--noproxy",
+        "*",
+        "-d",
+        r#"{"channel":"a","data":"all"}"#,
+        &url,
+    ];
+    within("a publication", async {
+        while !said("curl", &publish).await.contains("position") {}
+    })
+    .await;
     for mut stream in streams {
         while !String::from_utf8_lossy(&stream.input).contains("\"all\"") {
             assert!(stream.read().await.unwrap());

@@ -252,8 +252,9 @@ async fn a_new_certificate_is_taken_without_a_dropped_connection_and_a_bad_one_i
             r#"{"channel":"a","data":"still here"}"#,
             &url("/v1/publish"),
         ],
-    );
-    assert!(published.await.status.success());
+    )
+    .await;
+    assert!(published.status.success());
     let line = within("the publication", async {
         loop {
             let line = lines.next_line().await.unwrap().expect("the stream goes on");
@@ -283,17 +284,12 @@ async fn the_binary_reloads_when_it_is_told() {
     process.signal("HUP");
     within("the new certificate", async { while ask().await != "ok\n" {} }).await;
 
+    let config = wrong_config(&files);
     let wrong = output(
         env!("CARGO_BIN_EXE_throughline"),
-        &[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--config",
-            text(&wrong_config(&files)),
-        ],
-    );
-    let wrong = wrong.await;
+        &["serve", "--listen", "127.0.0.1:0", "--config", text(&config)],
+    )
+    .await;
     assert_eq!(wrong.status.code(), Some(78));
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(said.contains("tls.key_file") && said.contains("nowhere.pem"), "{said}");
