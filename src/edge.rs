@@ -118,11 +118,13 @@ impl Edge {
 
     /// What those are told for whom there is no room: whether the server lives.
     pub(crate) fn lobby(&self) -> Router {
+        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
         Router::new()
             .route("/livez", api::livez_route())
             .route("/readyz", api::readyz_route())
             .with_state(Arc::clone(&self.node))
             .fallback(full)
+            .layer(counted)
             .layer(cors())
     }
 
