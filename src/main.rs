@@ -12,16 +12,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
-    telemetry::begin();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(cli::run(arguments));
             runtime.shutdown_background();
             code
         }
-        Err(error) => {
-            tracing::error!(%error, "no threads can be started");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::no_runtime(&error),
     }
 }

@@ -1,15 +1,26 @@
 //! The command line, a file for each command.
 
+mod check;
 mod client;
+mod completions;
+mod configured;
+mod exit;
+mod healthcheck;
+mod history;
+mod init;
+mod man;
 mod publish;
 mod serve;
+mod show;
+mod startup;
 mod subscribe;
+mod version;
 
 use std::process::ExitCode;
 
 /// A real-time edge: publish over HTTP, subscribe over WebSocket, Server-Sent Events or long-poll.
 #[derive(Debug, clap::Parser)]
-#[command(version, arg_required_else_help = false)]
+#[command(name = "throughline", version, arg_required_else_help = false, after_long_help = exit::HELP)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -17,12 +28,28 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Serve; also what happens without a command.
+    /// Serve; also what happens without a command
     Serve(serve::Serve),
-    /// Publish DATA to CHANNEL.
+    /// Publish to a channel, and print where it landed
     Publish(publish::Publish),
-    /// Print what is published to channels, reconnecting and resuming.
+    /// Print what is published to channels, reconnecting and resuming
     Subscribe(subscribe::Subscribe),
+    /// Print what a channel's window holds
+    History(history::History),
+    /// Say whether the configuration is well
+    Check(check::Check),
+    /// Look at the configuration
+    Config(show::Config),
+    /// Write a commented configuration file, with every key
+    Init(init::Init),
+    /// Ask a server whether it is ready: exit code 0 if so, else 1
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print what this binary is
+    Version(version::Version),
+    /// Print a script that completes command lines in a shell
+    Completions(completions::Completions),
+    /// Print the manual page, or write all of them
+    Man(man::Man),
 }
 
 /// Carries out what was asked for.
@@ -34,5 +61,21 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Serve(serve) => serve::run(serve).await,
         Command::Publish(publish) => publish::run(publish).await,
         Command::Subscribe(subscribe) => subscribe::run(subscribe).await,
+        Command::History(history) => history::run(history).await,
+        Command::Check(check) => check::run(check),
+        Command::Config(config) => show::run(config),
+        Command::Init(init) => init::run(&init),
+        Command::Healthcheck(healthcheck) => healthcheck::run(healthcheck).await,
+        Command::Version(version) => version::run(&version),
+        Command::Completions(completions) => completions::run(&completions),
+        Command::Man(man) => man::run(&man),
     }
+}
+
+/// No runtime could be made to carry it out in.
+pub(crate) fn no_runtime(error: &std::io::Error) -> ExitCode {
+    exit::fail(
+        exit::Exit::Unavailable,
+        format_args!("no threads can be started: {error}; raise the limit on processes (ulimit -u)"),
+    )
 }

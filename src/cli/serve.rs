@@ -1,103 +1,87 @@
 //! `throughline serve`: reads the configuration, says where everything is, serves, drains.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use throughline::config::{Config, ConfigError, Openness};
+use throughline::config::{Config, ConfigError, Loaded, LogFormat};
 use throughline::{Edge, server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The exit code for a configuration that is wrong (`EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
-
-/// The exit code for an address that cannot be had (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
+use super::configured::Configured;
+use super::exit::{Exit, fail};
+use super::startup::Startup;
+use crate::telemetry::{self, Format};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Serve {
-    /// The configuration file (TOML).
-    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where to listen; port 0 takes any that is free [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<String>,
-    /// Listen beyond this machine although everybody may publish and subscribe.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    configured: Configured,
 }
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
-    let (config, address) = match configured(serve) {
+    let (loaded, address) = match configured(serve.configured) {
         Ok(configured) => configured,
-        Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
+        Err(error) => return fail(Exit::Config, error),
     };
+    let config = &loaded.config;
+    let format = log_format(config.log.format);
+    if let Err(why) = telemetry::begin(format, config.log.level.as_str()) {
+        return fail(Exit::Config, why);
+    }
     let bound = server::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = match bound {
         Ok(bound) => bound,
         Err(error) => {
             let hint = "another process may listen there; choose another with --listen, or port 0 for any";
             return fail(
-                &format!("cannot listen on {address}: {error}; {hint}"),
-                EXIT_UNAVAILABLE,
+                Exit::Unavailable,
+                format_args!("cannot listen on {address}: {error}; {hint}"),
             );
         }
     };
     let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => return fail(&format!("no signals can be had: {error}"), EXIT_UNAVAILABLE),
+        (Err(error), _) | (_, Err(error)) => {
+            return fail(Exit::Unavailable, format_args!("no signals can be had: {error}"));
+        }
     };
     let edge = Edge::builder()
         .window(config.log_policy())
         .limits(config.limits())
         .timings(config.timings())
         .build();
-    announce(address);
+    let startup = Startup {
+        urls: vec![format!("http://{address}")],
+        config: loaded.file(),
+    };
+    startup.announce(format);
     let window = config.drain_window();
     server::run(
         listener,
         edge,
-        config.connections,
+        config.connections.clone(),
         window,
         told_to_stop(terminate, interrupt),
     )
     .await;
     tracing::info!("stopped");
-    ExitCode::SUCCESS
+    Exit::Done.into()
 }
 
-fn configured(serve: Serve) -> Result<(Config, SocketAddr), ConfigError> {
-    let mut config = Config::load(serve.config.as_deref(), std::env::vars())?;
-    if let Some(listen) = serve.listen {
-        config.listen = listen;
+fn configured(configured: Configured) -> Result<(Loaded<Config>, SocketAddr), ConfigError> {
+    let openness = configured.openness();
+    let loaded = configured.load()?;
+    let address = loaded.config.address(openness);
+    let address = address.map_err(|fault| loaded.placed(fault))?;
+    Ok((loaded, address))
+}
+
+fn log_format(configured: LogFormat) -> Format {
+    match configured {
+        LogFormat::Auto => Format::of_stderr(),
+        LogFormat::Pretty => Format::Pretty,
+        LogFormat::Json => Format::Json,
     }
-    config.check()?;
-    let openness = if serve.insecure {
-        Openness::Insecure
-    } else {
-        Openness::LoopbackOnly
-    };
-    let address = config.address(openness)?;
-    Ok((config, address))
-}
-
-/// Says where everything is, with lines to try.
-fn announce(address: SocketAddr) {
-    let url = format!("http://{address}");
-    let _ = write!(
-        std::io::stderr().lock(),
-        "throughline {version} listens on {url}\n\
-         \n  \
-           subscribe   curl -N '{url}/v1/sse?channel=news'\n  \
-           publish     curl -d '{{\"channel\":\"news\",\"data\":\"hello\"}}' {url}/v1/publish\n  \
-           WebSocket   ws://{address}/v1/ws?channel=news\n  \
-           long-poll   {url}/v1/poll?channel=news\n  \
-           health      {url}/livez  {url}/readyz\n\
-         \n  \
-           Everything is open: whoever reaches this address may publish and subscribe. Stop with ctrl-c.\n\n",
-        version = env!("CARGO_PKG_VERSION"),
-    );
 }
 
 /// Ready at the first signal. A second one ends the process at once.
@@ -114,11 +98,6 @@ async fn told_to_stop(mut terminate: Signal, mut interrupt: Signal) {
         }
         tracing::warn!("stopped by a second signal");
         #[expect(clippy::exit, reason = "what a second signal asks for")]
-        std::process::exit(130);
+        std::process::exit(i32::from(Exit::Interrupted as u8));
     });
-}
-
-fn fail(message: &str, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "error: {message}");
-    ExitCode::from(code)
 }

@@ -4,16 +4,15 @@ use std::future;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::{select, signal};
 use tokio_stream::StreamExt;
 
-use super::client::push::{Body, Publication, Push};
-use super::client::terminal::{self, talk, word};
-use super::client::{Cursor, Failure, Happening, Target, Transport, pushes, url};
-
-/// What a shell makes of a command that ctrl-c ended.
-const EXIT_INTERRUPTED: u8 = 130;
+use super::client::push::{Body, Push};
+use super::client::terminal::{self, talk};
+use super::client::{Connect, Cursor, Failure, Happening, Transport, pushes};
+use super::exit::Exit;
 
 /// Print the publications of channels as they come, one a line: CHANNEL POSITION EVENT DATA
 ///
@@ -23,10 +22,6 @@ pub(crate) struct Subscribe {
     /// The channels to subscribe to
     #[arg(value_name = "CHANNEL", required = true)]
     channels: Vec<String>,
-
-    /// Where the server is; the environment's `THROUGHLINE_URL` is the default, if set
-    #[arg(long, value_name = "URL", default_value = url::default_url())]
-    url: Target,
 
     /// How to receive
     #[arg(long, value_enum, default_value_t = Transport::Ws)]
@@ -43,17 +38,26 @@ pub(crate) struct Subscribe {
     /// Print every push, of any type, as it came: one JSON object a line
     #[arg(long)]
     json: bool,
+
+    /// End when no publication came for so long, from the start or from the one before: well, unless --count was
+    /// asked for and not reached
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    wait: Option<u64>,
+
+    #[command(flatten)]
+    connect: Connect,
 }
 
 /// Subscribes until the count is reached, ctrl-c is pressed, nobody reads stdout, or the server refuses for good.
 pub(crate) async fn run(args: Subscribe) -> ExitCode {
     select! {
         code = subscribe(args) => code,
-        () = interrupted() => EXIT_INTERRUPTED.into(),
+        () = interrupted() => Exit::Interrupted.into(),
     }
 }
 
-async fn interrupted() {
+/// Ready at ctrl-c.
+pub(crate) async fn interrupted() {
     if signal::ctrl_c().await.is_err() {
         // Without a handler the signal itself ends the process.
         future::pending::<()>().await;
@@ -65,27 +69,49 @@ async fn subscribe(args: Subscribe) -> ExitCode {
         Ok(cursor) => cursor,
         Err(why) => return terminal::reject("--since", &why),
     };
-    let connected = format!("connected to {} by {}", args.url, args.transport);
+    let peer = match args.connect.peer() {
+        Ok(peer) => peer,
+        Err((flag, why)) => return terminal::reject(flag, &why),
+    };
+    let connected = format!("connected to {peer} by {}", args.transport);
+    let wait = args.wait.map(Duration::from_secs);
+    let mut deadline = pin!(deadline(wait));
     let mut printer = Printer {
         format: if args.json { Format::Json } else { Format::Columns },
         publications_left: args.count,
     };
-    let mut happenings = pin!(pushes(args.url, cursor, args.transport));
-    while let Some(happening) = happenings.next().await {
+    let mut happenings = pin!(pushes(peer, cursor, args.transport));
+    loop {
+        let happening = select! {
+            biased;
+            happening = happenings.next() => happening,
+            () = &mut deadline => return printer.waited_long_enough(),
+        };
         match happening {
-            Ok(Happening::Connected) => talk(&connected),
-            Ok(Happening::Reconnecting { delay, why }) => {
+            Some(Ok(Happening::Connected)) => talk(&connected),
+            Some(Ok(Happening::Reconnecting { delay, why })) => {
                 talk(format_args!("reconnecting in {} ms: {why}", delay.as_millis()));
             }
-            Ok(Happening::Push(push)) => {
+            Some(Ok(Happening::Push(push))) => {
                 if let ControlFlow::Break(code) = printer.print(&push) {
                     return code;
                 }
+                if push.is_publication() {
+                    deadline.set(self::deadline(wait));
+                }
             }
-            Err(failure) => return terminal::give_up(&failure),
+            Some(Err(failure)) => return terminal::give_up(&failure),
+            None => return Exit::Done.into(),
         }
     }
-    ExitCode::SUCCESS
+}
+
+/// Ready after so long; without that, never.
+async fn deadline(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => future::pending().await,
+    }
 }
 
 struct Printer {
@@ -101,6 +127,17 @@ enum Format {
 }
 
 impl Printer {
+    /// Nothing came for as long as somebody would wait.
+    fn waited_long_enough(&self) -> ExitCode {
+        let Some(left) = self.publications_left else {
+            return Exit::Done.into();
+        };
+        talk(format_args!(
+            "nothing came for as long as --wait says, and {left} are missing of --count"
+        ));
+        Exit::Temporary.into()
+    }
+
     /// Breaks off after the last publication that was asked for.
     fn print(&mut self, push: &Push) -> ControlFlow<ExitCode> {
         match self.format {
@@ -111,7 +148,7 @@ impl Printer {
             self.publications_left = self.publications_left.map(|left| left - 1);
         }
         match self.publications_left {
-            Some(0) => ControlFlow::Break(ExitCode::SUCCESS),
+            Some(0) => ControlFlow::Break(Exit::Done.into()),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -119,8 +156,8 @@ impl Printer {
 
 fn print_columns(body: &Body) -> ControlFlow<ExitCode> {
     match body {
-        Body::Publication(publication) => terminal::print(&columns(publication))?,
-        Body::Gap(gap) => talk(format_args!("gap on {}: lost {}..{}", gap.channel, gap.from, gap.to)),
+        Body::Publication(publication) => terminal::print(&publication.columns())?,
+        Body::Gap(gap) => talk(gap),
         Body::Unsubscribed(unsubscribed) => {
             talk(format_args!(
                 "refused on {}: {}",
@@ -131,14 +168,4 @@ fn print_columns(body: &Body) -> ControlFlow<ExitCode> {
         Body::Welcome(_) | Body::Subscribed(_) | Body::Closing(_) | Body::Other => {}
     }
     ControlFlow::Continue(())
-}
-
-fn columns(publication: &Publication) -> String {
-    let event = publication.event.as_deref().map_or_else(|| "-".to_owned(), word);
-    format!(
-        "{} {} {event} {}",
-        publication.channel,
-        publication.position,
-        publication.data_line()
-    )
 }

@@ -15,8 +15,8 @@ use super::deadline::{HEAD_MAX, SILENCE_MAX_DEFAULT, within};
 use super::event_stream::{EVENT_BYTES_MAX, Event, EventTooBig, Item, Parser};
 use super::failure::Failure;
 use super::http;
+use super::peer::Peer;
 use super::push::Push;
-use super::url::Target;
 
 const MEDIA_TYPE: &str = "text/event-stream";
 
@@ -32,9 +32,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(target: &Target, cursor: &mut Cursor) -> Result<Self, Failure> {
-        let mut http = http::Connection::open(target).await?;
-        let endpoint = target.endpoint("/v1/sse", &cursor.query_for_stream());
+    pub(crate) async fn open(peer: &Peer, cursor: &mut Cursor) -> Result<Self, Failure> {
+        let mut http = http::Connection::open(peer).await?;
+        let endpoint = peer.endpoint("/v1/sse", &cursor.query_for_stream());
         let request = Request::get(endpoint).header(ACCEPT, MEDIA_TYPE);
         let answer = http.ask(request, Bytes::new(), HEAD_MAX).await?;
         check_media_type(&answer)?;

@@ -2,27 +2,23 @@
 
 use std::error::Error;
 use std::fmt;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use hyper::{StatusCode, header};
 use serde::Deserialize;
 
-/// `sysexits.h`: nobody serves there.
-const EXIT_UNAVAILABLE: u8 = 69;
-/// `sysexits.h`: the peer does not keep to the protocol.
-const EXIT_SOFTWARE: u8 = 70;
-/// `sysexits.h`: it may or may not have been done; try again.
-const EXIT_TEMPORARY: u8 = 75;
+use super::super::exit::Exit;
 
 /// The same request would be refused again.
 const STATUSES_FINAL: [u16; 8] = [400, 401, 403, 404, 405, 413, 415, 422];
 
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No connection to that host and port.
-    Unreachable { authority: String, cause: String },
+    /// No connection to that place.
+    Unreachable { place: String, cause: String },
+    /// No TLS with that place, or not with whom we believe.
+    Insecure { place: String, cause: String },
     /// The server said no.
     Refused(Refusal),
     /// The connection, or the wait for an answer, came to an end.
@@ -54,16 +50,16 @@ impl Failure {
         match self {
             Self::Unreachable { .. } | Self::Broken(_) => Comeback::Backoff,
             Self::Refused(refusal) => refusal.comeback,
-            Self::Violation(_) => Comeback::Never,
+            Self::Insecure { .. } | Self::Violation(_) => Comeback::Never,
         }
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Unreachable { .. } => EXIT_UNAVAILABLE.into(),
-            Self::Refused(_) => ExitCode::FAILURE,
-            Self::Broken(_) => EXIT_TEMPORARY.into(),
-            Self::Violation(_) => EXIT_SOFTWARE.into(),
+            Self::Unreachable { .. } | Self::Insecure { .. } => Exit::Unavailable,
+            Self::Refused(_) => Exit::Refused,
+            Self::Broken(_) => Exit::Temporary,
+            Self::Violation(_) => Exit::Software,
         }
     }
 
@@ -82,9 +78,14 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { authority, cause } => write!(
+            Self::Insecure { place, cause } => write!(
                 f,
-                "cannot connect to {authority}: {cause} (start a server there with `throughline serve`, \
+                "no TLS with {place}: {cause} (name who signed its certificate with --cacert FILE, or say http:// if \
+                 it speaks no TLS)"
+            ),
+            Self::Unreachable { place, cause } => write!(
+                f,
+                "cannot connect to {place}: {cause} (start a server there with `throughline serve`, \
                  or name another with --url)"
             ),
             Self::Refused(refusal) => write!(f, "{} ({})", refusal.detail, refusal.code),
@@ -106,7 +107,11 @@ impl Refusal {
     pub(crate) fn from_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
             code: status.as_u16().to_string(),
-            detail: format!("the server answered: {}{}", reason(status), location(headers)),
+            detail: format!(
+                "the server answered: {}{}; it, or a proxy before it, does not seem to be Throughline: check --url",
+                reason(status),
+                location(headers)
+            ),
         });
         Self {
             code: problem.code,
@@ -192,6 +197,6 @@ mod tests {
     fn a_page_from_a_proxy_is_told_by_its_status() {
         let refusal = refusal(502, None, "<html>");
         assert_eq!((refusal.code.as_str(), refusal.comeback), ("502", Comeback::Backoff));
-        assert_eq!(refusal.detail, "the server answered: Bad Gateway");
+        assert!(refusal.detail.starts_with("the server answered: Bad Gateway;"));
     }
 }

@@ -6,16 +6,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{HOST, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{Response, StatusCode, http::request};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time;
 
 use super::deadline::{BODY_MAX, CONNECT_MAX, HEAD_MAX, within};
 use super::failure::{Failure, Refusal};
-use super::url::Target;
+use super::peer::Peer;
 
 const PRODUCT: &str = concat!("throughline/", env!("CARGO_PKG_VERSION"));
 /// An answer that is read as a whole: a poll's is bounded by the server's `poll_bytes_max`, which we do not know.
@@ -24,24 +22,14 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     requests: SendRequest<Full<Bytes>>,
-    authority: String,
+    peer: Peer,
     /// Moves the bytes, and ends when the connection is dropped.
     _driver: JoinSet<()>,
 }
 
 impl Connection {
-    pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
-        let unreachable = |cause: String| Failure::Unreachable {
-            authority: target.authority().to_owned(),
-            cause,
-        };
-        let stream = match time::timeout(CONNECT_MAX, TcpStream::connect(target.address())).await {
-            Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
-            Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_MAX.as_secs()))),
-        };
-        stream
-            .set_nodelay(true)
-            .map_err(|error| unreachable(error.to_string()))?;
+    pub(crate) async fn open(peer: &Peer) -> Result<Self, Failure> {
+        let stream = within(CONNECT_MAX, "connection", peer.dial()).await??;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (requests, connection) = handshake.map_err(|error| Failure::broken("connection lost", &error))?;
         let mut driver = JoinSet::new();
@@ -51,7 +39,7 @@ impl Connection {
         });
         Ok(Self {
             requests,
-            authority: target.authority().to_owned(),
+            peer: peer.clone(),
             _driver: driver,
         })
     }
@@ -64,6 +52,19 @@ impl Connection {
         )
     }
 
+    /// Bytes that are no HTTP will be none the next time either.
+    fn unanswered(&self, error: &hyper::Error) -> Failure {
+        if error.is_parse() {
+            let what = format!(
+                "what answers at {} does not speak HTTP ({error}); check host and port of --url, and whether it is \
+                 http:// or https://",
+                self.peer
+            );
+            return Failure::Violation(what);
+        }
+        Failure::broken("connection lost", error)
+    }
+
     /// Sends a request and gives the answer, of which the head has arrived. A refusal is an error.
     pub(crate) async fn ask(
         &mut self,
@@ -71,13 +72,14 @@ impl Connection {
         body: Bytes,
         head_max: Duration,
     ) -> Result<Response<Incoming>, Failure> {
-        let request = request
-            .header(HOST, &self.authority)
-            .header(USER_AGENT, PRODUCT)
-            .body(Full::new(body));
+        let mut request = request.header(HOST, self.peer.authority()).header(USER_AGENT, PRODUCT);
+        if let Some(bearer) = self.peer.bearer() {
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        let request = request.body(Full::new(body));
         let request = request.map_err(|error| Failure::broken("no such request is possible", &error))?;
         let answer = within(head_max, "answer", self.requests.send_request(request)).await?;
-        let answer = answer.map_err(|error| Failure::broken("connection lost", &error))?;
+        let answer = answer.map_err(|error| self.unanswered(&error))?;
         let status = answer.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);

@@ -12,13 +12,13 @@ use super::cursor::Cursor;
 use super::deadline::{POLL_HEAD_MAX, POLL_WAIT};
 use super::failure::Failure;
 use super::http;
+use super::peer::Peer;
 use super::push::Push;
-use super::url::Target;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     http: http::Connection,
-    target: Target,
+    peer: Peer,
     arrivals: VecDeque<Arrival>,
 }
 
@@ -29,11 +29,11 @@ struct Answer {
 }
 
 impl Connection {
-    pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
-        let http = http::Connection::open(target).await?;
+    pub(crate) async fn open(peer: &Peer) -> Result<Self, Failure> {
+        let http = http::Connection::open(peer).await?;
         Ok(Self {
             http,
-            target: target.clone(),
+            peer: peer.clone(),
             arrivals: VecDeque::new(),
         })
     }
@@ -55,10 +55,10 @@ impl Connection {
 
     async fn ask(&mut self, cursor: &mut Cursor) -> Result<Answer, Failure> {
         if !self.http.is_reusable().await {
-            self.http = http::Connection::open(&self.target).await?;
+            self.http = http::Connection::open(&self.peer).await?;
         }
         let query = format!("{}&wait={}", cursor.query_for_poll(), POLL_WAIT.as_secs());
-        let request = Request::get(self.target.endpoint("/v1/poll", &query));
+        let request = Request::get(self.peer.endpoint("/v1/poll", &query));
         let answer = http::read(self.http.ask(request, Bytes::new(), POLL_HEAD_MAX).await?).await?;
         serde_json::from_slice(&answer).map_err(|error| Failure::Violation(format!("not a poll's answer: {error}")))
     }

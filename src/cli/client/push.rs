@@ -1,5 +1,6 @@
 //! A push: its bytes as they came, and the fields that we read of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -7,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::failure::{Failure, Refusal};
 use super::position::Position;
+use super::terminal::word;
 
 /// How much of what is not a push is shown.
 const EXCERPT_CHARS_MAX: usize = 120;
@@ -135,8 +137,20 @@ impl Body {
 
 impl Publication {
     /// The data as it was published, on one line.
-    pub(crate) fn data_line(&self) -> String {
+    fn data_line(&self) -> String {
         one_line(self.data.get())
+    }
+
+    /// For people: CHANNEL POSITION EVENT DATA, on one line.
+    pub(crate) fn columns(&self) -> String {
+        let event = self.event.as_deref().map_or_else(|| "-".to_owned(), word);
+        format!("{} {} {event} {}", self.channel, self.position, self.data_line())
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gap on {}: lost {}..{}", self.channel, self.from, self.to)
     }
 }
 

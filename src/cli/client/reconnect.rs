@@ -11,9 +11,9 @@ use super::arrival::Arrival;
 use super::backoff::Backoff;
 use super::cursor::Cursor;
 use super::failure::{Comeback, Failure};
+use super::peer::Peer;
 use super::push::{Body, Push};
 use super::transport::{Connection, Transport};
-use super::url::Target;
 
 #[derive(Debug)]
 pub(crate) enum Happening {
@@ -29,7 +29,7 @@ pub(crate) enum Happening {
 
 /// Every push from `cursor` on, once and in order, through reconnects. Ends only with the failure that is final.
 pub(crate) fn pushes(
-    target: Target,
+    peer: Peer,
     mut cursor: Cursor,
     transport: Transport,
 ) -> impl Stream<Item = Result<Happening, Failure>> {
@@ -37,7 +37,7 @@ pub(crate) fn pushes(
         let mut backoff = Backoff::default();
         loop {
             let why = {
-                let mut connection = pin!(one_connection(&target, &mut cursor, &mut backoff, transport));
+                let mut connection = pin!(one_connection(&peer, &mut cursor, &mut backoff, transport));
                 loop {
                     match connection.next().await {
                         Some(Ok(happening)) => yield happening,
@@ -58,13 +58,13 @@ pub(crate) fn pushes(
 
 /// What one connection brings, up to the failure that ends it.
 fn one_connection(
-    target: &Target,
+    peer: &Peer,
     cursor: &mut Cursor,
     backoff: &mut Backoff,
     transport: Transport,
 ) -> impl Stream<Item = Result<Happening, Failure>> {
     try_stream! {
-        let mut connection = Connection::open(target, cursor, transport).await?;
+        let mut connection = Connection::open(peer, cursor, transport).await?;
         let mut is_proved = false;
         loop {
             let arrival = connection.next(cursor).await?;

@@ -5,12 +5,8 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use super::super::exit::Exit;
 use super::failure::Failure;
-
-/// As clap ends where the arguments make no sense.
-const EXIT_USAGE: u8 = 2;
-/// `sysexits.h`: input or output failed.
-const EXIT_IO: u8 = 74;
 
 /// Writes a line to stdout.
 ///
@@ -22,7 +18,7 @@ pub(crate) fn print(line: &str) -> ControlFlow<ExitCode> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ControlFlow::Break(ExitCode::SUCCESS),
         Err(error) => {
             talk(format_args!("error: cannot write to stdout: {error}"));
-            ControlFlow::Break(EXIT_IO.into())
+            ControlFlow::Break(Exit::Io.into())
         }
     }
 }
@@ -36,18 +32,18 @@ pub(crate) fn talk(line: impl Display) {
 /// Says which argument makes no sense, and gives the exit code for it.
 pub(crate) fn reject(argument: &str, why: &str) -> ExitCode {
     talk(format_args!("error: {argument}: {why}"));
-    EXIT_USAGE.into()
+    Exit::Usage.into()
 }
 
 /// Says why it ends here, and gives the exit code for it.
 pub(crate) fn give_up(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Violation(_) => talk(failure),
-        Failure::Unreachable { .. } | Failure::Refused(_) | Failure::Broken(_) => {
+        Failure::Unreachable { .. } | Failure::Insecure { .. } | Failure::Refused(_) | Failure::Broken(_) => {
             talk(format_args!("error: {failure}"));
         }
     }
-    failure.exit_code()
+    failure.exit().into()
 }
 
 /// Control characters made visible: a server's words may not steer the terminal.

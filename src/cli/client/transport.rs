@@ -5,7 +5,7 @@ use std::fmt;
 use super::arrival::Arrival;
 use super::cursor::Cursor;
 use super::failure::Failure;
-use super::url::Target;
+use super::peer::Peer;
 use super::{event_source, poll, websocket};
 
 /// How pushes reach us.
@@ -37,11 +37,11 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(target: &Target, cursor: &mut Cursor, transport: Transport) -> Result<Self, Failure> {
+    pub(crate) async fn open(peer: &Peer, cursor: &mut Cursor, transport: Transport) -> Result<Self, Failure> {
         Ok(match transport {
-            Transport::Ws => Self::WebSocket(Box::new(websocket::Connection::open(target, cursor).await?)),
-            Transport::Sse => Self::EventSource(Box::new(event_source::Connection::open(target, cursor).await?)),
-            Transport::Poll => Self::Poll(Box::new(poll::Connection::open(target).await?)),
+            Transport::Ws => Self::WebSocket(Box::new(websocket::Connection::open(peer, cursor).await?)),
+            Transport::Sse => Self::EventSource(Box::new(event_source::Connection::open(peer, cursor).await?)),
+            Transport::Poll => Self::Poll(Box::new(poll::Connection::open(peer).await?)),
         })
     }
 

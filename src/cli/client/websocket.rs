@@ -24,8 +24,8 @@ use super::cursor::Cursor;
 use super::deadline::{CLOSE_MAX, HEAD_MAX, SILENCE_MAX_DEFAULT, within};
 use super::failure::{Failure, Refusal};
 use super::http;
+use super::peer::Peer;
 use super::push::Push;
-use super::url::Target;
 
 const SUBPROTOCOL: &str = "throughline.v1";
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -40,15 +40,15 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Shakes hands by HTTP, so that a refusal is read as on every other transport.
-    pub(crate) async fn open(target: &Target, cursor: &mut Cursor) -> Result<Self, Failure> {
+    pub(crate) async fn open(peer: &Peer, cursor: &mut Cursor) -> Result<Self, Failure> {
         let key = generate_key();
-        let request = Request::get(target.endpoint("/v1/ws", &cursor.query_for_stream()))
+        let request = Request::get(peer.endpoint("/v1/ws", &cursor.query_for_stream()))
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
             .header(SEC_WEBSOCKET_KEY, &key)
             .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
-        let mut http = http::Connection::open(target).await?;
+        let mut http = http::Connection::open(peer).await?;
         let answer = http.ask(request, Bytes::new(), HEAD_MAX).await?;
         check_handshake(&answer, &key)?;
         let upgraded = within(HEAD_MAX, "upgrade", hyper::upgrade::on(answer)).await?;

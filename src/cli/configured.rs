@@ -1,0 +1,72 @@
+//! The flags that lead to a configuration, shared by the commands that need one.
+
+use std::path::PathBuf;
+
+use throughline::config::{self, Config, ConfigError, Loaded, Openness, Sources};
+
+/// Which configuration.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration file (TOML), which must be there [default: throughline.toml here, then
+    /// /etc/throughline/throughline.toml, then none]
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Which configuration, and what `serve` lets flags change.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Configured {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Where to listen; port 0 takes any that is free [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Listen beyond this machine although everybody may publish and subscribe
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl ConfigFile {
+    fn sources(self) -> Sources {
+        let named = self.config.filter(|path| !path.as_os_str().is_empty());
+        Sources {
+            file: named.or_else(|| config::find(&config::PLACES)),
+            environment: std::env::vars_os().collect(),
+            flags: Vec::new(),
+        }
+    }
+
+    /// Reads it, without the checks that only a server that starts needs.
+    pub(crate) fn load(self) -> Result<Loaded<Config>, ConfigError> {
+        config::load(&self.sources())
+    }
+}
+
+impl Configured {
+    /// Whether it may be reached from elsewhere.
+    pub(crate) fn openness(&self) -> Openness {
+        if self.insecure {
+            Openness::Insecure
+        } else {
+            Openness::LoopbackOnly
+        }
+    }
+
+    /// Reads and checks all of it.
+    pub(crate) fn load(self) -> Result<Loaded<Config>, ConfigError> {
+        let openness = self.openness();
+        let loaded = self.load_unchecked()?;
+        let checked = loaded.config.check(openness);
+        checked.map_err(|fault| loaded.placed(fault))?;
+        Ok(loaded)
+    }
+
+    /// Reads it, to be looked at.
+    pub(crate) fn load_unchecked(self) -> Result<Loaded<Config>, ConfigError> {
+        let mut sources = self.file.sources();
+        sources
+            .flags
+            .extend(self.listen.map(|listen| ("listen", "--listen", listen)));
+        config::load(&sources)
+    }
+}

@@ -1,0 +1,143 @@
+//! The layers put together: later ones win, and every value is checked where it stands.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::keys::{self, Keys};
+use super::setting::{self, Collector, Setting, Shown};
+use super::{ConfigError, Fault, Source, environment, file};
+
+/// What a configuration is made from, in rising precedence.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A file, if there is one.
+    pub file: Option<PathBuf>,
+    /// All variables of the environment; those that are not ours are passed by.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Keys that were given by flags: the key, the flag with its dashes, the value.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+}
+
+/// A configuration, and where each value of it comes from.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    /// The configuration.
+    pub config: T,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    keys: Keys,
+    table: Table,
+    settings: Vec<Setting>,
+}
+
+/// Reads all sources into a struct of sections.
+///
+/// # Errors
+/// All that is wrong, each with the file's line and column, the variable or the flag.
+pub fn load<T>(sources: &Sources) -> Result<Loaded<T>, ConfigError>
+where
+    T: JsonSchema + Serialize + DeserializeOwned + Default,
+{
+    let keys = Keys::of::<T>();
+    let (settings, mut faults) = collect(sources, &keys);
+    let mut table = keys::defaults::<T>();
+    for setting in &settings {
+        let mut next = table.clone();
+        setting.put_into(&mut next);
+        match verdict::<T>(setting, &next) {
+            Ok(()) => table = next,
+            Err(why) => faults.push(Fault::at(setting.source.clone(), why)),
+        }
+    }
+    ConfigError::unless_empty(faults)?;
+    let config = read::<T>(&table).map_err(|why| Fault::of_key("", why))?;
+    Ok(Loaded {
+        config,
+        file: sources.file.clone(),
+        keys,
+        table,
+        settings,
+    })
+}
+
+fn collect(sources: &Sources, keys: &Keys) -> (Vec<Setting>, Vec<Fault>) {
+    let mut into = Collector::new(keys);
+    if let Some(path) = &sources.file {
+        file::read(path, &mut into);
+    }
+    into.begin_layer();
+    environment::read(&sources.environment, &mut into);
+    into.begin_layer();
+    for (name, flag, text) in &sources.flags {
+        if let Some(key) = keys.named(name) {
+            into.give(key, key.kind.read(text), Source::Flag(flag));
+        }
+    }
+    (into.settings, into.faults)
+}
+
+/// Whether the table is well with this value in it; else what is wrong with the value.
+fn verdict<T: DeserializeOwned>(setting: &Setting, table: &Table) -> Result<(), String> {
+    let key = &setting.key;
+    let given = || format!("{} = {}", key.name(), setting.shown_value());
+    if let Err(why) = read::<T>(table) {
+        return Err(format!("{}: must be {}{}", given(), key.wanted(), own_words(&why)));
+    }
+    if key.is_in_range(&setting.value) {
+        return Ok(());
+    }
+    Err(format!("{}: must be {}", given(), key.wanted()))
+}
+
+fn read<T: DeserializeOwned>(table: &Table) -> Result<T, String> {
+    let read = Value::Table(table.clone()).try_into();
+    read.map_err(|error| error.message().to_owned())
+}
+
+/// What the type says of a value, where it says more than that it is of another type.
+fn own_words(why: &str) -> String {
+    let is_said = ["invalid type", "invalid value", "unknown variant", "data did not match"];
+    if is_said.iter().any(|words| why.starts_with(words)) {
+        return String::new();
+    }
+    format!(" ({why})")
+}
+
+impl<T> Loaded<T> {
+    /// Where the value of a key comes from.
+    pub fn source(&self, key: &str) -> Source {
+        let given = self.settings.iter().rev().find(|setting| setting.key.name() == key);
+        given.map_or(Source::Default, |setting| setting.source.clone())
+    }
+
+    /// Adds to a fault of a key the place where its value comes from.
+    pub fn placed(&self, fault: Fault) -> Fault {
+        let source = fault.key.as_deref().map(|key| self.source(key));
+        Fault {
+            source: fault.source.or(source),
+            ..fault
+        }
+    }
+
+    /// Every key with its value and its source.
+    pub fn shown(&self) -> impl Iterator<Item = Shown> {
+        self.keys.keys.iter().map(|key| {
+            let value = setting::at(&self.table, &key.path);
+            Shown {
+                key: key.name(),
+                value: value.map(|value| setting::masked(key, value)),
+                source: self.source(&key.name()),
+            }
+        })
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+}

@@ -1,0 +1,116 @@
+//! Configuration: defaults, file, environment and flags, in rising precedence, checked once.
+//!
+//! The structs of [`sections`] are the one table of keys: their fields are the keys, their doc comments the meaning,
+//! their `Default` the defaults. From them come parsing, the errors' words, `config show`, the file that `init`
+//! writes, and the reference in `docs/configuration.md`. A new key is a new field.
+
+mod environment;
+mod error;
+mod file;
+mod keys;
+mod kind;
+mod listen;
+mod load;
+mod nearest;
+mod reference;
+mod secret;
+mod sections;
+mod setting;
+mod source;
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::LogPolicy;
+use crate::protocol::Limits;
+use crate::transport::Timings;
+
+pub use error::{ConfigError, Fault};
+pub use file::{PLACES, find};
+pub use listen::Openness;
+pub use load::{Loaded, Sources, load};
+pub use reference::{table, template};
+pub use secret::Secret;
+pub use sections::{Connections, Drain, InputLimits, Log, LogFormat, LogLevel, Window};
+pub use setting::Shown;
+pub use source::Source;
+
+/// What the server runs with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen, as `ADDR:PORT`; port 0 takes any that is free.
+    pub listen: String,
+    /// How much of each channel's log is kept.
+    pub window: Window,
+    /// What clients may send.
+    pub limits: InputLimits,
+    /// How connections are kept.
+    pub connections: Connections,
+    /// How the server stops.
+    pub drain: Drain,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8000".to_owned(),
+            window: Window::default(),
+            limits: InputLimits::default(),
+            connections: Connections::default(),
+            drain: Drain::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what neither a type nor a range of one key can say.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what would be right.
+    pub fn check(&self, openness: Openness) -> Result<(), Fault> {
+        self.address(openness).map(|_| ())
+    }
+
+    /// How much of a channel's log is kept.
+    pub fn log_policy(&self) -> LogPolicy {
+        LogPolicy {
+            count_max: self.window.count,
+            bytes_max: self.window.bytes,
+            age_ms_max: self.window.age_s.saturating_mul(1000),
+            position_ttl_ms: self.window.position_ttl_s.saturating_mul(1000),
+        }
+    }
+
+    /// What clients may send.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            message_bytes_max: self.limits.message_bytes_max,
+            message_fragments_max: self.limits.message_fragments_max,
+            body_bytes_max: self.limits.body_bytes_max,
+            publication_bytes_max: self.limits.publication_bytes_max,
+            publish_items_max: self.limits.publish_items_max,
+            channels_max: self.limits.channels_max,
+            history_count_max: self.limits.history_count_max,
+            answer_bytes_max: self.limits.poll_bytes_max,
+        }
+    }
+
+    /// How long the transports wait.
+    pub fn timings(&self) -> Timings {
+        Timings {
+            heartbeat_ms: self.connections.heartbeat_ms,
+            write_timeout_ms: self.connections.write_timeout_ms,
+        }
+    }
+
+    /// Over how long sessions are sent away.
+    pub fn drain_window(&self) -> Duration {
+        Duration::from_millis(self.drain.window_ms)
+    }
+}

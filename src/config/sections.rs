@@ -1,0 +1,169 @@
+//! The sections of the configuration: each field a key, each doc comment its meaning.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::edge::DEFAULT_WINDOW;
+use crate::protocol::Limits;
+use crate::transport::Timings;
+
+/// `[window]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Window {
+    /// The most publications.
+    pub count: usize,
+    /// The most bytes, a publication's encoded form included.
+    pub bytes: usize,
+    /// The greatest age, in seconds.
+    pub age_s: u64,
+    /// For how long positions are remembered after the window is empty, in seconds.
+    pub position_ttl_s: u64,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputLimits {
+    /// The longest WebSocket message.
+    #[schemars(range(min = 1024))]
+    pub message_bytes_max: usize,
+    /// The most fragments of one.
+    pub message_fragments_max: u32,
+    /// The largest body of a request.
+    #[schemars(range(min = 1024))]
+    pub body_bytes_max: usize,
+    /// The largest `data`.
+    pub publication_bytes_max: usize,
+    /// The most publications in a request.
+    pub publish_items_max: usize,
+    /// The most channels of a session.
+    #[schemars(range(min = 1))]
+    pub channels_max: usize,
+    /// The most publications in an answer of `history`.
+    pub history_count_max: usize,
+    /// The most bytes in an answer of long-poll or `history`.
+    pub poll_bytes_max: usize,
+}
+
+/// `[connections]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connections {
+    /// How long a connection may be silent before a heartbeat, in milliseconds.
+    #[schemars(range(min = 32))]
+    pub heartbeat_ms: u64,
+    /// How long a reader may take nothing before it is closed, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub write_timeout_ms: u64,
+    /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
+    pub send_buffer_bytes: usize,
+}
+
+/// `[drain]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// Over how long sessions are sent away, in milliseconds.
+    pub window_ms: u64,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How lines look on standard error; `auto` is `pretty` on a terminal and `json` elsewhere.
+    pub format: LogFormat,
+    /// The least important lines that are logged; `THROUGHLINE_LOG` wins over it, and can tell modules apart.
+    pub level: LogLevel,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people on a terminal, for programs elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Pretty,
+    /// For programs: a JSON object a line.
+    Json,
+}
+
+/// The least important lines that are logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What went wrong.
+    Error,
+    /// What may go wrong.
+    Warn,
+    /// What happens to the whole server.
+    #[default]
+    Info,
+    /// What happens to connections.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            count: DEFAULT_WINDOW.count_max,
+            bytes: DEFAULT_WINDOW.bytes_max,
+            age_s: DEFAULT_WINDOW.age_ms_max / 1000,
+            position_ttl_s: DEFAULT_WINDOW.position_ttl_ms / 1000,
+        }
+    }
+}
+
+impl Default for InputLimits {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            message_bytes_max: limits.message_bytes_max,
+            message_fragments_max: limits.message_fragments_max,
+            body_bytes_max: limits.body_bytes_max,
+            publication_bytes_max: limits.publication_bytes_max,
+            publish_items_max: limits.publish_items_max,
+            channels_max: limits.channels_max,
+            history_count_max: limits.history_count_max,
+            poll_bytes_max: limits.answer_bytes_max,
+        }
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        let timings = Timings::default();
+        Self {
+            heartbeat_ms: timings.heartbeat_ms,
+            write_timeout_ms: timings.write_timeout_ms,
+            send_buffer_bytes: 0,
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { window_ms: 5_000 }
+    }
+}

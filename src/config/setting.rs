@@ -1,0 +1,170 @@
+//! A value that somebody gave to a key, on its way into the configuration.
+
+use toml::{Table, Value};
+
+use super::keys::{Found, Key, Keys};
+use super::nearest;
+use super::{Fault, Source};
+
+/// What stands for a secret where it would be printed.
+const MASK: &str = "***";
+
+/// A value that somebody gave.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) key: Key,
+    pub(super) value: Value,
+    pub(super) source: Source,
+}
+
+/// A key with its value and its source, to be looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// `section.key`
+    pub key: String,
+    /// Its value; `None` where there is none, and a mask for a secret.
+    pub value: Option<Value>,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+impl Setting {
+    /// Puts it where it belongs. `""` takes away what may be left out.
+    pub(super) fn put_into(&self, table: &mut Table) {
+        let is_nothing = self.key.is_optional && self.value.as_str() == Some("");
+        put(table, &self.key.path, (!is_nothing).then(|| self.value.clone()));
+    }
+
+    /// The value as one may show it.
+    pub(super) fn shown_value(&self) -> String {
+        if self.key.is_secret {
+            MASK.to_owned()
+        } else {
+            self.value.to_string()
+        }
+    }
+}
+
+/// A value as one may show it.
+pub(super) fn masked(key: &Key, value: &Value) -> Value {
+    if key.is_secret {
+        Value::String(MASK.to_owned())
+    } else {
+        value.clone()
+    }
+}
+
+/// The value at a path.
+pub(super) fn at<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
+    match path {
+        [] => None,
+        [name] => table.get(name),
+        [section, rest @ ..] => at(table.get(section)?.as_table()?, rest),
+    }
+}
+
+fn put(table: &mut Table, path: &[String], value: Option<Value>) {
+    match (path, value) {
+        ([], _) => {}
+        ([name], Some(value)) => {
+            table.insert(name.clone(), value);
+        }
+        ([name], None) => {
+            table.remove(name);
+        }
+        ([section, rest @ ..], value) => {
+            let section = table
+                .entry(section.clone())
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                put(section, rest, value);
+            }
+        }
+    }
+}
+
+/// Where a layer collects what it is given, and what is wrong with it.
+#[derive(Debug)]
+pub(super) struct Collector<'a> {
+    pub(super) keys: &'a Keys,
+    pub(super) settings: Vec<Setting>,
+    pub(super) faults: Vec<Fault>,
+    /// Keys that this layer has given, to see one that is given twice.
+    given: Vec<String>,
+}
+
+impl<'a> Collector<'a> {
+    pub(super) fn new(keys: &'a Keys) -> Self {
+        Self {
+            keys,
+            settings: Vec::new(),
+            faults: Vec::new(),
+            given: Vec::new(),
+        }
+    }
+
+    /// The next layer begins, which may give again what an earlier one gave.
+    pub(super) fn begin_layer(&mut self) {
+        self.given.clear();
+    }
+
+    /// Takes a value for a key.
+    pub(super) fn give(&mut self, key: &Key, value: Value, source: Source) {
+        if self.given.contains(&key.name()) {
+            let why = format!(
+                "`{0}` is given both by itself and by `{0}_file`; give one of the two",
+                key.name()
+            );
+            self.faults.push(Fault::at(source, why));
+            return;
+        }
+        self.given.push(key.name());
+        self.settings.push(Setting {
+            key: key.clone(),
+            value,
+            source,
+        });
+    }
+
+    /// Takes the name of a file in which a secret stands.
+    pub(super) fn give_file(&mut self, key: &Key, value: &Value, source: Source) {
+        let Some(path) = value.as_str() else {
+            let why = format!("{}_file = {value}: must be text, the name of a file", key.name());
+            self.faults.push(Fault::at(source, why));
+            return;
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                self.give(key, Value::String(text.to_owned()), source);
+            }
+            Err(error) => {
+                let why = format!("{}_file = {path:?}: {error}; it must name a readable file", key.name());
+                self.faults.push(Fault::at(source, why));
+            }
+        }
+    }
+
+    /// Takes what stands at a path, wherever that leads. Gives back a section, to be entered.
+    pub(super) fn take(&mut self, path: &[String], value: &Value, source: Source) -> Option<Table> {
+        let keys = self.keys;
+        match (keys.find(path), value) {
+            (Found::Key(key), value) => self.give(key, value.clone(), source),
+            (Found::FileOf(key), value) => self.give_file(key, value, source),
+            (Found::Section, Value::Table(section)) => return Some(section.clone()),
+            (Found::Section, _) => {
+                let name = path.join(".");
+                let why = format!("{name} = {value}: `{name}` is a section; write [{name}] and its keys below");
+                self.faults.push(Fault::at(source, why));
+            }
+            (Found::Nothing, _) => {
+                let name = path.join(".");
+                let advice = nearest::advice(&name, &keys.names());
+                self.faults
+                    .push(Fault::at(source, format!("unknown key `{name}`; {advice}")));
+            }
+        }
+        None
+    }
+}
