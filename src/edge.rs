@@ -155,6 +155,15 @@ impl Edge {
         delivery::subscribe(Arc::clone(self.node.engine()), channel, since).await
     }
 
+    /// Sends the sessions away over `window`, each with a time of its own to come back, and returns when they are gone.
+    ///
+    /// From the first moment on `/readyz` says 503, and new sessions and publications are refused as `draining`. What
+    /// was published before reaches every reader that is connected. Nothing bounds how long a reader may take to
+    /// leave: bound it with a time-out. There is no way back.
+    pub async fn drain(&self, window: Duration) {
+        self.node.drain(window).await;
+    }
+
     /// This process as sessions see it.
     pub fn node(&self) -> &Arc<Node> {
         &self.node

@@ -53,6 +53,7 @@ pub(crate) async fn run(args: Subscribe) -> ExitCode {
     select! {
         code = subscribe(args) => code,
         () = interrupted() => Exit::Interrupted.into(),
+        () = terminal::nobody_reads() => Exit::Done.into(),
     }
 }
 

@@ -62,7 +62,12 @@ impl ConfigError {
         &self.faults
     }
 
-    pub(super) fn unless_empty(faults: Vec<Fault>) -> Result<(), Self> {
+    /// Those of a file in the order of its lines, then the others as they were found.
+    pub(super) fn unless_empty(mut faults: Vec<Fault>) -> Result<(), Self> {
+        faults.sort_by_key(|fault| match fault.source {
+            Some(Source::File { line, column, .. }) => (line, column),
+            _ => (usize::MAX, 0),
+        });
         if faults.is_empty() {
             Ok(())
         } else {

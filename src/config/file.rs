@@ -49,14 +49,14 @@ pub(super) fn read(path: &Path, into: &mut Collector<'_>) {
 }
 
 fn read_text(path: &Path) -> Result<String, Fault> {
-    let size = std::fs::metadata(path)
-        .map_err(|error| Fault::of_file(path, error))?
-        .len();
+    let unreadable =
+        |error: std::io::Error| Fault::of_file(path, format!("{error}; it must be a file that can be read"));
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > FILE_BYTES_MAX {
         let why = format!("{size} bytes; a configuration has at most {FILE_BYTES_MAX}");
         return Err(Fault::of_file(path, why));
     }
-    std::fs::read_to_string(path).map_err(|error| Fault::of_file(path, error))
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 /// A file whose text was read, on its way into the layers.

@@ -1,9 +1,14 @@
 //! What is said to whoever started us: answers on stdout, talk on stderr.
 
 use std::fmt::Display;
+use std::future;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use super::super::exit::Exit;
 use super::failure::Failure;
@@ -21,6 +26,19 @@ pub(crate) fn print(line: &str) -> ControlFlow<ExitCode> {
             ControlFlow::Break(Exit::Io.into())
         }
     }
+}
+
+/// Ready when whoever read stdout has gone: else a pipe's end would be noticed only at the next line.
+pub(crate) async fn nobody_reads() {
+    // A file cannot be watched, and nobody goes away from it. Nothing is written by this handle, which leaves stdout
+    // as it is.
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    if let Ok(stdout) = stdout.and_then(pipe::Sender::from_owned_fd_unchecked)
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    future::pending().await
 }
 
 /// Writes a line to stderr. If that fails there is nobody left to tell.

@@ -11,7 +11,8 @@ pub(super) struct Draft<'a> {
     pub(super) data: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) event: Option<&'a str>,
-    pub(super) idempotency_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) idempotency_key: Option<String>,
 }
 
 impl Draft<'_> {

@@ -55,12 +55,14 @@ pub(super) enum Stop {
 pub(super) struct Lines<'a> {
     peer: Peer,
     args: &'a Publish,
-    /// What the lines' keys begin with.
-    key: String,
+    /// What the lines' keys begin with, if they have any.
+    key: Option<String>,
     http: Option<http::Connection>,
     waiting: VecDeque<(u64, Draft<'a>)>,
     request_lines_max: usize,
     backoff: Backoff,
+    /// Why it was last tried again: said once, as long as nothing else happens.
+    told: String,
     /// When the server last took something.
     progress_at: Instant,
     /// The newest line that was answered.
@@ -87,7 +89,7 @@ struct ItemError {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(peer: Peer, args: &'a Publish, key: String) -> Self {
+    pub(super) fn new(peer: Peer, args: &'a Publish, key: Option<String>) -> Self {
         Self {
             peer,
             args,
@@ -96,6 +98,7 @@ impl<'a> Lines<'a> {
             waiting: VecDeque::new(),
             request_lines_max: REQUEST_LINES_MAX,
             backoff: Backoff::default(),
+            told: String::new(),
             progress_at: Instant::now(),
             published: 0,
         }
@@ -133,7 +136,7 @@ impl<'a> Lines<'a> {
             channel: &self.args.channel,
             data,
             event: self.args.event.as_deref(),
-            idempotency_key: format!("{}-{}", self.key, line.number),
+            idempotency_key: self.key.as_ref().map(|key| format!("{key}-{}", line.number)),
         };
         Ok((line.number, draft))
     }
@@ -221,13 +224,19 @@ impl<'a> Lines<'a> {
             // Where nobody was from the beginning, the address is likely to be wrong.
             (Failure::Unreachable { .. }, 0) => Duration::ZERO,
             (Failure::Refused(_), _) => PUT_OFF_MAX,
+            // Without keys, what may have been published is not published again.
+            (Failure::Broken(_), _) if self.key.is_none() => Duration::ZERO,
             _ => UNHEARD_MAX,
         };
         let delay = self.backoff.after(failure.comeback());
         let Some(delay) = delay.filter(|_| self.progress_at.elapsed() < patience) else {
             return Err(Stop::Failed { failure, line: None });
         };
-        talk(format_args!("trying again in {} ms: {failure}", delay.as_millis()));
+        let why = failure.to_string();
+        if self.told != why {
+            talk(format_args!("trying again: {why}"));
+            self.told = why;
+        }
         sleep(delay).await;
         Ok(())
     }

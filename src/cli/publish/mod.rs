@@ -30,6 +30,7 @@ const STDIN: &str = "-";
 /// JSON is published as it is, anything else as a JSON string; but what begins with `{`, `[` or `"` must be JSON,
 /// unless --text is said.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Publish {
     /// The channel to publish to
     channel: String,
@@ -63,6 +64,11 @@ pub(crate) struct Publish {
     /// key is this, a dash and the line's number [default: a random one]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+
+    /// With --lines: without keys, of which a server remembers a million. For more lines than that in 5 minutes; a
+    /// lost connection then ends it
+    #[arg(long, requires = "lines", conflicts_with = "key")]
+    no_keys: bool,
 
     #[command(flatten)]
     connect: Connect,
@@ -113,7 +119,7 @@ async fn publish_one(args: &Publish, peer: &Peer, key: &str) -> Result<String, S
         channel: &args.channel,
         data: args.form().read(given).map_err(Stop::Data)?,
         event: args.event.as_deref(),
-        idempotency_key: key.to_owned(),
+        idempotency_key: Some(key.to_owned()),
     };
     let failed = |failure| Stop::Failed { failure, line: None };
     ask(&draft, peer).await.map_err(failed)
@@ -134,6 +140,7 @@ async fn ask(draft: &Draft<'_>, peer: &Peer) -> Result<String, Failure> {
 
 async fn publish_lines(args: &Publish, peer: Peer, key: String) -> ExitCode {
     let mut input = input::lines(tokio::io::stdin());
+    let key = (!args.no_keys).then_some(key);
     let mut lines = Lines::new(peer, args, key.clone());
     let ended = select! {
         ended = lines.publish(&mut input) => Some(ended),
@@ -151,10 +158,11 @@ async fn publish_lines(args: &Publish, peer: Peer, key: String) -> ExitCode {
             terminal::give_up(&failure)
         }
     };
-    terminal::talk(format_args!(
-        "published as far as line {}; the same input with --key {key} goes on within 5 minutes, and repeats nothing",
-        lines.published
-    ));
+    let go_on = match key {
+        Some(key) => format!("the same input with --key {key} goes on within 5 minutes, and repeats nothing"),
+        None => "what came after it may or may not be published".to_owned(),
+    };
+    terminal::talk(format_args!("published as far as line {}; {go_on}", lines.published));
     code
 }
 
