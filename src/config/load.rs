@@ -1,6 +1,7 @@
 //! The layers put together: later ones win, and every value is checked where it stands.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -24,7 +25,7 @@ pub struct Sources {
 }
 
 /// A configuration, and where each value of it comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Loaded<T> {
     /// The configuration.
     pub config: T,
@@ -106,6 +107,16 @@ fn own_words(why: &str) -> String {
         return String::new();
     }
     format!(" ({why})")
+}
+
+/// Without the values as they were given, which may be secrets.
+impl<T: fmt::Debug> fmt::Debug for Loaded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("config", &self.config)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> Loaded<T> {

@@ -1,5 +1,7 @@
 //! A value that somebody gave to a key, on its way into the configuration.
 
+use std::fmt;
+
 use toml::{Table, Value};
 
 use super::keys::{Found, Key, Keys};
@@ -10,11 +12,18 @@ use super::{Fault, Source};
 const MASK: &str = "***";
 
 /// A value that somebody gave.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Setting {
     pub(super) key: Key,
     pub(super) value: Value,
     pub(super) source: Source,
+}
+
+/// As one may show it.
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} ({})", self.key.name(), self.shown_value(), self.source)
+    }
 }
 
 /// A key with its value and its source, to be looked at.

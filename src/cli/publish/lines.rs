@@ -65,8 +65,10 @@ pub(super) struct Lines<'a> {
     told: String,
     /// When the server last took something.
     progress_at: Instant,
-    /// The newest line that was answered.
+    /// The newest line up to which all are published.
     pub(super) published: u64,
+    /// How many after a refused one are published too, those of its request.
+    pub(super) published_beyond: u64,
 }
 
 /// What the server says of several publications.
@@ -101,6 +103,7 @@ impl<'a> Lines<'a> {
             told: String::new(),
             progress_at: Instant::now(),
             published: 0,
+            published_beyond: 0,
         }
     }
 
@@ -172,6 +175,7 @@ impl<'a> Lines<'a> {
 
     /// One request. Gives the first line that was refused.
     async fn send(&mut self, count: usize) -> Result<Option<(u64, Refusal)>, Failure> {
+        self.published_beyond = 0;
         let drafts: Vec<&Draft<'_>> = self.waiting.iter().take(count).map(|(_, draft)| draft).collect();
         let body = serde_json::to_vec(&drafts).map_err(|error| Failure::Violation(error.to_string()))?;
         let answer = self.ask(body.into()).await?;
@@ -182,20 +186,26 @@ impl<'a> Lines<'a> {
             return Err(Failure::Violation(what));
         }
         let mut printed = String::new();
-        let mut refused = None;
+        let mut refused: Option<(u64, Refusal)> = None;
         for result in answer.results {
             let ItemAnswer { error } = serde_json::from_str(result.get()).map_err(broken)?;
-            if let Some(error) = error {
-                let line = self.waiting.front().map_or(0, |(line, _)| *line);
-                refused = Some((line, error.refusal()));
-                break;
+            match (error, &refused) {
+                (Some(error), None) => {
+                    let line = self.waiting.front().map_or(0, |(line, _)| *line);
+                    refused = Some((line, error.refusal()));
+                }
+                (None, None) => {
+                    if let Some((line, _)) = self.waiting.pop_front() {
+                        self.published = line;
+                        self.progress_at = Instant::now();
+                    }
+                    printed.push_str(&one_line(result.get()));
+                    printed.push('\n');
+                }
+                // One that is refused does not hold up the others of its request; they come again as duplicates.
+                (None, Some(_)) => self.published_beyond += 1,
+                (Some(_), Some(_)) => {}
             }
-            if let Some((line, _)) = self.waiting.pop_front() {
-                self.published = line;
-                self.progress_at = Instant::now();
-            }
-            printed.push_str(&one_line(result.get()));
-            printed.push('\n');
         }
         print(printed.trim_end());
         Ok(refused)

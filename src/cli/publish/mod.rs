@@ -43,8 +43,8 @@ pub(crate) struct Publish {
     )]
     data: Option<String>,
 
-    /// Publish each line of standard input, in order. A line that is refused ends it; a lost connection does not, and
-    /// nothing is published twice
+    /// Publish each line of standard input, in order. A line that is refused ends it, when others that were
+    /// sent with it may be published already; a lost connection does not, and nothing is published twice
     #[arg(short, long)]
     lines: bool,
 
@@ -153,7 +153,10 @@ async fn publish_lines(args: &Publish, peer: Peer, key: String) -> ExitCode {
         Some(Err(Stop::Data(why))) => fail(Exit::Data, why),
         Some(Err(Stop::Failed { failure, line })) => {
             if let Some(line) = line {
-                terminal::talk(format_args!("line {line} was refused"));
+                let beyond = lines.published_beyond;
+                terminal::talk(format_args!(
+                    "line {line} was refused, while {beyond} lines of the same request after it are published"
+                ));
             }
             terminal::give_up(&failure)
         }
@@ -162,7 +165,10 @@ async fn publish_lines(args: &Publish, peer: Peer, key: String) -> ExitCode {
         Some(key) => format!("the same input with --key {key} goes on within 5 minutes, and repeats nothing"),
         None => "what came after it may or may not be published".to_owned(),
     };
-    terminal::talk(format_args!("published as far as line {}; {go_on}", lines.published));
+    match lines.published {
+        0 => terminal::talk("as far as is known nothing was published"),
+        line => terminal::talk(format_args!("published as far as line {line}; {go_on}")),
+    }
     code
 }
 
