@@ -19,6 +19,11 @@ fn nobody() -> (socket2::Socket, String) {
     (socket, url)
 }
 
+/// From 1 to `last`, as text.
+fn numbers(last: u32) -> Vec<String> {
+    (1..=last).map(|number| number.to_string()).collect()
+}
+
 /// The data of a channel's publications, as `history` prints them.
 async fn data(folder: &Folder, url: &str, channel: &str) -> Vec<String> {
     let ran = folder
@@ -113,20 +118,19 @@ async fn a_key_makes_a_repetition_harmless() {
 async fn lines_are_published_in_order() {
     let (folder, server) = started().await;
     let url = server.url();
-    let input: String = (1..=1000).map(|number| format!("{number}\n")).collect();
+    let input = numbers(1000).join("\n");
     let arguments = ["publish", "news", "-l", "--event", "n", "--url", &url];
     let ran = folder.run_fed(input.as_bytes(), &arguments).await;
     ran.says(0, &[]);
     assert_eq!(ran.stdout.lines().count(), 1000);
-    let expected: Vec<String> = (1..=1000).map(|number| number.to_string()).collect();
-    assert_eq!(data(&folder, &url, "news").await, expected);
+    assert_eq!(data(&folder, &url, "news").await, numbers(1000));
 }
 
 #[tokio::test]
 async fn lines_go_on_after_a_lost_answer_and_nothing_is_there_twice() {
     let (folder, server) = started().await;
     let proxy = Cutting::start(server.address).await;
-    let input: String = (1..=900).map(|number| format!("{number}\n")).collect();
+    let input = numbers(900).join("\n");
     let arguments = ["publish", "news", "--lines", "--url", &proxy.url()];
     let ran = folder.run_fed(input.as_bytes(), &arguments).await;
     ran.says(0, &["trying again"]);
@@ -135,8 +139,7 @@ async fn lines_go_on_after_a_lost_answer_and_nothing_is_there_twice() {
         ran.stdout.contains("\"duplicate\":true"),
         "it was stored before it was repeated: {ran:#?}"
     );
-    let expected: Vec<String> = (1..=900).map(|number| number.to_string()).collect();
-    assert_eq!(data(&folder, &server.url(), "news").await, expected);
+    assert_eq!(data(&folder, &server.url(), "news").await, numbers(900));
 
     let proxy = Cutting::start(server.address).await;
     let arguments = ["publish", "other", "--lines", "--no-keys", "--url", &proxy.url()];

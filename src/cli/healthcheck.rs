@@ -24,7 +24,7 @@ pub(crate) struct Healthcheck {
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10))]
     timeout: u64,
 
-    /// Believe whoever answers at an https:// URL, as a server asked by its address must be
+    /// Believe whoever answers at an `https://` URL, as a server asked by its address must be
     #[arg(long)]
     insecure_skip_verify: bool,
 
@@ -55,12 +55,11 @@ async fn ask(peer: &Peer) -> Result<(), Failure> {
 
 impl Healthcheck {
     fn peer(self) -> Result<Peer, String> {
-        let target = match self.url {
-            Some(target) => target,
-            None => {
-                let loaded = self.config.load().map_err(|error| error.to_string())?;
-                target_of(loaded.config.listen.texts().first().map_or("", String::as_str))?
-            }
+        let target = if let Some(target) = self.url {
+            target
+        } else {
+            let loaded = self.config.load().map_err(|error| error.to_string())?;
+            target_of(loaded.config.listen.texts().first().map_or("", String::as_str))?
         };
         let trust = if self.insecure_skip_verify {
             tls::Trust::Anyone
@@ -95,7 +94,7 @@ fn reachable(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        _ => address,
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
     }
 }
 

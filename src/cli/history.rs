@@ -42,6 +42,14 @@ pub(crate) struct History {
     connect: Connect,
 }
 
+/// Which way somebody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Forwards,
+    /// From a position on, page by page.
+    Backwards,
+}
+
 #[derive(Deserialize)]
 struct Answer {
     publications: Vec<Publication>,
@@ -57,7 +65,12 @@ struct Lost {
 
 pub(crate) async fn run(args: History) -> ExitCode {
     let (query, is_json) = (args.query(), args.json);
-    let (channel, is_before) = (args.channel, args.before.is_some());
+    let order = if args.before.is_some() {
+        Order::Backwards
+    } else {
+        Order::Forwards
+    };
+    let channel = args.channel;
     let peer = match args.connect.peer() {
         Ok(peer) => peer,
         Err((flag, why)) => return terminal::reject(flag, &why),
@@ -65,7 +78,7 @@ pub(crate) async fn run(args: History) -> ExitCode {
     let printed = match ask(&peer, &query).await {
         Ok(answer) if is_json => terminal::print(&one_line(&String::from_utf8_lossy(&answer))),
         Ok(answer) => match serde_json::from_slice(&answer) {
-            Ok(answer) => print(&channel, is_before, &answer),
+            Ok(answer) => print(&channel, order, &answer),
             Err(error) => {
                 let what = format!("not an answer to history ({error}); is {peer} Throughline? Check --url");
                 return terminal::give_up(&Failure::Violation(what));
@@ -96,7 +109,7 @@ async fn ask(peer: &Peer, query: &str) -> Result<Bytes, Failure> {
     http::read(http.ask(request, Bytes::new(), HEAD_MAX).await?).await
 }
 
-fn print(channel: &str, is_before: bool, answer: &Answer) -> std::ops::ControlFlow<ExitCode> {
+fn print(channel: &str, order: Order, answer: &Answer) -> std::ops::ControlFlow<ExitCode> {
     if let Some(lost) = &answer.gap {
         let gap = Gap {
             channel: channel.to_owned(),
@@ -109,7 +122,7 @@ fn print(channel: &str, is_before: bool, answer: &Answer) -> std::ops::ControlFl
         terminal::print(&publication.columns())?;
     }
     if let Some(last) = answer.publications.last()
-        && !is_before
+        && order == Order::Forwards
         && last.position != answer.top
     {
         talk(format_args!("there is more: go on with --since {}", last.position));

@@ -52,11 +52,10 @@ impl Kind {
             Self::Integer => text.replace('_', "").parse().ok().map(Value::Integer),
             Self::Number => text.parse().ok().map(Value::Float),
             Self::Boolean => text.parse().ok().map(Value::Boolean),
-            Self::Text | Self::OneOf(_) => None,
             Self::List(_) | Self::TextOrList if text.trim_start().starts_with('[') => toml_value(text),
             Self::List(each) => Some(list(text, each)),
             Self::TextOrList if text.contains(',') => Some(list(text, &Self::Text)),
-            Self::TextOrList => None,
+            Self::TextOrList | Self::Text | Self::OneOf(_) => None,
             Self::Map | Self::Any => toml_value(text),
         };
         read.unwrap_or_else(|| Value::String(text.to_owned()))
@@ -103,11 +102,9 @@ impl fmt::Display for Kind {
             Self::Boolean => f.write_str("true or false"),
             Self::Text => f.write_str("text"),
             Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
-            Self::List(each) => match each.as_ref() {
-                Self::Integer => f.write_str("a list of whole numbers"),
-                Self::Text => f.write_str("a list of texts"),
-                _ => f.write_str("a list"),
-            },
+            Self::List(each) if **each == Self::Integer => f.write_str("a list of whole numbers"),
+            Self::List(each) if **each == Self::Text => f.write_str("a list of texts"),
+            Self::List(_) => f.write_str("a list"),
             Self::TextOrList => f.write_str("text, or a list of texts"),
             Self::Map => f.write_str("a table"),
             Self::Any => f.write_str("a value of another form"),

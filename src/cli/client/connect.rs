@@ -11,8 +11,8 @@ use super::url::{self, Target};
 /// Where the server is, and who asks.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Connect {
-    /// Where the server is: http://, https://, ws://, wss://, or unix:/PATH of a socket; the environment's
-    /// `THROUGHLINE_URL` is the default, if set
+    /// Where the server is, as `http://`, `https://`, `ws://` or `wss://`, or as `unix:` and a socket's path; the
+    /// environment's `THROUGHLINE_URL` is the default, if set
     #[arg(long, value_name = "URL", default_value = url::default_url())]
     url: Target,
 
@@ -25,7 +25,7 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
 
-    /// Believe whoever answers at an https:// URL to be the server: anyone on the way can read and change everything
+    /// Believe whoever answers at an `https://` URL to be the server: anyone on the way can read and change everything
     #[arg(long, conflicts_with = "cacert")]
     insecure_skip_verify: bool,
 }
@@ -52,7 +52,8 @@ impl Connect {
     /// # Errors
     /// The flag that makes no sense, and why.
     pub(crate) fn peer(self) -> Result<Peer, (&'static str, String)> {
-        let bearer = self.token.filter(|token| !token.0.is_empty()).map(bearer).transpose()?;
+        let token = self.token.filter(|token| !token.0.is_empty());
+        let bearer = token.as_ref().map(bearer).transpose()?;
         let trust = if self.insecure_skip_verify {
             tls::Trust::Anyone
         } else {
@@ -68,7 +69,7 @@ impl Connect {
 }
 
 /// Marked as sensitive, so that no library prints it either.
-fn bearer(token: Token) -> Result<HeaderValue, (&'static str, String)> {
+fn bearer(token: &Token) -> Result<HeaderValue, (&'static str, String)> {
     let value = HeaderValue::try_from(format!("Bearer {}", token.0.trim()));
     let mut value = value.map_err(|_| ("--token", "a token has no control characters".to_owned()))?;
     value.set_sensitive(true);

@@ -38,7 +38,7 @@ pub(crate) async fn nobody_reads() {
     {
         return;
     }
-    future::pending().await
+    future::pending::<()>().await;
 }
 
 /// Writes a line to stderr. If that fails there is nobody left to tell.
