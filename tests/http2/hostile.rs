@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{Method, Request};
 
-use super::support::http2::{Http2, Window};
+use super::support::http2::{Http2, Sent, Window};
 use super::support::link::{Link, Receive};
 use super::support::node::{Node, Setup};
 
@@ -123,7 +123,7 @@ async fn too_large_headers_are_refused() {
     let mut client = Http2::connect(node.address, Window::Usual).await;
     let request = Request::builder().uri("http://localhost/livez");
     let request = request.header("x", "y".repeat(40_000)).body(()).unwrap();
-    match client.send(request, true, "").await {
+    match client.send(request, Sent::Nothing).await {
         Ok(answer) => assert_eq!(answer.status, 431),
         Err(error) => assert!(error.is_remote() || error.is_io() || error.is_reset(), "{error}"),
     }
@@ -150,7 +150,7 @@ async fn what_is_half_and_silent_is_ended_in_time() {
             .uri("http://localhost/v1/publish");
         let request = request.header("content-length", "100").body(()).unwrap();
         // The client goes on to live, so that only the body is late.
-        let answer = client.send(request, false, "").await.unwrap();
+        let answer = client.send(request, Sent::Open).await.unwrap();
         assert_eq!(answer.status, 400);
         assert!(answer.text().await.contains("did not arrive"));
     };
