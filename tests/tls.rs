@@ -8,10 +8,16 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use support::deadline::within;
+use support::frames::{self, Frame};
+use support::http::{self, Head};
 use support::node::{Node, Setup};
 use support::process::{Process, command, output, said};
 use throughline::server::{Reload, Tls};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A folder with a certificate for `localhost` and its key.
 struct Files {
@@ -187,6 +193,74 @@ async fn curl_publishes_polls_and_streams() {
             polled.contains("over TLS") && polled.ends_with(&format!("over {number}")),
             "{polled}"
         );
+    }
+}
+
+/// A WebSocket over HTTP/1.1: its task writes into TLS itself, which has a buffer of its own, and must leave nothing in
+/// it; neither a long message nor the last words.
+#[tokio::test]
+async fn a_websocket_goes_over_tls() {
+    let files = Files::new("websocket");
+    let mut node = node(&files.load());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(files.cert()).unwrap()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let socket = tokio::net::TcpStream::connect(node.address).await.unwrap();
+    let connecting = TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), socket);
+    let mut socket = within("a handshake", connecting).await.unwrap();
+    let headers = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    socket
+        .write_all(&http::get("/v1/ws?channel=a", &headers))
+        .await
+        .unwrap();
+    let mut input = Vec::new();
+    let head = loop {
+        if let Some(head) = Head::take(&mut input).unwrap() {
+            break head;
+        }
+        assert!(socket.read_buf(&mut input).await.unwrap() > 0);
+    };
+    assert_eq!(head.status, 101);
+    let long = "x".repeat(200_000);
+    let body = serde_json::json!({"channel": "a", "data": long}).to_string();
+    let data = files.folder.join("data");
+    std::fs::write(&data, body).unwrap();
+    let from = format!("@{}", text(&data));
+    let url = format!("https://{}/v1/publish", node.address);
+    let mut seen = 0;
+    for expected in ["welcome", "subscribed", &long, "closing"] {
+        let frame = within(expected, async {
+            loop {
+                match frames::take(&mut input).unwrap() {
+                    Some(frame) => return frame,
+                    None => assert!(socket.read_buf(&mut input).await.unwrap() > 0),
+                }
+            }
+        })
+        .await;
+        assert!(
+            matches!(&frame, Frame::Text(text) if text.contains(expected)),
+            "{frame:?}"
+        );
+        seen += 1;
+        if seen == 2 {
+            assert!(
+                said("curl", &["-q", "-sSk", "--noproxy", "*", "-d", &from, &url])
+                    .await
+                    .contains("position")
+            );
+        }
+        if seen == 3 {
+            node.begin_shutdown();
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, Request};
+use throughline::transport::Timings;
 
-use super::support::http2::{Http2, Window};
+use super::support::deadline::within;
+use super::support::http2::{Http2, Sent, Window};
 use super::support::link::{Link, Receive};
 use super::support::node::{Node, Setup};
 
@@ -123,10 +125,51 @@ async fn too_large_headers_are_refused() {
     let mut client = Http2::connect(node.address, Window::Usual).await;
     let request = Request::builder().uri("http://localhost/livez");
     let request = request.header("x", "y".repeat(40_000)).body(()).unwrap();
-    match client.send(request, true, "").await {
+    match client.send(request, Sent::Nothing).await {
         Ok(answer) => assert_eq!(answer.status, 431),
         Err(error) => assert!(error.is_remote() || error.is_io() || error.is_reset(), "{error}"),
     }
+    serves_on(&node).await;
+}
+
+/// All windows are open, and the client reads nothing at all: what ends is the connection.
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut() {
+    let setup = Setup {
+        timings: Timings {
+            heartbeat_ms: 3_200,
+            write_timeout_ms: 1_000,
+        },
+        send_buffer_bytes: 16 * 1024,
+        ..Setup::window(1_000)
+    };
+    let node = Node::start(setup);
+    let mut link = Link::connect(node.address, Receive::Bytes(4_096)).await.unwrap();
+    let widest = [&[0, 4][..], &0x7fff_ffff_u32.to_be_bytes()].concat();
+    let wider = 0x7000_0000_u32.to_be_bytes();
+    let events = b"\x82\x86\x04\x11/v1/sse?channel=a\x01\x01a";
+    for bytes in [
+        PREFACE.to_vec(),
+        frame(4, 0, 0, &widest),
+        frame(8, 0, 0, &wider),
+        frame(HEADERS, END_STREAM | END_HEADERS, 1, events),
+    ] {
+        link.send(&bytes).await.unwrap();
+    }
+    let sessions_are = async |count: usize| {
+        within("the sessions", async {
+            while node.sessions() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    };
+    sessions_are(1).await;
+    let mut client = Http2::connect(node.address, Window::Usual).await;
+    for _ in 0..20 {
+        client.publish("a", &"x".repeat(100_000)).await;
+    }
+    sessions_are(0).await;
     serves_on(&node).await;
 }
 
@@ -150,7 +193,7 @@ async fn what_is_half_and_silent_is_ended_in_time() {
             .uri("http://localhost/v1/publish");
         let request = request.header("content-length", "100").body(()).unwrap();
         // The client goes on to live, so that only the body is late.
-        let answer = client.send(request, false, "").await.unwrap();
+        let answer = client.send(request, Sent::Open).await.unwrap();
         assert_eq!(answer.status, 400);
         assert!(answer.text().await.contains("did not arrive"));
     };

@@ -20,6 +20,16 @@ pub(crate) enum Window {
     Bytes(u32),
 }
 
+/// What is sent of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent<'a> {
+    /// There is none.
+    Nothing,
+    Whole(&'a str),
+    /// Nothing yet, and there is no end.
+    Open,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Http2 {
@@ -57,8 +67,12 @@ impl Http2 {
             .method(method)
             .uri(format!("http://localhost{target}"));
         let request = request.body(()).expect("a request");
-        let is_over = body.is_empty();
-        self.send(request, is_over, body).await.expect("an answer")
+        let body = if body.is_empty() {
+            Sent::Nothing
+        } else {
+            Sent::Whole(body)
+        };
+        self.send(request, body).await.expect("an answer")
     }
 
     pub(crate) async fn get(&mut self, target: &str) -> Stream {
@@ -93,16 +107,15 @@ impl Http2 {
             }
         })
         .await;
-        self.send(request, false, "").await.expect("an answer")
+        self.send(request, Sent::Open).await.expect("an answer")
     }
 
-    /// Sends a request; of one that is not over, `body` is the beginning.
-    pub(crate) async fn send(&mut self, request: Request<()>, is_over: bool, body: &str) -> Result<Stream, h2::Error> {
+    /// Sends a request, and waits for its answer.
+    pub(crate) async fn send(&mut self, request: Request<()>, body: Sent<'_>) -> Result<Stream, h2::Error> {
         self.sender = within("a free stream", self.sender.clone().ready()).await?;
-        let is_connect = request.method() == Method::CONNECT;
-        let (answer, mut sending) = self.sender.send_request(request, is_over)?;
-        if !body.is_empty() {
-            sending.send_data(Bytes::copy_from_slice(body.as_bytes()), !is_connect)?;
+        let (answer, mut sending) = self.sender.send_request(request, body == Sent::Nothing)?;
+        if let Sent::Whole(body) = body {
+            sending.send_data(Bytes::copy_from_slice(body.as_bytes()), true)?;
         }
         let answer: Response<RecvStream> = within("an answer", answer).await?;
         let (head, body) = answer.into_parts();
