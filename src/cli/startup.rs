@@ -56,6 +56,7 @@ impl Startup<'_> {
             ("WebSocket", format!("{websocket}/v1/ws?channel=news")),
             ("long-poll", format!("{base}/v1/poll?channel=news")),
             ("health", format!("{base}/livez  {base}/readyz")),
+            ("metrics", format!("{base}/metrics")),
             ("config", format!("{}  (throughline config show)", self.config_text())),
         ];
         block.push('\n');
