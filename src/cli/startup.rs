@@ -54,6 +54,7 @@ impl Startup<'_> {
             ("WebSocket", format!("{websocket}/v1/ws?channel=news")),
             ("long-poll", format!("{url}/v1/poll?channel=news")),
             ("health", format!("{url}/livez  {url}/readyz")),
+            ("metrics", format!("{url}/metrics")),
             ("config", format!("{}  (throughline config show)", self.config_text())),
         ];
         block.push('\n');

@@ -1,6 +1,6 @@
 //! Configuration: defaults, file, environment and flags, in rising precedence, checked once.
 //!
-//! The structs of [`sections`] are the one table of keys: their fields are the keys, their doc comments the meaning,
+//! The structs of `sections` are the one table of keys: their fields are the keys, their doc comments the meaning,
 //! their `Default` the defaults. From them come parsing, the errors' words, `config show`, the file that `init`
 //! writes, and the reference in `docs/configuration.md`. A new key is a new field.
 

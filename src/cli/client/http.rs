@@ -10,6 +10,7 @@ use hyper::header::{AUTHORIZATION, HOST, USER_AGENT};
 use hyper::{Response, StatusCode, http::request};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
+use tokio::time;
 
 use super::deadline::{BODY_MAX, CONNECT_MAX, HEAD_MAX, within};
 use super::failure::{Failure, Refusal};
@@ -29,7 +30,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(peer: &Peer) -> Result<Self, Failure> {
-        let stream = within(CONNECT_MAX, "connection", peer.dial()).await??;
+        // Nothing was asked yet, so nothing may have been done: not the same as an answer that does not come.
+        let too_long = |_| Failure::Unreachable {
+            place: peer.to_string(),
+            cause: format!("no answer within {} s", CONNECT_MAX.as_secs()),
+        };
+        let stream = time::timeout(CONNECT_MAX, peer.dial()).await.map_err(too_long)??;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (requests, connection) = handshake.map_err(|error| Failure::broken("connection lost", &error))?;
         let mut driver = JoinSet::new();
