@@ -1,7 +1,11 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
+mod admission;
+mod client_address;
+mod forwarded;
 mod framing;
 mod guard;
+mod peer;
 mod refusals;
 
 use std::time::Duration;
@@ -15,7 +19,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
+pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
+pub use client_address::{ClientAddress, client_address};
 pub use guard::{Guarded, HEAD_TIMEOUT};
+pub use peer::Peer;
 pub use refusals::count_refusals;
 
 /// How long a body may take to arrive.
