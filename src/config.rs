@@ -1,17 +1,23 @@
 //! Configuration: file, environment and flags, in rising precedence, checked once.
 
+mod rates;
+
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::delivery::LogPolicy;
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
+use crate::session::limits::RateSettings;
 use crate::transport::Timings;
+
+pub use rates::Rates;
 
 /// What the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -27,6 +33,10 @@ pub struct Config {
     pub connections: Connections,
     /// How the server stops.
     pub drain: Drain,
+    /// How much each client may do.
+    pub rates: Rates,
+    /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// `[window]`
@@ -93,6 +103,8 @@ impl Default for Config {
             limits: InputLimits::default(),
             connections: Connections::default(),
             drain: Drain::default(),
+            rates: Rates::default(),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -210,7 +222,8 @@ impl Config {
         at_least("connections.write_timeout_ms", self.connections.write_timeout_ms, 1)?;
         at_least("limits.channels_max", self.limits.channels_max as u64, 1)?;
         at_least("limits.message_bytes_max", self.limits.message_bytes_max as u64, 1024)?;
-        at_least("limits.body_bytes_max", self.limits.body_bytes_max as u64, 1024)
+        at_least("limits.body_bytes_max", self.limits.body_bytes_max as u64, 1024)?;
+        at_least("rates.site_factor", u64::from(self.rates.site_factor), 1)
     }
 
     /// How much of a channel's log is kept.
@@ -235,6 +248,11 @@ impl Config {
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,
         }
+    }
+
+    /// How much each client may do.
+    pub fn rates(&self) -> RateSettings {
+        self.rates.settings(&self.trusted_proxies)
     }
 
     /// How long the transports wait.

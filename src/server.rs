@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::Request;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::Edge;
 use crate::config::Connections;
-use crate::http::Guarded;
+use crate::http::{Guarded, Peer};
 
 /// The largest head of a request, and what is read of a body at a time, in bytes.
 const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -86,10 +86,10 @@ pub async fn run(
 async fn accept(listener: &TcpListener, router: &Router, connections: &Connections, graceful: &GracefulShutdown) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => match prepare(&socket, connections) {
+            Ok((socket, address)) => match prepare(&socket, connections) {
                 Ok(()) => serve(
                     socket,
-                    router.clone(),
+                    router.clone().layer(Extension(Peer::from(address))),
                     Duration::from_millis(connections.write_timeout_ms),
                     graceful,
                 ),

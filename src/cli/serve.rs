@@ -52,6 +52,8 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         .window(config.log_policy())
         .limits(config.limits())
         .timings(config.timings())
+        .rates(config.rates())
+        .trusted_proxies(config.trusted_proxies.clone())
         .build();
     announce(address);
     let window = config.drain_window();

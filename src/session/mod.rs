@@ -20,6 +20,7 @@ use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
 pub use counted::Closed;
 use counted::Counted;
+use limits::{Seat, Verdict};
 pub use node::Node;
 use registry::Registered;
 pub use registry::Registry;
@@ -65,6 +66,8 @@ pub struct Session {
     subscriptions: Subscriptions,
     replies: VecDeque<Push>,
     working: Option<BoxFuture<'static, Done>>,
+    /// What it may still do, and its place among the open connections, for as long as it lives.
+    seat: Seat,
 }
 
 /// A channel, and how its subscription began.
@@ -83,20 +86,25 @@ impl Session {
     ///
     /// # Errors
     /// `draining`, if the node takes no new sessions.
-    pub fn open(node: &Arc<Node>, transport: Transport) -> Result<Self, Problem> {
-        let mut session = Self::open_last(node, transport);
+    pub fn open(node: &Arc<Node>, transport: Transport, seat: Seat) -> Result<Self, Problem> {
+        let mut session = Self::open_last(node, transport, seat);
         // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
-        if node.registry().is_draining() {
-            let refused = draining();
-            session.note_closed(Closed::Code(refused.code));
-            Err(refused)
-        } else {
-            Ok(session)
+        match session.refusal() {
+            Some(refused) => {
+                session.note_closed(Closed::Code(refused.code));
+                Err(refused)
+            }
+            None => Ok(session),
         }
     }
 
+    /// Why it may read what is there, but not wait for more.
+    pub fn refusal(&self) -> Option<Problem> {
+        self.node().registry().is_draining().then(draining)
+    }
+
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
-    pub fn open_last(node: &Arc<Node>, transport: Transport) -> Self {
+    pub fn open_last(node: &Arc<Node>, transport: Transport, seat: Seat) -> Self {
         Self {
             registered: node.register(),
             waker: None,
@@ -104,6 +112,7 @@ impl Session {
             subscriptions: Subscriptions::new(),
             replies: VecDeque::new(),
             working: None,
+            seat,
         }
     }
 
@@ -130,11 +139,22 @@ impl Session {
     /// To be called only if it [takes commands](Session::takes_commands).
     pub fn handle(&mut self, id: Option<CommandId>, command: Command) {
         debug_assert!(self.takes_commands());
+        let publish_to = match &command {
+            Command::Publish(item) => Some(&item.channel),
+            Command::Ping | Command::Subscribe(..) | Command::Unsubscribe(_) | Command::History(_) => None,
+        };
+        match self.seat.command(publish_to) {
+            Verdict::Admitted => self.carry_out(id, command),
+            over => self.refuse_over(id, over),
+        }
+    }
+
+    fn carry_out(&mut self, id: Option<CommandId>, command: Command) {
         match command {
             Command::Ping => self.reply(Push::Pong { id }),
             Command::Subscribe(channel, since) => match self.may_subscribe(&channel) {
                 Ok(()) => self.begin(vec![(channel, since)], id),
-                Err(problem) => self.refuse(id, problem),
+                Err(problem) => self.reply_error(id, problem),
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
             Command::Publish(item) => {
@@ -159,8 +179,27 @@ impl Session {
         }
     }
 
-    /// Answers a command that could not be read or may not be carried out.
+    /// Answers a command that could not be read. It counts like one that could.
     pub fn refuse(&mut self, id: Option<CommandId>, problem: Problem) {
+        match self.seat.command(None) {
+            Verdict::Admitted => self.reply_error(id, problem),
+            over => self.refuse_over(id, over),
+        }
+    }
+
+    /// Answers a command that is over a limit; if that goes on and on, it is the last.
+    fn refuse_over(&mut self, id: Option<CommandId>, over: Verdict) {
+        match over {
+            Verdict::Admitted => {}
+            Verdict::Refused(problem) => self.reply_error(id, problem),
+            Verdict::Enough(problem) => {
+                self.reply_error(id, problem.clone());
+                self.node().registry().end(self.registered.id(), problem.into());
+            }
+        }
+    }
+
+    fn reply_error(&mut self, id: Option<CommandId>, problem: Problem) {
         self.reply(Push::Error { problem, id });
     }
 
@@ -311,7 +350,7 @@ impl Session {
             });
         } else {
             let detail = format!("this session is not subscribed to {channel}");
-            self.refuse(id, Problem::new(Code::NotSubscribed, detail));
+            self.reply_error(id, Problem::new(Code::NotSubscribed, detail));
         }
     }
 

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use throughline::config::Connections;
 use throughline::delivery::{Engine, LogPolicy};
 use throughline::protocol::Limits;
+use throughline::session::limits::RateSettings;
 use throughline::transport::Timings;
 use throughline::{Edge, server};
 use tokio::sync::oneshot;
@@ -25,6 +27,9 @@ pub(crate) struct Setup {
     pub(crate) drain_window: Duration,
     /// Shared by several nodes, or moved by the test; absent: the node's own memory.
     pub(crate) engine: Option<Arc<dyn Engine>>,
+    /// How much each client may do, once and for all, for buckets do not refill; absent: whatever it wants.
+    pub(crate) rates: Option<RateSettings>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Setup {
@@ -45,6 +50,8 @@ impl Default for Setup {
             send_buffer_bytes: 0,
             drain_window: Duration::from_millis(500),
             engine: None,
+            rates: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -79,6 +86,11 @@ impl Node {
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
         }
+        if let Some(rates) = setup.rates {
+            // The clock stands still: nothing comes back, however long a test takes.
+            let clock = Arc::new(|| Duration::ZERO);
+            builder = builder.rates(rates).trusted_proxies(setup.trusted_proxies).clock(clock);
+        }
         let edge = builder.build();
         let connections = Connections {
             send_buffer_bytes: setup.send_buffer_bytes,
@@ -101,6 +113,11 @@ impl Node {
             stop: Some(stop),
             running,
         }
+    }
+
+    /// The node as the library has it.
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.edge
     }
 
     /// The first signal: from now on it drains.

@@ -25,7 +25,8 @@ pub use clock::{Clock, system_clock};
 pub use limit::{Hits, Limit, Outcome};
 use network::Network;
 use open::{AtMost, Entered, Open};
-use rate::{CommandRate, KeyedRate};
+pub use rate::Bucket;
+use rate::KeyedRate;
 pub use settings::{Rate, RateSettings};
 use standing::{Allowance, Standing, Tally};
 pub use table::KEYS_MAX;
@@ -110,8 +111,8 @@ impl RateLimits {
         &self.open
     }
 
-    fn command_rate(&self) -> Option<CommandRate> {
-        CommandRate::new(self.settings.session_commands, &self.ticks)
+    fn command_bucket(&self) -> Option<Bucket> {
+        Bucket::of(self.settings.session_commands, self.ticks.clone())
     }
 
     /// Counts an open connection, for as long as what is returned is kept.
@@ -204,7 +205,7 @@ impl RateLimits {
     }
 
     /// A command of a session, which has `retry_ms` to wait if there are too many.
-    fn command(&self, commands: &CommandRate) -> Result<(), Problem> {
+    fn command(&self, commands: &Bucket) -> Result<(), Problem> {
         let Err(retry_ms) = commands.draw() else { return Ok(()) };
         let limit = Limit::SessionCommands;
         if self.settings.dry_run {

@@ -9,7 +9,7 @@ use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 
-use super::clock::Ticks;
+use super::clock::{Clock, Ticks};
 use super::limit::Limit;
 use super::settings::Rate;
 use super::standing::{Allowance, Standing};
@@ -93,19 +93,27 @@ impl KeyedRate {
     }
 }
 
-/// The bucket of one session's commands. It lives in the session: whatever fills the table, it is its own.
+/// One bucket, which lives with its owner: whatever fills the table, it is its own.
 #[derive(Debug)]
-pub(super) struct CommandRate(RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>);
+pub struct Bucket(RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>);
 
-impl CommandRate {
-    /// `None` for a rate without limit.
-    pub(super) fn new(rate: Rate, ticks: &Ticks) -> Option<Self> {
-        let state = InMemoryState::default();
-        Some(Self(RateLimiter::new(quota(rate)?, state, ticks.clone())))
+impl Bucket {
+    /// A full bucket; `None` for a rate without limit.
+    pub fn new(rate: Rate, clock: Clock) -> Option<Self> {
+        let ticks = Ticks::standing(clock);
+        ticks.run();
+        Self::of(rate, ticks)
     }
 
-    /// Draws one, or says in how many milliseconds there will be one.
-    pub(super) fn draw(&self) -> Result<(), u64> {
+    pub(super) fn of(rate: Rate, ticks: Ticks) -> Option<Self> {
+        Some(Self(RateLimiter::new(quota(rate)?, InMemoryState::default(), ticks)))
+    }
+
+    /// Draws one.
+    ///
+    /// # Errors
+    /// In how many milliseconds there will be one.
+    pub fn draw(&self) -> Result<(), u64> {
         let over = |over: NotUntil<Duration>| millis(over.wait_time_from(self.0.clock().now())).max(1);
         self.0.check().map(drop).map_err(over)
     }
@@ -115,7 +123,6 @@ impl CommandRate {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::super::clock::Clock;
     use super::super::table::KEYS_MAX;
     use super::*;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::network::Network;
-use super::rate::CommandRate;
+use super::rate::Bucket;
 use super::standing::Tally;
 use super::{Arrival, RateLimits};
 use crate::delivery::ChannelName;
@@ -66,7 +66,7 @@ impl Visitor {
         guest.limits.admit(guest, arrival, &mut tally)?;
         Ok(Seat(Some(Box::new(Limited {
             guest: Arc::clone(guest),
-            commands: guest.limits.command_rate(),
+            commands: guest.limits.command_bucket(),
             refused_in_a_row: 0,
             _place: place,
         }))))
@@ -106,7 +106,7 @@ pub struct Seat(Option<Box<Limited>>);
 #[derive(Debug)]
 struct Limited {
     guest: Arc<Guest>,
-    commands: Option<CommandRate>,
+    commands: Option<Bucket>,
     refused_in_a_row: u8,
     _place: Place,
 }
