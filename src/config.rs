@@ -14,7 +14,7 @@ use toml::{Table, Value};
 use crate::delivery::LogPolicy;
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
-use crate::session::limits::RateSettings;
+use crate::session::limits::{Rate, RateSettings};
 use crate::transport::Timings;
 
 pub use rates::Rates;
@@ -223,7 +223,13 @@ impl Config {
         at_least("limits.channels_max", self.limits.channels_max as u64, 1)?;
         at_least("limits.message_bytes_max", self.limits.message_bytes_max as u64, 1024)?;
         at_least("limits.body_bytes_max", self.limits.body_bytes_max as u64, 1024)?;
-        at_least("rates.site_factor", u64::from(self.rates.site_factor), 1)
+        at_least("rates.site_factor", u64::from(self.rates.site_factor), 1)?;
+        self.rates.too_high().map_or(Ok(()), |(key, per_s)| {
+            let per_s_max = Rate::PER_S_MAX;
+            Err(ConfigError(format!(
+                "{key} = {per_s}: must be at most {per_s_max}, or 0 for no limit"
+            )))
+        })
     }
 
     /// How much of a channel's log is kept.

@@ -123,7 +123,9 @@ impl Builder {
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(beat(Arc::downgrade(&transports)));
-        let limits = self.rates.map(|settings| Arc::new(RateLimits::new(settings, clock)));
+        let limits = self
+            .rates
+            .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
         let door = Door {
             limits,
             trusted_proxies: self.trusted_proxies.into(),

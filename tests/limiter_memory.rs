@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use throughline::delivery::ChannelName;
+use throughline::metrics::Metrics;
 use throughline::session::limits::{Limit, Outcome, Rate, RateLimits, RateSettings, Visitor};
 
 const CLIENTS: u32 = 10_000_000;
@@ -43,6 +44,7 @@ fn ten_million_clients_cost_a_bounded_memory_and_a_hot_one_stays_limited() {
     let limits = RateLimits::new(
         settings,
         Arc::new(move || Duration::from_nanos(clock.load(Ordering::Relaxed))),
+        &Metrics::new(),
     );
     let limits = Arc::new(limits);
     let channel = ChannelName::parse("a").unwrap();

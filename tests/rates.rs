@@ -151,6 +151,27 @@ async fn publications_over_the_limit_are_429_with_the_fields() {
 }
 
 #[tokio::test]
+async fn a_refusal_before_the_body_reaches_who_is_still_sending_it() {
+    let node = start(RateSettings {
+        ip_publications: Rate::new(SLOW, 1),
+        ..unlimited()
+    });
+    assert_eq!(publish_status(&node, client(2), &[]).await, 200);
+    // On one connection, as long as the server keeps it.
+    let mut link = connect(&node, client(2)).await;
+    for _ in 0..3 {
+        link.send(&publish(&json!({"channel": "a", "data": 1}), &[]))
+            .await
+            .unwrap();
+        let head = Head::read(&mut link).await.unwrap().expect("an answer");
+        assert_eq!(head.status, 429);
+        body(&head, &mut link).await;
+    }
+    let long = publish(&json!({"channel": "a", "data": "x".repeat(3_000_000)}), &[]);
+    assert_eq!(ask(&node, client(2), &long).await.0.status, 429);
+}
+
+#[tokio::test]
 async fn each_item_of_a_batch_counts_and_is_told() {
     let node = start(RateSettings {
         ip_publications: Rate::new(SLOW, 4),
@@ -163,22 +184,19 @@ async fn each_item_of_a_batch_counts_and_is_told() {
     let (head, mut link) = ask(&node, client(2), &publish(&Value::Array(items), &[])).await;
     assert_eq!(head.status, 200);
     let answer = body(&head, &mut link).await;
-    let told = answer["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|result| match &result["error"] {
-            Value::Null => "stored".to_owned(),
-            error => {
-                assert!(error["retry_ms"].as_u64().unwrap() > 0, "{error}");
-                let detail = error["detail"].as_str().unwrap();
-                format!(
-                    "{} {}",
-                    error["code"].as_str().unwrap(),
-                    detail.split(':').next().unwrap()
-                )
-            }
-        });
+    let told = answer["results"].as_array().unwrap().iter().map(|result| {
+        let error = &result["error"];
+        if error.is_null() {
+            return "stored".to_owned();
+        }
+        assert_eq!(error["retry_ms"], 1000, "{error}");
+        let detail = error["detail"].as_str().unwrap();
+        format!(
+            "{} {}",
+            error["code"].as_str().unwrap(),
+            detail.split(':').next().unwrap()
+        )
+    });
     // What the channel refuses is given back to the address.
     let expected = [
         "stored",

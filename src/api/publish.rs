@@ -16,8 +16,11 @@ use crate::session::Node;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let visitor = http::visitor(&request);
-    // Before the body is read: who may not publish need not send it.
-    visitor.may_publish()?;
+    // Before anything of the body is kept or understood: who may not publish costs no more than its bytes.
+    if let Err(problem) = visitor.may_publish() {
+        http::discard_body(request, node.limits().body_bytes_max).await;
+        return Err(problem);
+    }
     let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
     let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
     let answer = match asked {

@@ -92,6 +92,20 @@ impl Rates {
         }
     }
 
+    /// A rate that is higher than one that can be kept: its key and its value.
+    pub fn too_high(&self) -> Option<(&'static str, u32)> {
+        let rates = [
+            ("rates.ip_connections_per_s", self.ip_connections_per_s),
+            ("rates.ip_polls_per_s", self.ip_polls_per_s),
+            ("rates.ip_publications_per_s", self.ip_publications_per_s),
+            ("rates.user_publications_per_s", self.user_publications_per_s),
+            ("rates.key_publications_per_s", self.key_publications_per_s),
+            ("rates.channel_publications_per_s", self.channel_publications_per_s),
+            ("rates.session_commands_per_s", self.session_commands_per_s),
+        ];
+        rates.into_iter().find(|(_, per_s)| *per_s > Rate::PER_S_MAX)
+    }
+
     /// On a machine where nobody configured anything, whoever is on it may do what it likes. As soon as somebody did,
     /// nobody is on the list whom it does not name: behind a proxy on the same machine, everybody comes from loopback.
     fn allowed(&self, trusted_proxies: &[IpNet]) -> Vec<IpNet> {
@@ -125,6 +139,7 @@ mod tests {
             ..Rates::default()
         };
         assert_eq!(strict.settings(&[]).allow, []);
+        assert_eq!(strict.too_high(), None);
         let listed: Rates = toml::from_str("allow = [\"192.0.2.0/24\"]").unwrap();
         assert_eq!(listed.settings(&[]).allow, ["192.0.2.0/24".parse().unwrap()]);
         let defaults = RateSettings {
@@ -132,6 +147,12 @@ mod tests {
             ..RateSettings::default()
         };
         assert_eq!(default.settings(&[]), defaults);
+    }
+
+    #[test]
+    fn a_rate_that_cannot_be_kept_is_named() {
+        let fast: Rates = toml::from_str("ip_polls_per_s = 1000001").unwrap();
+        assert_eq!(fast.too_high(), Some(("rates.ip_polls_per_s", 1_000_001)));
     }
 
     #[test]

@@ -42,13 +42,9 @@ pub fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Cli
         address: peer,
         is_proxy: true,
     };
-    let forwarded = joined(headers, FORWARDED.as_str()).map(|value| {
-        value
-            .and_then(|value| forwarded(&value))
-            .map_or(at_peer, |hops| walk(peer, &hops, trusted))
-    });
-    let x_forwarded = joined(headers, "x-forwarded-for")
-        .map(|value| value.map_or(at_peer, |value| walk(peer, &x_forwarded_for(&value), trusted)));
+    let grammar_or_nothing = |value: &str| forwarded(value).unwrap_or_else(|| vec![None]);
+    let forwarded = hops(headers, FORWARDED.as_str(), grammar_or_nothing).map(|hops| walk(peer, &hops, trusted));
+    let x_forwarded = hops(headers, "x-forwarded-for", x_forwarded_for).map(|hops| walk(peer, &hops, trusted));
     match (forwarded, x_forwarded) {
         (None, None) => ClientAddress {
             address: peer,
@@ -92,11 +88,12 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// All of a header's lines as one list. `Some(None)`: it is there, but no text.
-fn joined(headers: &HeaderMap, name: &str) -> Option<Option<String>> {
+/// The hops of a header, all of its lines as one list; what is no text names nobody. `None`: it is not there.
+fn hops(headers: &HeaderMap, name: &str, read: impl Fn(&str) -> Vec<Hop>) -> Option<Vec<Hop>> {
     let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().ok()).collect();
-    let text = || Some(lines.iter().copied().collect::<Option<Vec<_>>>()?.join(","));
-    (!lines.is_empty()).then(text)
+    let text: Option<Vec<&str>> = lines.iter().copied().collect();
+    let hops = text.map_or_else(|| vec![None], |text| read(&text.join(",")));
+    (!lines.is_empty()).then_some(hops)
 }
 
 #[cfg(test)]
@@ -108,8 +105,10 @@ mod tests {
     const XFF: &str = "x-forwarded-for";
     const FWD: &str = "forwarded";
 
+    type Headers<'a> = &'a [(&'static str, &'a str)];
+
     /// The address, with a `*` if it is a proxy that did not say for whom it forwards.
-    fn found(peer: &str, headers: &[(&'static str, &str)]) -> String {
+    fn found(peer: &str, headers: Headers<'_>) -> String {
         let trusted = ["10.0.0.0/8", "2001:db8:a::/48"].map(|network| network.parse().unwrap());
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -123,7 +122,7 @@ mod tests {
     #[test]
     fn who_the_client_is() {
         let many = vec!["10.0.0.3"; HOPS_MAX + 1].join(",");
-        let table: &[(&str, &[(&'static str, &str)], &str)] = &[
+        let table: &[(&str, Headers<'_>, &str)] = &[
             // Nobody is believed who is not trusted.
             ("198.51.100.9", &[], "198.51.100.9"),
             ("198.51.100.9", &[(XFF, "192.0.2.1")], "198.51.100.9"),

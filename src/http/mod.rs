@@ -11,7 +11,7 @@ mod refusals;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, Request, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -50,6 +50,18 @@ pub async fn read_body(request: Request<Body>, bytes_max: usize) -> Result<(requ
             Err(Problem::new(Code::BadRequest, detail))
         }
     }
+}
+
+/// Reads what is still to come of a refused request and forgets it, so that its sender hears of the refusal and not of
+/// a connection that broke. Whoever asked first whether to send it (`Expect`) need not.
+pub async fn discard_body(request: Request<Body>, bytes_max: usize) {
+    if request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(request.into_body(), bytes_max);
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Who takes longer is cut.
+    let _late = tokio::time::timeout(BODY_TIMEOUT, reading).await;
 }
 
 /// A header's value as text, if it is there and is text.

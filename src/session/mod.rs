@@ -5,9 +5,9 @@ pub mod limits;
 mod node;
 mod ready;
 mod registry;
+mod replies;
 mod subscriptions;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,11 +20,12 @@ use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
 pub use counted::Closed;
 use counted::Counted;
-use limits::{Seat, Verdict};
+use limits::{Over, Seat};
 pub use node::Node;
 use registry::Registered;
 pub use registry::Registry;
 use registry::draining;
+use replies::Replies;
 use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
@@ -64,7 +65,7 @@ pub struct Session {
     /// The task that is registered.
     waker: Option<Waker>,
     subscriptions: Subscriptions,
-    replies: VecDeque<Push>,
+    replies: Replies,
     working: Option<BoxFuture<'static, Done>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
@@ -110,7 +111,7 @@ impl Session {
             waker: None,
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
-            replies: VecDeque::new(),
+            replies: Replies::default(),
             working: None,
             seat,
         }
@@ -131,7 +132,7 @@ impl Session {
 
     /// Whether it takes another command now; they are carried out one after the other.
     pub fn takes_commands(&self) -> bool {
-        self.working.is_none() && self.replies.len() < REPLIES_MAX
+        self.working.is_none() && self.replies.count() < REPLIES_MAX
     }
 
     /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].
@@ -144,8 +145,8 @@ impl Session {
             Command::Ping | Command::Subscribe(..) | Command::Unsubscribe(_) | Command::History(_) => None,
         };
         match self.seat.command(publish_to) {
-            Verdict::Admitted => self.carry_out(id, command),
-            over => self.refuse_over(id, over),
+            Ok(()) => self.carry_out(id, command),
+            Err(over) => self.refuse_over(id, over),
         }
     }
 
@@ -182,17 +183,16 @@ impl Session {
     /// Answers a command that could not be read. It counts like one that could.
     pub fn refuse(&mut self, id: Option<CommandId>, problem: Problem) {
         match self.seat.command(None) {
-            Verdict::Admitted => self.reply_error(id, problem),
-            over => self.refuse_over(id, over),
+            Ok(()) => self.reply_error(id, problem),
+            Err(over) => self.refuse_over(id, over),
         }
     }
 
     /// Answers a command that is over a limit; if that goes on and on, it is the last.
-    fn refuse_over(&mut self, id: Option<CommandId>, over: Verdict) {
+    fn refuse_over(&mut self, id: Option<CommandId>, over: Over) {
         match over {
-            Verdict::Admitted => {}
-            Verdict::Refused(problem) => self.reply_error(id, problem),
-            Verdict::Enough(problem) => {
+            Over::Refused(problem) => self.reply_error(id, problem),
+            Over::Enough(problem) => {
                 self.reply_error(id, problem.clone());
                 self.node().registry().end(self.registered.id(), problem.into());
             }
@@ -236,7 +236,7 @@ impl Session {
 
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
     pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
-        std::mem::take(&mut self.replies).into_iter()
+        self.replies.take()
     }
 
     /// What comes next. Cancel safe.
@@ -279,10 +279,7 @@ impl Session {
             self.working = None;
             self.finish(done);
         }
-        if let Some(push) = self.replies.pop_front() {
-            if self.replies.is_empty() {
-                self.replies = VecDeque::new();
-            }
+        if let Some(push) = self.replies.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
         if let Some(output) = self.subscriptions.serve(self.registered.shared(), cx) {
@@ -355,7 +352,7 @@ impl Session {
     }
 
     fn reply(&mut self, push: Push) {
-        self.replies.push_back(push);
+        self.replies.push(push);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The limits by name, and how often each was hit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::metrics::Metrics;
 
 /// A limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,13 +67,6 @@ impl Limit {
     }
 }
 
-/// How often each limit was hit. Plain numbers that only grow.
-#[derive(Debug, Default)]
-pub struct Hits {
-    refused: [AtomicU64; Limit::ALL.len()],
-    passed_dry: [AtomicU64; Limit::ALL.len()],
-}
-
 /// What became of something that was over a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -81,21 +76,33 @@ pub enum Outcome {
     PassedDry,
 }
 
+impl Outcome {
+    const ALL: [Self; 2] = [Self::Refused, Self::PassedDry];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::PassedDry => "passed_dry",
+        }
+    }
+}
+
+/// How often each limit was hit: counters of the node's metrics, at hand without a look-up.
+#[derive(Debug)]
+pub struct Hits([[Counter; Outcome::ALL.len()]; Limit::ALL.len()]);
+
 impl Hits {
+    pub(super) fn of_node(metrics: &Metrics) -> Self {
+        let counter = |limit: Limit| Outcome::ALL.map(|outcome| metrics.limit_hits(limit.name(), outcome.word()));
+        Self(Limit::ALL.map(counter))
+    }
+
     pub(super) fn count(&self, limit: Limit, outcome: Outcome) {
-        self.cell(limit, outcome).fetch_add(1, Ordering::Relaxed);
+        self.0[limit as usize][outcome as usize].inc();
     }
 
     /// How often `limit` was hit with this outcome.
     pub fn of(&self, limit: Limit, outcome: Outcome) -> u64 {
-        self.cell(limit, outcome).load(Ordering::Relaxed)
-    }
-
-    fn cell(&self, limit: Limit, outcome: Outcome) -> &AtomicU64 {
-        let cells = match outcome {
-            Outcome::Refused => &self.refused,
-            Outcome::PassedDry => &self.passed_dry,
-        };
-        &cells[limit as usize]
+        self.0[limit as usize][outcome as usize].get()
     }
 }

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::delivery::ChannelName;
+use crate::metrics::Metrics;
 use crate::protocol::{Code, Problem};
 
 use clock::Ticks;
@@ -32,7 +33,7 @@ use standing::{Allowance, Standing, Tally};
 pub use table::KEYS_MAX;
 use table::{Key, Table};
 use visitor::{Guest, Holds, Place};
-pub use visitor::{Seat, Verdict, Visitor};
+pub use visitor::{Over, Seat, Visitor};
 
 /// When whoever has too many open connections may ask again.
 const OPEN_RETRY_MS: u64 = 5_000;
@@ -70,8 +71,8 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// Limits that nobody has drawn from yet.
-    pub fn new(settings: RateSettings, clock: Clock) -> Self {
+    /// Limits that nobody has drawn from yet; `metrics` counts what hits them.
+    pub fn new(settings: RateSettings, clock: Clock, metrics: &Metrics) -> Self {
         let ticks = Ticks::standing(clock);
         let table = Arc::new(Table::new(ticks.clone()));
         let keyed = |limit, rate| KeyedRate::new(limit, rate, &table, &ticks);
@@ -87,7 +88,7 @@ impl RateLimits {
             api_keys: keyed(Limit::KeyPublish, settings.key_publications),
             channels: keyed(Limit::ChannelPublish, settings.channel_publications),
             open: Open::new(),
-            hits: Hits::default(),
+            hits: Hits::of_node(metrics),
             ticks: ticks.clone(),
             table,
             settings,
@@ -230,9 +231,9 @@ impl RateLimits {
     }
 
     /// Draws one from every bucket, or from none.
-    fn draw<'a>(&self, draws: impl Iterator<Item = (&'a KeyedRate, Key)>, tally: &mut Tally) -> Result<(), Problem> {
+    fn draw<'a>(&self, asked: impl Iterator<Item = (&'a KeyedRate, Key)>, tally: &mut Tally) -> Result<(), Problem> {
         let mut drawn = Vec::new();
-        for (rate, key) in draws {
+        for (rate, key) in asked {
             match rate.draw(&key) {
                 Ok(standing) => drawn.push((rate, key, standing)),
                 Err(_) if self.settings.dry_run => self.hits.count(rate.limit(), Outcome::PassedDry),
@@ -247,7 +248,9 @@ impl RateLimits {
             }
         }
         if !self.settings.dry_run {
-            drawn.into_iter().for_each(|(_, _, standing)| tally.note(standing));
+            for (_, _, standing) in drawn {
+                tally.note(standing);
+            }
         }
         Ok(())
     }

@@ -65,10 +65,9 @@ impl Visitor {
         let place = guest.limits.enter(guest, &mut tally)?;
         guest.limits.admit(guest, arrival, &mut tally)?;
         Ok(Seat(Some(Box::new(Limited {
-            guest: Arc::clone(guest),
+            place,
             commands: guest.limits.command_bucket(),
             refused_in_a_row: 0,
-            _place: place,
         }))))
     }
 
@@ -82,7 +81,7 @@ impl Visitor {
         guest.limits.publish(guest, channel, &mut tally)
     }
 
-    /// Whether one more publication would be admitted from where this comes, before anything of it is read.
+    /// Whether one more publication would be admitted from where this comes, whatever it says.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -105,20 +104,17 @@ pub struct Seat(Option<Box<Limited>>);
 
 #[derive(Debug)]
 struct Limited {
-    guest: Arc<Guest>,
+    place: Place,
     commands: Option<Bucket>,
     refused_in_a_row: u8,
-    _place: Place,
 }
 
-/// What became of a command.
+/// Why a command may not be carried out.
 #[derive(Debug)]
-pub enum Verdict {
-    /// It may be carried out.
-    Admitted,
-    /// It may not, now.
+pub enum Over {
+    /// Not now.
     Refused(Problem),
-    /// It may not, and neither might those before it: this must end.
+    /// Not now, and neither might those before it: this must end.
     Enough(Problem),
 }
 
@@ -127,31 +123,35 @@ impl Seat {
     pub const REFUSED_MAX: u8 = 64;
 
     /// Admits one command; for a publication, `publish_to` says where it goes.
-    pub fn command(&mut self, publish_to: Option<&ChannelName>) -> Verdict {
+    ///
+    /// # Errors
+    /// `rate_limited`, and whether that has gone on for long enough.
+    pub fn command(&mut self, publish_to: Option<&ChannelName>) -> Result<(), Over> {
         let Some(limited) = &mut self.0 else {
-            return Verdict::Admitted;
+            return Ok(());
         };
         let Err(problem) = limited.admit(publish_to) else {
             limited.refused_in_a_row = 0;
-            return Verdict::Admitted;
+            return Ok(());
         };
         limited.refused_in_a_row = limited.refused_in_a_row.saturating_add(1);
-        if limited.refused_in_a_row >= Self::REFUSED_MAX {
-            Verdict::Enough(problem)
+        Err(if limited.refused_in_a_row >= Self::REFUSED_MAX {
+            Over::Enough(problem)
         } else {
-            Verdict::Refused(problem)
-        }
+            Over::Refused(problem)
+        })
     }
 }
 
 impl Limited {
     fn admit(&self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
-        let Guest { limits, .. } = &*self.guest;
+        let guest = &self.place.guest;
+        let limits = &guest.limits;
         if let Some(commands) = &self.commands {
             limits.command(commands)?;
         }
         match publish_to {
-            Some(channel) => limits.publish(&self.guest, channel, &mut Tally::default()),
+            Some(channel) => limits.publish(guest, channel, &mut Tally::default()),
             None => Ok(()),
         }
     }
@@ -183,5 +183,18 @@ impl Drop for Place {
         {
             self.guest.limits.open().leave(site);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_limited_costs_little_more() {
+        // Its own box, and what it shares with nobody once its request is answered; the counts of an `Arc` come to it.
+        let bytes = size_of::<Limited>() + size_of::<Guest>() + 2 * size_of::<usize>();
+        assert!(bytes <= 150, "{bytes}");
+        assert_eq!(size_of::<Seat>(), size_of::<usize>());
     }
 }
