@@ -1,6 +1,7 @@
 //! Before a request: whose it is, by its address. After it: how the client stands with the limits.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Once};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -28,12 +29,30 @@ pub struct Door {
 }
 
 impl Door {
+    /// Says once that a proxy is probably not in the list, behind which everybody then is one client.
+    fn hint(&self, client: &ClientAddress, request: &Request) {
+        static HINTED: Once = Once::new();
+        let is_forwarded = request.headers().contains_key("x-forwarded-for");
+        if self.trusted_proxies.is_empty() && is_forwarded && is_near(client.address) {
+            HINTED.call_once(|| {
+                tracing::warn!(
+                    peer = %client.address,
+                    "a request says that it was forwarded, but `trusted_proxies` is empty: all clients behind this peer \
+                     count as one; if it is your proxy, name its network there"
+                );
+            });
+        }
+    }
+
     fn visitor(&self, request: &Request) -> Visitor {
         let Some(limits) = &self.limits else {
             return Visitor::default();
         };
         let peer = request.extensions().get::<Peer>();
         let client = peer.map(|peer| client_address(*peer, request.headers(), &self.trusted_proxies));
+        if let Some(client) = &client {
+            self.hint(client, request);
+        }
         match client {
             // A proxy may be on the list for its own sake, not for that of clients that it does not name.
             Some(ClientAddress {
@@ -42,6 +61,14 @@ impl Door {
             }) if limits.is_allowed(address) => Visitor::default(),
             client => Visitor::new(Arc::clone(limits), client.map(|client| client.address)),
         }
+    }
+}
+
+/// Whether an address is likely to be one of the operator's own machines.
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
     }
 }
 
