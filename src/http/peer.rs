@@ -5,8 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 /// The peer of a connection: an extension of every request that comes through the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Its IP address, or the one that its proxy named; `None` for a Unix socket, and for a proxy that speaks for
-    /// itself there.
+    /// Its IP address, or the one that its proxy named (PROXY protocol); `None` for a Unix socket.
     pub ip: Option<IpAddr>,
 }
 

@@ -27,6 +27,13 @@ pub(super) struct Guest {
     pub(super) api_key: Option<Arc<str>>,
 }
 
+impl Guest {
+    fn identify(&mut self, user: Option<Arc<str>>, api_key: Option<Arc<str>>) {
+        self.user = user;
+        self.api_key = api_key;
+    }
+}
+
 impl Visitor {
     /// A client that `limits` govern.
     pub fn new(limits: Arc<RateLimits>, address: Option<IpAddr>) -> Self {
@@ -46,9 +53,7 @@ impl Visitor {
     #[must_use]
     pub fn identified(mut self, user: Option<Arc<str>>, api_key: Option<Arc<str>>) -> Self {
         if let Some(guest) = &mut self.guest {
-            let guest = Arc::make_mut(guest);
-            guest.user = user;
-            guest.api_key = api_key;
+            Arc::make_mut(guest).identify(user, api_key);
         }
         self
     }
@@ -122,6 +127,15 @@ impl Seat {
     /// Commands in a row that a limit refused, after which the session is ended.
     pub const REFUSED_MAX: u8 = 64;
 
+    /// The same place, once it is known whose it is: a client arrives before its token is read.
+    #[must_use]
+    pub fn identified(mut self, user: Option<Arc<str>>, api_key: Option<Arc<str>>) -> Self {
+        if let Some(limited) = &mut self.0 {
+            Arc::make_mut(&mut limited.place.guest).identify(user, api_key);
+        }
+        self
+    }
+
     /// Admits one command; for a publication, `publish_to` says where it goes.
     ///
     /// # Errors
@@ -188,7 +202,57 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{Hits, Limit, Outcome, Rate, RateSettings};
     use super::*;
+    use crate::metrics::Metrics;
+
+    /// A node on which a user may publish twice and a key three times, by a clock that stands still.
+    fn limits() -> Arc<RateLimits> {
+        let settings = RateSettings {
+            user_publications: Rate::new(1, 2),
+            key_publications: Rate::new(1, 3),
+            ip_open_connections_max: 1,
+            ..RateSettings::default()
+        };
+        Arc::new(RateLimits::new(settings, Arc::new(|| Duration::ZERO), &Metrics::new()))
+    }
+
+    fn from(limits: &Arc<RateLimits>, last: u8) -> Visitor {
+        Visitor::new(Arc::clone(limits), Some(IpAddr::from([192, 0, 2, last])))
+    }
+
+    #[test]
+    fn a_user_and_a_key_are_the_same_wherever_they_come_from() {
+        let (limits, channel) = (limits(), ChannelName::parse("a").unwrap());
+        let admitted = |user: Option<&str>, key: Option<&str>| {
+            let each = (0..5).filter(|last| {
+                let visitor = from(&limits, *last).identified(user.map(Arc::from), key.map(Arc::from));
+                visitor.publish(&channel).is_ok()
+            });
+            each.count()
+        };
+        assert_eq!(admitted(Some("ada"), None), 2);
+        assert_eq!(admitted(Some("bob"), None), 2);
+        assert_eq!(admitted(None, Some("ada")), 3);
+        assert_eq!(admitted(None, None), 5);
+        let hits: &Hits = limits.hits();
+        assert_eq!(hits.of(Limit::UserPublish, Outcome::Refused), 6);
+        assert_eq!(hits.of(Limit::KeyPublish, Outcome::Refused), 2);
+    }
+
+    #[test]
+    fn a_session_that_is_identified_keeps_its_place_and_draws_from_its_users_bucket() {
+        let (limits, channel) = (limits(), ChannelName::parse("a").unwrap());
+        let seat = from(&limits, 1).arrive(Arrival::Connection).unwrap();
+        let mut seat = seat.identified(Some(Arc::from("ada")), None);
+        assert!(from(&limits, 1).arrive(Arrival::Connection).is_err());
+        let outcomes = [(); 3].map(|()| seat.command(Some(&channel)).is_ok());
+        assert_eq!(outcomes, [true, true, false]);
+        drop(seat);
+        assert!(from(&limits, 1).arrive(Arrival::Poll).is_ok());
+    }
 
     #[test]
     fn a_connection_that_is_limited_costs_little_more() {
