@@ -1,5 +1,6 @@
 //! The edge as a library: an axum router to mount, and publishing and subscribing inside the process.
 
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,16 +9,18 @@ use axum::http::header::{ORIGIN, RETRY_AFTER};
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::response::Response;
+use ipnet::IpNet;
 use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::delivery::{ChannelName, Engine, EngineError, Joined, LogPolicy, Outside, Published, Since, Subscription};
 use crate::engine::{MemoryEngine, MeteredEngine};
-use crate::http::count_refusals;
+use crate::http::{Door, RATELIMIT, RATELIMIT_POLICY, admission, count_refusals};
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
 use crate::session::Node;
+use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::transport::{Timings, Transports};
 use crate::{api, delivery, transport};
 
@@ -32,15 +35,19 @@ const RETRY_FULL_MS: u64 = 5_000;
 pub struct Edge {
     node: Arc<Node>,
     transports: Arc<Transports>,
+    door: Door,
 }
 
 /// What an [`Edge`] is made from.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Builder {
     engine: Option<Arc<dyn Engine>>,
     window: Option<LogPolicy>,
     limits: Limits,
     timings: Timings,
+    rates: Option<RateSettings>,
+    clock: Option<Clock>,
+    trusted_proxies: Vec<IpNet>,
 }
 
 impl Builder {
@@ -74,6 +81,36 @@ impl Builder {
         Self { timings, ..self }
     }
 
+    /// How much each client may do; without this, whatever it wants.
+    ///
+    /// Where the router is mounted in an app, limits by address need the extension [`Peer`](crate::http::Peer) in each
+    /// request.
+    #[must_use]
+    pub fn rates(self, rates: RateSettings) -> Self {
+        Self {
+            rates: Some(rates),
+            ..self
+        }
+    }
+
+    /// By which clock the limits refill; the machine's, unless told.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
+        }
+    }
+
+    /// The proxies whose word on their clients' addresses counts.
+    #[must_use]
+    pub fn trusted_proxies(self, trusted_proxies: Vec<IpNet>) -> Self {
+        Self {
+            trusted_proxies,
+            ..self
+        }
+    }
+
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
@@ -86,9 +123,17 @@ impl Builder {
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window));
-        let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings));
+        let clock = self.clock.unwrap_or_else(system_clock);
+        let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(beat(Arc::downgrade(&transports)));
-        Edge { node, transports }
+        let limits = self
+            .rates
+            .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
+        let door = Door {
+            limits,
+            trusted_proxies: self.trusted_proxies.into(),
+        };
+        Edge { node, transports, door }
     }
 }
 
@@ -135,8 +180,14 @@ impl Edge {
             .route("/v1/poll", transport::poll_route())
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(Arc::clone(&self.transports));
-        let serving = Router::new()
+        let publishing = Router::new()
             .route("/v1/publish", api::publish_route())
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(Arc::clone(&self.node));
+        let governed = subscribing
+            .merge(publishing)
+            .layer(middleware::from_fn_with_state(self.door.clone(), admission));
+        let serving = Router::new()
             .route("/v1/history", api::history_route())
             .route("/metrics", api::metrics_route())
             .route("/livez", api::livez_route())
@@ -144,7 +195,7 @@ impl Edge {
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(Arc::clone(&self.node));
         let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
-        subscribing.merge(serving).layer(counted)
+        governed.merge(serving).layer(counted)
     }
 
     /// Publishes JSON to a channel.
@@ -179,6 +230,11 @@ impl Edge {
         self.node.drain(window).await;
     }
 
+    /// How much each client may do, if that is limited.
+    pub fn rate_limits(&self) -> Option<&Arc<RateLimits>> {
+        self.door.limits.as_ref()
+    }
+
     /// This process as sessions see it.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
@@ -191,7 +247,7 @@ fn cors() -> CorsLayer {
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(Any)
-        .expose_headers([RETRY_AFTER])
+        .expose_headers([RETRY_AFTER, RATELIMIT, RATELIMIT_POLICY])
         .vary([ORIGIN])
 }
 
@@ -237,6 +293,17 @@ async fn beat(transports: Weak<Transports>) {
         interval.tick().await;
         let Some(transports) = transports.upgrade() else { return };
         transports.pulse().beat();
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("window", &self.window)
+            .field("limits", &self.limits)
+            .field("timings", &self.timings)
+            .field("rates", &self.rates)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,11 +11,12 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "drain",
     "event_stream",
     "history",
     "http",
+    "limits",
     "poll",
     "publish",
     "websocket",
@@ -31,7 +32,9 @@ const UNREACHABLE_CODES: [(Code, &str); 2] = [
 ];
 
 /// Every code with which a WebSocket is closed today; 1011 stands for an error of our own, which nothing provokes.
-const CLOSE_CODES: [&str; 9] = ["1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400"];
+const CLOSE_CODES: [&str; 10] = [
+    "1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400", "4429",
+];
 
 /// The commands that are carried out, and some that are not.
 const COMMANDS: [&str; 8] = [
@@ -63,6 +66,11 @@ fn history() {
 #[test]
 fn http() {
     replay_folder("http");
+}
+
+#[test]
+fn limits() {
+    replay_folder("limits");
 }
 
 #[test]

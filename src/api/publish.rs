@@ -15,14 +15,27 @@ use crate::protocol::{
 use crate::session::Node;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
+    let visitor = http::visitor(&request);
+    // Before anything of the body is kept or understood: who may not publish costs no more than its bytes.
+    if let Err(problem) = visitor.may_publish() {
+        http::discard_body(request, node.limits().body_bytes_max).await;
+        return Err(problem);
+    }
     let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
     let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
     let answer = match asked {
         PublishRequest::One(item) => {
+            visitor.publish(&item.channel)?;
             let channel = item.channel.clone();
             answer_one(&channel, &node.publish_one(item).await?)
         }
-        PublishRequest::Many(items) => publish_many(&node, items).await?,
+        PublishRequest::Many(items) => {
+            let admit = |item: Item| match visitor.publish(&item.channel) {
+                Ok(()) => Ok(item),
+                Err(problem) => Err((item.channel.to_string(), problem)),
+            };
+            publish_many(&node, items.into_iter().map(|item| item.and_then(admit)).collect()).await?
+        }
     };
     Ok(http::json(answer))
 }

@@ -52,6 +52,10 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         .window(config.log_policy())
         .limits(config.limits())
         .timings(config.timings())
+        .rates(config.rates())
+        .trusted_proxies(config.trusted_proxies.clone())
+        .rates(config.rates())
+        .trusted_proxies(config.trusted_proxies.clone())
         .build();
     let addresses = listeners.iter().filter_map(|listener| listener.address().ok());
     Startup {

@@ -12,6 +12,7 @@ mod kind;
 mod listen;
 mod load;
 mod nearest;
+mod rates;
 mod reference;
 mod secret;
 mod sections;
@@ -20,17 +21,20 @@ mod source;
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::LogPolicy;
 use crate::protocol::Limits;
+use crate::session::limits::RateSettings;
 use crate::transport::Timings;
 
 pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
+pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
 pub use sections::{Connections, Drain, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window};
@@ -53,6 +57,11 @@ pub struct Config {
     pub tls: TlsFiles,
     /// How the server stops.
     pub drain: Drain,
+    /// How much each client may do; a rate of 0 per second, or a number of 0, is no limit.
+    pub rates: Rates,
+    /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -66,6 +75,8 @@ impl Default for Config {
             connections: Connections::default(),
             tls: TlsFiles::default(),
             drain: Drain::default(),
+            rates: Rates::default(),
+            trusted_proxies: Vec::new(),
             log: Log::default(),
         }
     }
@@ -121,6 +132,11 @@ impl Config {
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,
         }
+    }
+
+    /// How much each client may do.
+    pub fn rates(&self) -> RateSettings {
+        self.rates.settings(&self.trusted_proxies)
     }
 
     /// How long the transports wait.

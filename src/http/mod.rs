@@ -1,5 +1,8 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
+mod admission;
+mod client_address;
+mod forwarded;
 mod frames;
 mod framing;
 mod guard;
@@ -12,7 +15,7 @@ mod stream;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, Request, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -20,6 +23,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
+pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
+pub use client_address::{ClientAddress, client_address};
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
 pub use kept::{Kept, Place};
@@ -53,6 +58,18 @@ pub async fn read_body(request: Request<Body>, bytes_max: usize) -> Result<(requ
             Err(Problem::new(Code::BadRequest, detail))
         }
     }
+}
+
+/// Reads what is still to come of a refused request and forgets it, so that its sender hears of the refusal and not of
+/// a connection that broke. Whoever asked first whether to send it (`Expect`) need not.
+pub async fn discard_body(request: Request<Body>, bytes_max: usize) {
+    if request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(request.into_body(), bytes_max);
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Who takes longer is cut.
+    let _late = tokio::time::timeout(BODY_TIMEOUT, reading).await;
 }
 
 /// A header's value as text, if it is there and is text.

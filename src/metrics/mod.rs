@@ -54,6 +54,7 @@ pub struct Metrics {
     by_transport: [PerTransport; 3],
     closes: Family<[Label; 2], Counter>,
     refusals: Family<[Label; 2], Counter>,
+    limit_hits: Family<[Label; 2], Counter>,
     publications: Family<[Label; 1], Counter>,
     subscriptions: Family<[Label; 1], Counter>,
     gaps: Counter,
@@ -85,6 +86,7 @@ impl Metrics {
             by_transport: Default::default(),
             closes: Family::default(),
             refusals: Family::default(),
+            limit_hits: Family::default(),
             publications: Family::default(),
             subscriptions: Family::default(),
             gaps: Counter::default(),
@@ -133,6 +135,9 @@ impl Metrics {
         self.registry.register("closes", help, self.closes.clone());
         let help = "Requests that were refused, by endpoint and the code of the protocol";
         self.registry.register("refusals", help, self.refusals.clone());
+        let help =
+            "What was over a rate limit, by limit and outcome: refused, or passed_dry where limits are tried out";
+        self.registry.register("limit_hits", help, self.limit_hits.clone());
         let help = "Publications asked for, by outcome: stored, duplicate, or the code of the refusal";
         self.registry.register("publications", help, self.publications.clone());
         let help = "Subscriptions that began, by how: fresh, complete or gap";
@@ -213,6 +218,12 @@ impl Metrics {
     pub fn note_refused(&self, endpoint: &'static str, code: &'static str) {
         let labels = [("endpoint", endpoint), ("code", code)];
         self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// The counter of what was over a rate limit, to be kept at hand.
+    pub fn limit_hits(&self, limit: &'static str, outcome: &'static str) -> Counter {
+        let labels = [("limit", limit), ("outcome", outcome)];
+        self.limit_hits.get_or_create(&labels).clone()
     }
 
     /// A publication was asked for.

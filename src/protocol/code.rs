@@ -23,6 +23,8 @@ pub enum Code {
     UnsupportedMediaType,
     IdempotencyMismatch,
     TooLarge,
+    RateLimited,
+    TooManyConnections,
     EngineUnavailable,
     Draining,
     Overloaded,
@@ -31,7 +33,7 @@ pub enum Code {
 
 impl Code {
     /// Every code there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::BadChannel,
         Self::BadCursor,
@@ -45,6 +47,8 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::IdempotencyMismatch,
         Self::TooLarge,
+        Self::RateLimited,
+        Self::TooManyConnections,
         Self::EngineUnavailable,
         Self::Draining,
         Self::Overloaded,
@@ -67,6 +71,8 @@ impl Code {
             Self::UnsupportedMediaType => ("unsupported_media_type", 415, 1003, "Unsupported media type"),
             Self::IdempotencyMismatch => ("idempotency_mismatch", 422, 4400, "Another payload under the same key"),
             Self::TooLarge => ("too_large", 413, 1009, "Too large"),
+            Self::RateLimited => ("rate_limited", 429, 4429, "Too many requests"),
+            Self::TooManyConnections => ("too_many_connections", 429, 4429, "Too many connections"),
             Self::EngineUnavailable => ("engine_unavailable", 503, 1013, "The engine is not available"),
             Self::Draining => ("draining", 503, 1012, "The server is shutting down"),
             Self::Overloaded => ("overloaded", 503, 1013, "Overloaded"),

@@ -1,12 +1,13 @@
 //! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
 
 mod counted;
+pub mod limits;
 mod node;
 mod ready;
 mod registry;
+mod replies;
 mod subscriptions;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -19,10 +20,12 @@ use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
 pub use counted::Closed;
 use counted::Counted;
+use limits::{Over, Seat};
 pub use node::Node;
 use registry::Registered;
 pub use registry::Registry;
 use registry::draining;
+use replies::Replies;
 use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
@@ -62,8 +65,10 @@ pub struct Session {
     /// The task that is registered.
     waker: Option<Waker>,
     subscriptions: Subscriptions,
-    replies: VecDeque<Push>,
+    replies: Replies,
     working: Option<BoxFuture<'static, Done>>,
+    /// What it may still do, and its place among the open connections, for as long as it lives.
+    seat: Seat,
 }
 
 /// A channel, and how its subscription began.
@@ -82,27 +87,33 @@ impl Session {
     ///
     /// # Errors
     /// `draining`, if the node takes no new sessions.
-    pub fn open(node: &Arc<Node>, transport: Transport) -> Result<Self, Problem> {
-        let mut session = Self::open_last(node, transport);
+    pub fn open(node: &Arc<Node>, transport: Transport, seat: Seat) -> Result<Self, Problem> {
+        let mut session = Self::open_last(node, transport, seat);
         // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
-        if node.registry().is_draining() {
-            let refused = draining();
-            session.note_closed(Closed::Code(refused.code));
-            Err(refused)
-        } else {
-            Ok(session)
+        match session.refusal() {
+            Some(refused) => {
+                session.note_closed(Closed::Code(refused.code));
+                Err(refused)
+            }
+            None => Ok(session),
         }
     }
 
+    /// Why it may read what is there, but not wait for more.
+    pub fn refusal(&self) -> Option<Problem> {
+        self.node().registry().is_draining().then(draining)
+    }
+
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
-    pub fn open_last(node: &Arc<Node>, transport: Transport) -> Self {
+    pub fn open_last(node: &Arc<Node>, transport: Transport, seat: Seat) -> Self {
         Self {
             registered: node.register(),
             waker: None,
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
-            replies: VecDeque::new(),
+            replies: Replies::default(),
             working: None,
+            seat,
         }
     }
 
@@ -121,7 +132,7 @@ impl Session {
 
     /// Whether it takes another command now; they are carried out one after the other.
     pub fn takes_commands(&self) -> bool {
-        self.working.is_none() && self.replies.len() < REPLIES_MAX
+        self.working.is_none() && self.replies.count() < REPLIES_MAX
     }
 
     /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].
@@ -129,11 +140,22 @@ impl Session {
     /// To be called only if it [takes commands](Session::takes_commands).
     pub fn handle(&mut self, id: Option<CommandId>, command: Command) {
         debug_assert!(self.takes_commands());
+        let publish_to = match &command {
+            Command::Publish(item) => Some(&item.channel),
+            Command::Ping | Command::Subscribe(..) | Command::Unsubscribe(_) | Command::History(_) => None,
+        };
+        match self.seat.command(publish_to) {
+            Ok(()) => self.carry_out(id, command),
+            Err(over) => self.refuse_over(id, over),
+        }
+    }
+
+    fn carry_out(&mut self, id: Option<CommandId>, command: Command) {
         match command {
             Command::Ping => self.reply(Push::Pong { id }),
             Command::Subscribe(channel, since) => match self.may_subscribe(&channel) {
                 Ok(()) => self.begin(vec![(channel, since)], id),
-                Err(problem) => self.refuse(id, problem),
+                Err(problem) => self.reply_error(id, problem),
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
             Command::Publish(item) => {
@@ -158,8 +180,26 @@ impl Session {
         }
     }
 
-    /// Answers a command that could not be read or may not be carried out.
+    /// Answers a command that could not be read. It counts like one that could.
     pub fn refuse(&mut self, id: Option<CommandId>, problem: Problem) {
+        match self.seat.command(None) {
+            Ok(()) => self.reply_error(id, problem),
+            Err(over) => self.refuse_over(id, over),
+        }
+    }
+
+    /// Answers a command that is over a limit; if that goes on and on, it is the last.
+    fn refuse_over(&mut self, id: Option<CommandId>, over: Over) {
+        match over {
+            Over::Refused(problem) => self.reply_error(id, problem),
+            Over::Enough(problem) => {
+                self.reply_error(id, problem.clone());
+                self.node().registry().end(self.registered.id(), problem.into());
+            }
+        }
+    }
+
+    fn reply_error(&mut self, id: Option<CommandId>, problem: Problem) {
         self.reply(Push::Error { problem, id });
     }
 
@@ -196,7 +236,7 @@ impl Session {
 
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
     pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
-        std::mem::take(&mut self.replies).into_iter()
+        self.replies.take()
     }
 
     /// What comes next. Cancel safe.
@@ -239,10 +279,7 @@ impl Session {
             self.working = None;
             self.finish(done);
         }
-        if let Some(push) = self.replies.pop_front() {
-            if self.replies.is_empty() {
-                self.replies = VecDeque::new();
-            }
+        if let Some(push) = self.replies.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
         if let Some(output) = self.subscriptions.serve(self.registered.shared(), cx) {
@@ -310,12 +347,12 @@ impl Session {
             });
         } else {
             let detail = format!("this session is not subscribed to {channel}");
-            self.refuse(id, Problem::new(Code::NotSubscribed, detail));
+            self.reply_error(id, Problem::new(Code::NotSubscribed, detail));
         }
     }
 
     fn reply(&mut self, push: Push) {
-        self.replies.push_back(push);
+        self.replies.push(push);
     }
 }
 

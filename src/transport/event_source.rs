@@ -18,6 +18,7 @@ use crate::delivery::{ChannelName, Cursor, Since};
 use crate::http::{header, text_header};
 use crate::metrics::Transport;
 use crate::protocol::{Code, Framed, IdLines, Problem, Push, StreamRequest, event_stream};
+use crate::session::limits::Arrival;
 use crate::session::{Output, Session};
 
 /// Bytes that are put together into one write.
@@ -38,8 +39,9 @@ async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session
         code: Code::BadCursor,
         ..problem
     })?;
+    let seat = transports.seat(&request, Arrival::Connection)?;
     let asked = read_request(transports, request, last_event_id.as_deref()).await?;
-    let mut session = Session::open(&transports.node, Transport::EventSource)?;
+    let mut session = Session::open(&transports.node, Transport::EventSource, seat)?;
     let mut writer = Writer::new(&asked);
     writer.write(&event_stream::padding());
     writer.write(&event_stream::retry(transports.retry_ms()));

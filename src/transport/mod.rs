@@ -15,12 +15,20 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 
-use crate::http::read_body;
+use crate::http::{read_body, visitor};
 use crate::protocol::websocket::{ping_frame, text_frame};
 use crate::protocol::{Problem, Push, StreamRequest, read_stream_body, read_stream_query};
 use crate::session::Node;
+use crate::session::limits::{Arrival, Bucket, Clock, Rate, Seat};
 
 pub use pulse::Pulse;
+
+/// How far the returns of those who were refused are spread, in milliseconds.
+const RETRY_SPREAD_MS: u64 = 1000;
+
+/// How many browsers may be told on the connection why their WebSocket is refused. Beyond that there is a flood, and
+/// everyone gets the status, which costs less.
+const TOLD_REFUSALS: Rate = Rate::new(100, 200);
 
 /// How long the transports wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,18 +57,36 @@ pub struct Transports {
     /// Encoded once for all connections.
     heartbeat_frame: Bytes,
     ping_frame: Bytes,
+    told_refusals: Option<Bucket>,
 }
 
 impl Transports {
-    /// The transports of `node`.
-    pub fn new(node: Arc<Node>, timings: Timings) -> Self {
+    /// The transports of `node`; `clock` tells what is a flood.
+    pub fn new(node: Arc<Node>, timings: Timings, clock: Clock) -> Self {
         Self {
             node,
             timings,
             pulse: Arc::new(Pulse::new(timings.heartbeat_ms)),
             heartbeat_frame: text_frame(Push::Heartbeat.to_json().as_bytes()),
             ping_frame: ping_frame(b""),
+            told_refusals: Bucket::new(TOLD_REFUSALS, clock),
         }
+    }
+
+    /// A place for the session that a request asks for.
+    fn seat(&self, request: &Request, arrival: Arrival) -> Result<Seat, Problem> {
+        visitor(request).arrive(arrival).map_err(|mut problem| {
+            // Everybody who was refused would come back at the same moment.
+            if let Some(retry_ms) = &mut problem.retry_ms {
+                *retry_ms += self.node.random_below(RETRY_SPREAD_MS);
+            }
+            problem
+        })
+    }
+
+    /// Whether there is no flood of refusals.
+    fn may_tell_refusal(&self) -> bool {
+        self.told_refusals.as_ref().is_none_or(|bucket| bucket.draw().is_ok())
     }
 
     /// What wakes connections that have to do something by the clock; somebody has to run it.

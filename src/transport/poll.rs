@@ -12,6 +12,7 @@ use crate::delivery::{ChannelName, Cursor, Position, Since};
 use crate::http;
 use crate::metrics::Transport;
 use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
+use crate::session::limits::Arrival;
 use crate::session::{Closed, Output, Session};
 
 /// `GET`, `POST /v1/poll`
@@ -23,13 +24,12 @@ pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: R
 }
 
 async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
+    let seat = transports.seat(&request, Arrival::Poll)?;
     let StreamRequest { channels, wait_s, .. } = read_request(transports, request, None).await?;
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
-    let (mut session, closing) = match Session::open(&transports.node, Transport::Poll) {
-        Ok(session) => (session, None),
-        Err(problem) => (Session::open_last(&transports.node, Transport::Poll), Some(problem)),
-    };
+    let mut session = Session::open_last(&transports.node, Transport::Poll, seat);
+    let closing = session.refusal();
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;
     for (key, (channel, joined)) in session.join(channels).await?.into_iter().enumerate() {

@@ -1,7 +1,7 @@
 //! One TCP connection whose every buffer the test decides: how much the kernel holds, and how much is taken at a time.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -30,7 +30,15 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn connect(address: SocketAddr, receive: Receive) -> io::Result<Self> {
+        Self::connect_from(Ipv4Addr::LOCALHOST, address, receive).await
+    }
+
+    /// Connects as a client with this address; each of 127.0.0.0/8 is one.
+    pub(crate) async fn connect_from(own: Ipv4Addr, address: SocketAddr, receive: Receive) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
+        if own != Ipv4Addr::LOCALHOST {
+            socket.bind(SocketAddr::from((own, 0)))?;
+        }
         if let Receive::Bytes(bytes) = receive {
             socket.set_recv_buffer_size(bytes)?;
         }

@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Connections};
 use throughline::delivery::{Engine, LogPolicy};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
+use throughline::session::limits::RateSettings;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -28,6 +30,9 @@ pub(crate) struct Setup {
     pub(crate) drain_window: Duration,
     /// Shared by several nodes, or moved by the test; absent: the node's own memory.
     pub(crate) engine: Option<Arc<dyn Engine>>,
+    /// How much each client may do, once and for all, for buckets do not refill; absent: whatever it wants.
+    pub(crate) rates: Option<RateSettings>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Setup {
@@ -50,6 +55,8 @@ impl Default for Setup {
             tls: None,
             drain_window: Duration::from_millis(500),
             engine: None,
+            rates: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -89,6 +96,11 @@ impl Node {
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
         }
+        if let Some(rates) = setup.rates {
+            // The clock stands still: nothing comes back, however long a test takes.
+            let clock = Arc::new(|| Duration::ZERO);
+            builder = builder.rates(rates).trusted_proxies(setup.trusted_proxies).clock(clock);
+        }
         let edge = builder.build();
         let connections = Connections {
             send_buffer_bytes: setup.send_buffer_bytes,
@@ -126,6 +138,11 @@ impl Node {
     /// How many sessions there are.
     pub(crate) fn sessions(&self) -> usize {
         self.edge.node().registry().count()
+    }
+
+    /// The node as the library has it.
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.edge
     }
 
     /// The first signal: from now on it drains.

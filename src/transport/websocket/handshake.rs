@@ -25,6 +25,7 @@ use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::Session;
+use crate::session::limits::Arrival;
 use crate::transport::Transports;
 
 /// The subprotocol that a client may offer.
@@ -49,7 +50,7 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
     let opening = match open(&transports, &request) {
         Ok((session, channels)) => Opening::Session(Box::new(session), channels),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
-        Err(problem) if request.headers().contains_key(ORIGIN) => {
+        Err(problem) if request.headers().contains_key(ORIGIN) && transports.may_tell_refusal() => {
             response.extensions_mut().insert(problem.code);
             Opening::Refused(Ending::from(problem))
         }
@@ -64,9 +65,11 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
 }
 
 fn open(transports: &Transports, request: &Request) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
+    let seat = transports.seat(request, Arrival::Connection)?;
     let query = request.uri().query().unwrap_or_default();
     let asked = read_stream_query(query, None, transports.node.limits())?;
-    Ok((Session::open(&transports.node, Transport::WebSocket)?, asked.channels))
+    let session = Session::open(&transports.node, Transport::WebSocket, seat)?;
+    Ok((session, asked.channels))
 }
 
 /// Whether this is a handshake.

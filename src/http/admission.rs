@@ -1,0 +1,94 @@
+//! Before a request: whose it is, by its address. After it: how the client stands with the limits.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Once};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use ipnet::IpNet;
+
+use super::client_address::{ClientAddress, client_address};
+use super::peer::Peer;
+use crate::session::limits::{RateLimits, Visitor};
+
+/// `RateLimit-Policy`
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// `RateLimit`
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Who is limited, and whom to believe about it.
+#[derive(Debug, Clone, Default)]
+pub struct Door {
+    /// `None`: nobody is limited.
+    pub limits: Option<Arc<RateLimits>>,
+    /// The proxies whose word on their clients counts.
+    pub trusted_proxies: Arc<[IpNet]>,
+}
+
+impl Door {
+    /// Says once that a proxy is probably not in the list, behind which everybody then is one client.
+    fn hint(&self, client: &ClientAddress, request: &Request) {
+        static HINTED: Once = Once::new();
+        let is_forwarded = request.headers().contains_key("x-forwarded-for");
+        if self.trusted_proxies.is_empty() && is_forwarded && is_near(client.address) {
+            HINTED.call_once(|| {
+                tracing::warn!(
+                    peer = %client.address,
+                    "a request says that it was forwarded, but `trusted_proxies` is empty: all clients behind this peer \
+                     count as one; if it is your proxy, name its network there"
+                );
+            });
+        }
+    }
+
+    fn visitor(&self, request: &Request) -> Visitor {
+        let Some(limits) = &self.limits else {
+            return Visitor::default();
+        };
+        let peer = request.extensions().get::<Peer>();
+        let client = peer.map(|peer| client_address(*peer, request.headers(), &self.trusted_proxies));
+        if let Some(client) = &client {
+            self.hint(client, request);
+        }
+        match client {
+            // A proxy may be on the list for its own sake, not for that of clients that it does not name.
+            Some(ClientAddress {
+                address,
+                is_proxy: false,
+            }) if limits.is_allowed(address) => Visitor::default(),
+            client => Visitor::new(Arc::clone(limits), client.map(|client| client.address)),
+        }
+    }
+}
+
+/// Whether an address is likely to be one of the operator's own machines.
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
+    }
+}
+
+/// The layer: puts a [`Visitor`] into the request, and what it met into the head of the answer.
+pub async fn admission(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let visitor = door.visitor(&request);
+    request.extensions_mut().insert(visitor.clone());
+    let mut response = next.run(request).await;
+    if let Some((policy, state)) = visitor.fields() {
+        let headers = response.headers_mut();
+        for (name, value) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+    response
+}
+
+/// Whose request this is; without the layer, somebody's without limits.
+pub fn visitor(request: &Request) -> Visitor {
+    request.extensions().get::<Visitor>().cloned().unwrap_or_default()
+}
