@@ -1,5 +1,6 @@
 //! The subscriptions of one session, served in turn: those that have something, and never the rest.
 
+use std::num::NonZeroU8;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,7 @@ use crate::delivery::{ChannelName, Delivery, EndReason, Subscription};
 use crate::protocol::{Problem, Push};
 
 /// Deliveries of one channel before the others of the session get a turn.
-const TURN_COUNT: u8 = 16;
+const TURN_COUNT: NonZeroU8 = NonZeroU8::MIN.saturating_add(15);
 
 /// Subscriptions by key: 0, 1, 2 … in the order in which they began; the key of one that ended is used again.
 ///
@@ -35,10 +36,34 @@ struct Mark {
     waker: Waker,
 }
 
-/// Whose turn it is, and for how many deliveries more.
+/// Whose turn it is, and for how many deliveries more. It is small, for every session has room for one.
 struct Turn {
-    key: usize,
-    left: u8,
+    key: u32,
+    left: NonZeroU8,
+}
+
+impl Turn {
+    fn new(key: usize) -> Self {
+        Self {
+            key: u32::try_from(key).unwrap_or(u32::MAX),
+            left: TURN_COUNT,
+        }
+    }
+
+    fn key(&self) -> usize {
+        self.key as usize
+    }
+
+    /// One delivery less; says whether that was the last.
+    fn take_one(&mut self) -> bool {
+        match NonZeroU8::new(self.left.get() - 1) {
+            Some(left) => {
+                self.left = left;
+                false
+            }
+            None => true,
+        }
+    }
 }
 
 impl Subscriptions {
@@ -100,7 +125,7 @@ impl Subscriptions {
     }
 
     pub(super) fn remove(&mut self, key: usize) -> Option<ChannelName> {
-        self.turn = self.turn.take().filter(|turn| turn.key != key);
+        self.turn = self.turn.take().filter(|turn| turn.key() != key);
         let entry = self.entries.get_mut(key)?.take()?;
         Some(entry.subscription.channel().clone())
     }
@@ -109,7 +134,7 @@ impl Subscriptions {
     pub(super) fn serve(&mut self, session: &Shared, cx: &mut Context<'_>) -> Option<Output> {
         loop {
             let key = match &self.turn {
-                Some(turn) => turn.key,
+                Some(turn) => turn.key(),
                 None if self.entries.len() == 1 => 0,
                 None => session.ready.pop()?,
             };
@@ -157,10 +182,9 @@ impl Subscriptions {
             }) => {
                 let turn = self.turn.get_or_insert_with(|| {
                     mark.flag.lower();
-                    Turn { key, left: TURN_COUNT }
+                    Turn::new(key)
                 });
-                turn.left -= 1;
-                let is_over = turn.left == 0;
+                let is_over = turn.take_one();
                 let polled = Pin::new(subscription).poll_next(&mut Context::from_waker(&mark.waker));
                 if is_over {
                     mark.waker.wake_by_ref();

@@ -1,4 +1,4 @@
-//! An HTTP/2 client over one connection: requests, and WebSockets by extended CONNECT (RFC 8441).
+//! An HTTP/2 client over one connection: requests, and a WebSocket by extended CONNECT (RFC 8441).
 
 use std::io;
 use std::net::SocketAddr;
@@ -188,7 +188,9 @@ impl Stream {
     pub(crate) async fn message(&mut self) -> String {
         match self.frame().await.expect("a frame") {
             Frame::Text(text) => text,
-            other => panic!("{other:?} where a text was to come"),
+            other @ (Frame::Ping(_) | Frame::Pong | Frame::Close { .. }) => {
+                panic!("{other:?} where a text was to come")
+            }
         }
     }
 
