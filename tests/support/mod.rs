@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod deadline;
 pub(crate) mod event_source;
 pub(crate) mod event_stream;
+pub(crate) mod folder;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod http2;
