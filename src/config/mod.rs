@@ -33,7 +33,9 @@ pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use reference::{table, template};
 pub use secret::Secret;
-pub use sections::{Connections, Drain, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window};
+pub use sections::{
+    Connections, Drain, EngineFiles, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window,
+};
 pub use setting::Shown;
 pub use source::Source;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub tls: TlsFiles,
     /// How the server stops.
     pub drain: Drain,
+    /// What keeps the logs.
+    pub engine: EngineFiles,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -66,6 +70,7 @@ impl Default for Config {
             connections: Connections::default(),
             tls: TlsFiles::default(),
             drain: Drain::default(),
+            engine: EngineFiles::default(),
             log: Log::default(),
         }
     }

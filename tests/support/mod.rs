@@ -16,11 +16,14 @@ pub(crate) mod node;
 pub(crate) mod place;
 pub(crate) mod poll;
 pub(crate) mod process;
+#[macro_use]
 pub(crate) mod promise;
 pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
+pub(crate) mod service;
 pub(crate) mod text;
+pub(crate) mod traffic;
 pub(crate) mod websocket;
 pub(crate) mod whole_cursor;
 pub(crate) mod written;

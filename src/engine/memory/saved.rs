@@ -116,8 +116,7 @@ impl MemoryEngine {
             set_back_ms,
         };
         loop {
-            let record = reader.record()?;
-            match restored.take(record) {
+            match restored.take(&reader.record()?) {
                 Some(false) => {}
                 Some(true) => {
                     reader.ends()?;
@@ -140,8 +139,8 @@ struct Restored {
 
 impl Restored {
     /// Takes one record, and says whether it was the last. `None`: it makes no sense here.
-    fn take(&mut self, record: Record<'_>) -> Option<bool> {
-        match record {
+    fn take(&mut self, record: &Record<'_>) -> Option<bool> {
+        match *record {
             Record::Engine { .. } => return None,
             Record::Dormant { name, top, until_ms } => {
                 self.close()?;

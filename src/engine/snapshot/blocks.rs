@@ -140,10 +140,13 @@ impl<R: Read> Reader<R> {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), What> {
-        self.inner.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Damage::CutShort(self.at).into(),
-            _ => What::Read(error),
-        })?;
+        if let Err(error) = self.inner.read_exact(bytes) {
+            return Err(if error.kind() == io::ErrorKind::UnexpectedEof {
+                Damage::CutShort(self.at).into()
+            } else {
+                What::Read(error)
+            });
+        }
         self.checksum.update(bytes);
         self.next += bytes.len() as u64;
         Ok(())
