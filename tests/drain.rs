@@ -40,7 +40,7 @@ async fn what_was_accepted_reaches_everybody_before_the_end() {
     traffic.goes_on(50).await;
     let ledger = std::sync::Arc::clone(&traffic.ledger);
     process.signal("TERM").await;
-    let reads = traffic.is_sent_away().await;
+    let reads = traffic.sent_away().await;
     assert!(process.ends().await.success(), "{}", process.said());
     for read in reads {
         assert_eq!(read.offset, ledger.acked(), "over {:?}", read.transport);

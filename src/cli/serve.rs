@@ -18,7 +18,7 @@ use super::startup::Startup;
 use crate::telemetry::{self, Format};
 
 /// How long a service manager is asked to wait for the snapshot, beyond what a stop usually takes.
-const SNAPSHOT_TIME: Duration = Duration::from_mins(5);
+const SNAPSHOT_TIME: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Serve {

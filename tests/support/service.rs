@@ -1,4 +1,5 @@
 //! The real server as a service manager runs it, on a socket that the test keeps or on one of its own; killed on drop.
+#![allow(clippy::print_stdout, reason = "a test that fails says what the server said")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -37,15 +38,12 @@ impl Service {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("THROUGHLINE_")) {
             command.env_remove(name);
         }
-        let script = match start.handed_over {
-            Some(socket) => {
-                command.stdin(Stdio::from(socket)).env("LISTEN_FDS", "1");
-                "exec 3<&0 0</dev/null; LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" serve"
-            }
-            None => {
-                command.stdin(Stdio::null());
-                "exec \"$0\" serve --listen 127.0.0.1:0"
-            }
+        let script = if let Some(socket) = start.handed_over {
+            command.stdin(Stdio::from(socket)).env("LISTEN_FDS", "1");
+            "exec 3<&0 0</dev/null; LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" serve"
+        } else {
+            command.stdin(Stdio::null());
+            "exec \"$0\" serve --listen 127.0.0.1:0"
         };
         if let Some(file) = start.snapshot {
             command.env("THROUGHLINE_ENGINE__SNAPSHOT", file);

@@ -143,7 +143,7 @@ impl Traffic {
     }
 
     /// Waits until everybody is sent away.
-    pub(crate) async fn is_sent_away(self) -> Vec<Read> {
+    pub(crate) async fn sent_away(self) -> Vec<Read> {
         for publisher in self.publishers {
             ok(publisher.await);
         }
