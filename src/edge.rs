@@ -1,13 +1,15 @@
 //! The edge as a library: an axum router to mount, and publishing and subscribing inside the process.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::http::header::{ORIGIN, RETRY_AFTER};
-use axum::http::{Method, Uri};
-use axum::middleware;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
+use axum::http::{Method, StatusCode, Uri, Version};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
@@ -15,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::delivery::{ChannelName, Engine, EngineError, Joined, LogPolicy, Outside, Published, Since, Subscription};
-use crate::engine::{MemoryEngine, MeteredEngine};
+use crate::engine::{Contents, MemoryEngine, MeteredEngine, Snapshot, SnapshotError};
 use crate::http::{Door, RATELIMIT, RATELIMIT_POLICY, admission, count_refusals};
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
@@ -36,12 +38,22 @@ pub struct Edge {
     node: Arc<Node>,
     transports: Arc<Transports>,
     door: Door,
+    kept: Option<Arc<Kept>>,
+}
+
+/// An engine in memory whose logs outlive this process, and where.
+#[derive(Debug)]
+struct Kept {
+    snapshot: Snapshot,
+    engine: Arc<MemoryEngine>,
+    loaded: Contents,
 }
 
 /// What an [`Edge`] is made from.
 #[derive(Default)]
 pub struct Builder {
     engine: Option<Arc<dyn Engine>>,
+    kept: Option<Kept>,
     window: Option<LogPolicy>,
     limits: Limits,
     timings: Timings,
@@ -51,13 +63,36 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Keeps the logs elsewhere than in this process's memory.
+    /// Keeps the logs elsewhere than in this process's memory. An engine of its own keeps them in its own way: a
+    /// [snapshot](Builder::snapshot) belongs to the memory engine, and of the two the one that is named last counts.
     #[must_use]
     pub fn engine(self, engine: Arc<dyn Engine>) -> Self {
         Self {
             engine: Some(engine),
+            kept: None,
             ..self
         }
+    }
+
+    /// Goes on with the logs of the snapshot in `file`, if there is one, and lets [`Edge::save`] write the next one.
+    /// The snapshot is loaded now, and gone then: it is good for one life. To be called last, when nothing else can
+    /// fail any more.
+    ///
+    /// # Errors
+    /// If the file is damaged, if another process has it, or if nothing can be written there.
+    pub fn snapshot(self, file: impl Into<PathBuf>) -> Result<Self, SnapshotError> {
+        let snapshot = Snapshot::hold(file)?;
+        let (engine, loaded) = snapshot.load(Arc::new(System))?;
+        let kept = Kept {
+            snapshot,
+            engine: Arc::new(engine),
+            loaded,
+        };
+        Ok(Self {
+            engine: None,
+            kept: Some(kept),
+            ..self
+        })
     }
 
     /// How much of each channel's log is kept.
@@ -115,7 +150,10 @@ impl Builder {
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
         let engine = self.engine.unwrap_or_else(|| {
-            let memory = Arc::new(MemoryEngine::new(Arc::clone(&outside)));
+            let memory = match &self.kept {
+                Some(kept) => Arc::clone(&kept.engine),
+                None => Arc::new(MemoryEngine::new(Arc::clone(&outside))),
+            };
             tokio::spawn(sweep(Arc::downgrade(&memory)));
             memory
         });
@@ -133,7 +171,12 @@ impl Builder {
             limits,
             trusted_proxies: self.trusted_proxies.into(),
         };
-        Edge { node, transports, door }
+        Edge {
+            node,
+            transports,
+            door,
+            kept: self.kept.map(Arc::new),
+        }
     }
 }
 
@@ -158,7 +201,9 @@ impl Edge {
 
     /// The endpoints, and an answer for everything that is none of them.
     pub(crate) fn site(&self) -> Router {
-        self.endpoints().fallback(not_found).layer(cors())
+        let node = Arc::clone(&self.node);
+        let ending = middleware::from_fn_with_state(node, end_connections);
+        self.endpoints().fallback(not_found).layer(cors()).layer(ending)
     }
 
     /// What those are told for whom there is no room: whether the server lives.
@@ -235,6 +280,25 @@ impl Edge {
         self.door.limits.as_ref()
     }
 
+    /// What was loaded from the snapshot; `None` where none is kept.
+    pub fn loaded(&self) -> Option<Contents> {
+        self.kept.as_ref().map(|kept| kept.loaded)
+    }
+
+    /// Seals the engine and writes its snapshot, where one is kept; nothing is published any more from then on.
+    /// For the end, after the drain.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn save(&self) -> Result<Option<Contents>, SnapshotError> {
+        let Some(kept) = self.kept.clone() else { return Ok(None) };
+        let writing = tokio::task::spawn_blocking(move || kept.snapshot.save(&kept.engine));
+        match writing.await {
+            Ok(written) => written.map(Some),
+            Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        }
+    }
+
     /// This process as sessions see it.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
@@ -254,6 +318,19 @@ fn cors() -> CorsLayer {
 /// What is asked for where there is no room.
 async fn full() -> Problem {
     Problem::new(Code::Overloaded, "this node has all the connections that it can have").retry_after_ms(RETRY_FULL_MS)
+}
+
+/// While the node drains, an HTTP/1 connection ends after the answer that it has, and with a word: whoever keeps it
+/// for another request learns in time that there is none.
+async fn end_connections(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_http1 && node.registry().is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What is asked for where nothing is.

@@ -11,6 +11,7 @@ mod init;
 mod man;
 mod publish;
 mod serve;
+mod service_manager;
 mod show;
 mod signals;
 mod startup;

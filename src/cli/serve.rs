@@ -2,17 +2,23 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
-use throughline::config::{Address, Config, LogFormat};
+use throughline::config::{Address, Config, LogFormat, Openness};
+use throughline::engine::Contents;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
+use super::service_manager;
 use super::signals::Signals;
 use super::startup::Startup;
 use crate::telemetry::{self, Format};
+
+/// How long a service manager is asked to wait for the snapshot, beyond what a stop usually takes.
+const SNAPSHOT_TIME: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Serve {
@@ -31,17 +37,16 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     if let Err(why) = telemetry::begin(format, config.log.level.as_str()) {
         return fail(Exit::Config, why);
     }
-    let addresses = match config.addresses(openness) {
-        Ok(addresses) => addresses,
-        Err(fault) => return fail(Exit::Config, loaded.placed(fault)),
-    };
+    if let Err(fault) = config.addresses(openness) {
+        return fail(Exit::Config, loaded.placed(fault));
+    }
     open_as_many_files_as_allowed();
     let tls = match load_tls(config) {
         Ok(tls) => tls,
         Err(error) => return fail(Exit::Config, error),
     };
-    let listeners = match bind(&addresses, config) {
-        Ok(listeners) => listeners,
+    let (listeners, addresses, are_handed_over) = match listen(config, openness) {
+        Ok(listening) => listening,
         Err(ended) => return ended,
     };
     let signals = match Signals::take() {
@@ -53,24 +58,71 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone())
-        .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone())
-        .build();
-    let addresses = listeners.iter().filter_map(|listener| listener.address().ok());
+        .trusted_proxies(config.trusted_proxies.clone());
+    // Last of all that can fail: a snapshot that is loaded is gone from the disk.
+    let edge = match &config.engine.snapshot {
+        None => edge.build(),
+        Some(file) => match edge.snapshot(file) {
+            Ok(edge) => edge.build(),
+            Err(error) => return fail(Exit::Config, format_args!("engine.snapshot: {error}")),
+        },
+    };
     Startup {
-        urls: addresses.map(|address| url(&address, tls.as_deref())).collect(),
+        urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
+        are_handed_over,
         config: loaded.file(),
+        snapshot: config.engine.snapshot.as_deref().zip(edge.loaded()),
     }
     .announce(format);
+    service_manager::is_ready();
     let settings = Settings {
         drain_window: config.drain_window(),
         connections: config.connections.clone(),
         tls: tls.clone(),
     };
-    server::run(listeners, edge, settings, signals.told_to_stop(tls)).await;
-    tracing::info!("stopped");
+    server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls)).await;
+    save(&edge).await
+}
+
+/// Writes the snapshot, where one is kept.
+async fn save(edge: &Edge) -> ExitCode {
+    if edge.loaded().is_some() {
+        service_manager::needs(SNAPSHOT_TIME);
+    }
+    match edge.save().await {
+        Ok(None) => tracing::info!("stopped"),
+        Ok(Some(Contents {
+            channels,
+            publications,
+            keys,
+        })) => tracing::info!(channels, publications, keys, "stopped; the snapshot is written"),
+        Err(error) => return fail(Exit::Io, error),
+    }
     Exit::Done.into()
+}
+
+/// What was handed over, or else what is configured; where that is; and which of the two it is.
+fn listen(config: &Config, openness: Openness) -> Result<(Vec<Listener>, Vec<Address>, bool), ExitCode> {
+    let handed_over = server::handed_over().map_err(|error| {
+        fail(
+            Exit::Config,
+            format_args!("cannot take what LISTEN_FDS hands over: {error}"),
+        )
+    })?;
+    let are_handed_over = !handed_over.is_empty();
+    let listeners = if are_handed_over {
+        handed_over
+    } else {
+        let addresses = config.addresses(openness).map_err(|fault| fail(Exit::Config, fault))?;
+        bind(&addresses, config)?
+    };
+    let mut addresses = Vec::new();
+    for listener in &listeners {
+        let address = listener.address().map_err(|error| fail(Exit::Unavailable, error))?;
+        address.check(openness).map_err(|fault| fail(Exit::Config, fault))?;
+        addresses.push(address);
+    }
+    Ok((listeners, addresses, are_handed_over))
 }
 
 fn log_format(configured: LogFormat) -> Format {

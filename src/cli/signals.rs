@@ -7,6 +7,7 @@ use throughline::server::Tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
+use super::service_manager;
 
 /// They are taken before anything else begins, so that none is missed.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+        service_manager::is_stopping();
         tracing::info!("draining; a second signal stops at once");
         tokio::spawn(async move {
             tokio::select! {

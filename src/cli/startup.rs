@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use throughline::engine::Contents;
+
 use crate::telemetry::Format;
 
 /// What a server that has just started says.
@@ -11,8 +13,12 @@ use crate::telemetry::Format;
 pub(crate) struct Startup<'a> {
     /// Where it listens, as URLs; at least one.
     pub(crate) urls: Vec<String>,
+    /// Whether a service manager handed the sockets over.
+    pub(crate) are_handed_over: bool,
     /// The file that it was configured by.
     pub(crate) config: Option<&'a Path>,
+    /// The snapshot's file, and what was loaded from it.
+    pub(crate) snapshot: Option<(&'a Path, Contents)>,
 }
 
 impl Startup<'_> {
@@ -25,7 +31,9 @@ impl Startup<'_> {
             Format::Json => tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
                 urls = self.urls.join(" "),
+                are_handed_over = self.are_handed_over,
                 config = self.config_text(),
+                snapshot = self.snapshot_text(),
                 "listening; try: {}",
                 Curl::to(self.first()).publish_line(),
             ),
@@ -41,11 +49,27 @@ impl Startup<'_> {
             .map_or_else(|| "no file".to_owned(), |path| path.display().to_string())
     }
 
+    fn snapshot_text(&self) -> String {
+        let Some((path, loaded)) = self.snapshot else {
+            return "none: a restart loses the logs (engine.snapshot)".to_owned();
+        };
+        format!(
+            "{}  ({} channels, {} publications, {} keys loaded)",
+            path.display(),
+            loaded.channels,
+            loaded.publications,
+            loaded.keys
+        )
+    }
+
     fn block(&self) -> String {
         let url = self.first();
         let mut block = format!("throughline {} listens on {url}\n", env!("CARGO_PKG_VERSION"));
         for other in self.urls.iter().skip(1) {
             let _ = writeln!(block, "  and on {other}");
+        }
+        if self.are_handed_over {
+            block.push_str("  handed over by a service manager (LISTEN_FDS): `listen` does not count\n");
         }
         let curl = Curl::to(url);
         let Curl { command, base } = &curl;
@@ -58,6 +82,7 @@ impl Startup<'_> {
             ("health", format!("{base}/livez  {base}/readyz")),
             ("metrics", format!("{base}/metrics")),
             ("config", format!("{}  (throughline config show)", self.config_text())),
+            ("snapshot", self.snapshot_text()),
         ];
         block.push('\n');
         for (name, what) in rows {

@@ -37,7 +37,9 @@ pub use load::{Loaded, Sources, load};
 pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
-pub use sections::{Connections, Drain, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window};
+pub use sections::{
+    Connections, Drain, EngineFiles, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window,
+};
 pub use setting::Shown;
 pub use source::Source;
 
@@ -62,6 +64,8 @@ pub struct Config {
     /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
+    /// What keeps the logs.
+    pub engine: EngineFiles,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -77,6 +81,7 @@ impl Default for Config {
             drain: Drain::default(),
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
+            engine: EngineFiles::default(),
             log: Log::default(),
         }
     }

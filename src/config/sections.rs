@@ -119,6 +119,14 @@ pub struct Drain {
     pub window_ms: u64,
 }
 
+/// `[engine]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineFiles {
+    /// The file in which the logs outlive a restart: written at the end of the drain, loaded and removed at the start.
+    pub snapshot: Option<PathBuf>,
+}
+
 /// `[log]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -44,6 +44,19 @@ impl Log {
         Self::at(Position::origin(epoch))
     }
 
+    /// A log that goes on after `start`, and whose publications are never older than `time_ms`, whatever the clock says.
+    pub fn resumed(start: Position, time_ms: u64) -> Self {
+        Self {
+            time_ms,
+            ..Self::at(start)
+        }
+    }
+
+    /// The time of the newest publication that this log ever had.
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
     /// The position of the newest publication.
     pub fn top(&self) -> Position {
         self.window.back().map_or(self.start, |newest| newest.position)

@@ -1,7 +1,9 @@
 //! What was published under which idempotency key: one channel's memory of it, bounded by time.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
 
 use crate::delivery::{Draft, IdempotencyKey, Position};
 
@@ -65,12 +67,48 @@ impl Keys {
         expired
     }
 
+    /// Copies of at most `count` keys, from the `from`th on, the oldest first: each with its time, position and
+    /// fingerprint.
+    pub(super) fn some_from(&self, from: usize, count: usize) -> Vec<(u64, IdempotencyKey, Position, u64)> {
+        let some = self.by_age.iter().skip(from).take(count);
+        let copied = some.filter_map(|(at_ms, key)| {
+            let known = self.known.get(key)?;
+            Some((*at_ms, key.clone(), known.position, known.fingerprint))
+        });
+        copied.collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 }
 
-/// Tells payloads apart; keyed by the process, so that nobody can aim for a collision.
-pub(super) fn fingerprint(hasher: &RandomState, draft: &Draft) -> u64 {
-    hasher.hash_one((&draft.data, &draft.event))
+/// Tells payloads apart, under a secret, so that nobody can aim for a collision.
+///
+/// What is hashed is spelt out here, not left to `Hash`: with its secret a fingerprint outlives the process, and means
+/// the same to the next build.
+#[derive(Debug)]
+pub(super) struct Fingerprints {
+    secret: [u64; 2],
+}
+
+impl Fingerprints {
+    pub(super) fn of(secret: [u64; 2]) -> Self {
+        Self { secret }
+    }
+
+    pub(super) fn secret(&self) -> [u64; 2] {
+        self.secret
+    }
+
+    pub(super) fn of_payload(&self, draft: &Draft) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
+        hasher.write(&(draft.data.len() as u64).to_le_bytes());
+        hasher.write(&draft.data);
+        if let Some(event) = &draft.event {
+            hasher.write(b"e");
+            hasher.write(event.as_bytes());
+        }
+        hasher.finish()
+    }
 }

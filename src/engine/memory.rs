@@ -1,16 +1,18 @@
 //! The engine of a single node: one log per channel, in this process.
 
+mod saved;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::idempotency::{Keys, Seen, fingerprint};
+use super::idempotency::{Fingerprints, Keys, Seen};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Live, Log, LogPolicy, Outside, Page, Position,
     Published, Since, Tail,
@@ -32,15 +34,19 @@ const WAKE_CHUNK: usize = 24;
 /// For how long a channel that never had a publication, and so no policy, keeps its epoch without readers.
 const UNUSED_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Keeps every channel in memory: what is here is gone when the process is.
+/// Keeps every channel in memory: what is here is gone when the process is, unless a snapshot is taken.
 pub struct MemoryEngine {
     outside: Arc<dyn Outside>,
     hasher: RandomState,
+    fingerprints: Fingerprints,
     shards: [Mutex<HashMap<ChannelName, Channel>>; SHARDS],
     /// Idempotency keys in all shards.
     keys: AtomicUsize,
     /// Dormant channels in all shards.
     dormant: AtomicUsize,
+    /// Nothing is stored, trimmed or born any more: see [`super::Snapshot`]. Read under a shard's lock, so that a
+    /// publication is either seen by whoever sealed and then takes the lock, or refused.
+    is_sealed: AtomicBool,
 }
 
 /// A channel costs next to nothing when it has neither window nor readers: only its position is left.
@@ -99,12 +105,23 @@ impl MemoryEngine {
     /// An engine without channels.
     pub fn new(outside: Arc<dyn Outside>) -> Self {
         Self {
+            fingerprints: Fingerprints::of([outside.random(), outside.random()]),
             outside,
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
             keys: AtomicUsize::new(0),
             dormant: AtomicUsize::new(0),
+            is_sealed: AtomicBool::new(false),
         }
+    }
+
+    /// From now on nothing changes: publications, and channels that nobody knows yet, are refused as unavailable.
+    pub(super) fn seal(&self) {
+        self.is_sealed.store(true, Ordering::SeqCst);
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.is_sealed.load(Ordering::SeqCst)
     }
 
     /// Lets go of what is too old, in one shard after the other. To be called every few seconds.
@@ -112,6 +129,9 @@ impl MemoryEngine {
         for shard in &self.shards {
             let now_ms = self.outside.now_ms();
             let mut channels = lock(shard);
+            if self.is_sealed() {
+                return;
+            }
             channels.retain(|_, channel| self.keep(channel, now_ms));
             let (used, room) = (channels.len(), channels.capacity());
             if room > 64 && used < room / 4 {
@@ -158,13 +178,19 @@ impl MemoryEngine {
         }
     }
 
+    fn shard_of(&self, name: &ChannelName) -> usize {
+        usize::try_from(self.hasher.hash_one(name)).unwrap_or_default() % SHARDS
+    }
+
     /// Runs `action` on a channel, which is woken or born for it.
-    fn with<R>(&self, name: &ChannelName, action: impl FnOnce(&mut Awake, u64) -> R) -> R {
-        let shard = usize::try_from(self.hasher.hash_one(name)).unwrap_or_default() % SHARDS;
-        let mut channels = lock(&self.shards[shard]);
+    ///
+    /// A sealed engine gives birth to none: its epoch would be told to somebody, and then not be in the snapshot.
+    fn with<R>(&self, name: &ChannelName, action: impl FnOnce(&mut Awake, u64) -> R) -> Result<R, EngineError> {
+        let mut channels = lock(&self.shards[self.shard_of(name)]);
         let now_ms = self.outside.now_ms();
         let channel = match channels.entry(name.clone()) {
             Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if self.is_sealed() => return Err(EngineErrorKind::Unavailable.into()),
             Entry::Vacant(vacant) => {
                 let origin = Position::origin(Epoch::from_bits(self.outside.random()));
                 vacant.insert(Channel::Awake(Box::new(Awake::at(origin))))
@@ -178,14 +204,17 @@ impl MemoryEngine {
             unreachable!("it was just woken")
         };
         awake.active_ms = now_ms;
-        action(awake, now_ms)
+        Ok(action(awake, now_ms))
     }
 
     /// Stores one draft and shows it to the readers, who are woken later.
     fn store(&self, draft: &Draft) -> Result<(Published, Option<Arc<Live>>), EngineError> {
-        self.with(&draft.channel, |channel, now_ms| {
+        let stored = self.with(&draft.channel, |channel, now_ms| {
+            if self.is_sealed() {
+                return Err(EngineErrorKind::Unavailable.into());
+            }
             self.keys.fetch_sub(channel.keys.expire(now_ms), Ordering::Relaxed);
-            let keyed = draft.key.clone().map(|key| (key, fingerprint(&self.hasher, draft)));
+            let keyed = draft.key.clone().map(|key| (key, self.fingerprints.of_payload(draft)));
             if let Some((key, fingerprint)) = &keyed {
                 match channel.keys.look_up(key, *fingerprint) {
                     Seen::At(position) => {
@@ -222,7 +251,8 @@ impl MemoryEngine {
                 },
                 live,
             ))
-        })
+        });
+        stored.flatten()
     }
 }
 
@@ -262,12 +292,12 @@ impl Engine for MemoryEngine {
             channel.trim(now_ms);
             channel.log.read(after, limit)
         });
-        std::future::ready(Ok(page)).boxed()
+        std::future::ready(page).boxed()
     }
 
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         let live = self.with(channel, |channel, _| channel.live());
-        std::future::ready(Ok(Tail::new(live))).boxed()
+        std::future::ready(live.map(Tail::new)).boxed()
     }
 }
 

@@ -3,6 +3,8 @@
 mod idempotency;
 pub mod memory;
 mod metered;
+mod snapshot;
 
 pub use memory::MemoryEngine;
 pub use metered::MeteredEngine;
+pub use snapshot::{Contents, Snapshot, SnapshotError};

@@ -20,6 +20,7 @@ const BACKLOG: i32 = 4096;
 pub struct Listener {
     socket: Socket,
     _file: Option<File>,
+    is_handed_over: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,11 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 socket.bind(&(*address).into())?;
                 socket.listen(BACKLOG)?;
-                std::net::TcpListener::from(socket).try_into()
+                let listener = Self::try_from(std::net::TcpListener::from(socket))?;
+                Ok(Self {
+                    is_handed_over: false,
+                    ..listener
+                })
             }
             Address::Unix(path) => {
                 make_room(path)?;
@@ -59,6 +64,7 @@ impl Listener {
                 let listener = Self::try_from(std_unix::UnixListener::from(socket))?;
                 Ok(Self {
                     _file: Some(file),
+                    is_handed_over: false,
                     ..listener
                 })
             }
@@ -77,6 +83,11 @@ impl Listener {
                 Ok(Address::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()))
             }
         }
+    }
+
+    /// Whether somebody else has the socket too, and will give it to this process's successor.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.is_handed_over
     }
 
     /// The next connection. Cancel safe.
@@ -102,6 +113,7 @@ impl TryFrom<std::net::TcpListener> for Listener {
         Ok(Self {
             socket: Socket::Tcp(TcpListener::from_std(listener)?),
             _file: None,
+            is_handed_over: true,
         })
     }
 }
@@ -114,6 +126,7 @@ impl TryFrom<std_unix::UnixListener> for Listener {
         Ok(Self {
             socket: Socket::Unix(UnixListener::from_std(listener)?),
             _file: None,
+            is_handed_over: true,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod doorway;
+mod handed_over;
 mod http1;
 mod http2;
 mod listener;
@@ -12,7 +13,6 @@ mod streams;
 mod tls;
 
 use std::future::pending;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use connection::House;
 use phase::{Phase, Phases, Watch};
 use places::Places;
 
+pub use handed_over::handed_over;
 pub use listener::Listener;
 pub use tls::{Reload, Tls, TlsError};
 
@@ -49,32 +50,42 @@ pub struct Settings {
 
 /// Serves `edge` on `listeners` until `shutdown` is ready, then drains and returns.
 ///
-/// While it drains, it goes on accepting, so that `/livez` and `/readyz` answer.
+/// While it drains, it goes on accepting on the sockets that it bound itself, so that `/livez` and `/readyz` answer. On
+/// those that were handed over it accepts nothing more: whoever connects waits there for the successor, who serves him,
+/// instead of being refused here.
 pub async fn run(listeners: Vec<Listener>, edge: Edge, settings: Settings, shutdown: impl Future<Output = ()>) {
     let window = settings.drain_window;
     let (phases, watch) = Phases::new();
     let places = Places::new(settings.connections.count_max);
     let house = House::new(edge.site(), edge.lobby(), &settings.connections, settings.tls);
     let house = Arc::new(house);
-    {
+    // For ever, also without any to accept on.
+    let work = async |listeners: &[Listener]| {
         let accepting = listeners
             .iter()
             .map(|listener| accept(listener, &house, &places, &watch));
-        let mut working = pin!(futures_util::future::join(join_all(accepting), look(&house)));
-        tokio::select! {
-            _ = &mut working => {}
-            () = shutdown => {}
-        }
-        phases.enter(Phase::Draining);
-        let drained = tokio::time::timeout(window + LEAVE_TIMEOUT, edge.node().drain(window));
-        tokio::select! {
-            _ = &mut working => {}
-            drained = drained => if drained.is_err() {
-                tracing::warn!(sessions = edge.node().registry().count(), "sessions that would not leave are cut");
-            }
+        futures_util::future::join(join_all(accepting), look(&house)).await;
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = work(&listeners) => {}
+        () = shutdown => {}
+    }
+    // Before the sockets are let go: nobody is told to come back to a node that takes him again.
+    edge.node().refuse_new();
+    let own: Vec<_> = listeners
+        .into_iter()
+        .filter(|listener| !listener.is_handed_over())
+        .collect();
+    phases.enter(Phase::Draining);
+    let drained = tokio::time::timeout(window + LEAVE_TIMEOUT, edge.node().drain(window));
+    tokio::select! {
+        () = work(&own) => {}
+        drained = drained => if drained.is_err() {
+            tracing::warn!(sessions = edge.node().registry().count(), "sessions that would not leave are cut");
         }
     }
-    drop(listeners);
+    drop(own);
     drop(watch);
     phases.enter(Phase::Ending);
     if tokio::time::timeout(REQUESTS_TIMEOUT, phases.is_over()).await.is_err() {

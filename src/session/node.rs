@@ -1,6 +1,7 @@
 //! This process as sessions and back ends see it: publish, read, register, drain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::registry::{Registered, Registry, draining};
@@ -17,6 +18,12 @@ const HISTORY_COUNT_DEFAULT: u64 = 100;
 /// The least time after which a client that was sent away comes back.
 const RETRY_MS_MIN: u64 = 500;
 
+/// How long a drain waits for publications that were accepted before it: an engine answers in far less.
+const PUBLISHED_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a drain looks whether what it waits for is there.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+
 /// The engine, with what this node allows.
 #[derive(Debug)]
 pub struct Node {
@@ -26,6 +33,8 @@ pub struct Node {
     metrics: Arc<Metrics>,
     limits: Limits,
     policy: LogPolicy,
+    /// Requests to publish that were accepted and are not answered yet.
+    publishing: AtomicUsize,
     /// Who publishes where everything is open.
     anybody: Arc<str>,
 }
@@ -46,6 +55,7 @@ impl Node {
             registry: Arc::new(Registry::new()),
             limits,
             policy,
+            publishing: AtomicUsize::new(0),
             anybody: Arc::from(""),
         }
     }
@@ -101,6 +111,8 @@ impl Node {
     /// # Errors
     /// `draining`, for all of them.
     pub async fn publish(&self, items: Vec<Item>) -> Result<Vec<Result<Published, Problem>>, Problem> {
+        // Counted before it is asked: a drain that begins meanwhile either waits for it or refuses it.
+        let _publishing = Counted::new(&self.publishing);
         if self.registry.is_draining() {
             let refused = draining();
             for _ in &items {
@@ -198,11 +210,23 @@ impl Node {
         fits.count()
     }
 
+    /// From now on, no new sessions and publications: what a drain begins with.
+    pub fn refuse_new(&self) {
+        self.registry.refuse_new();
+    }
+
     /// Sends every session away over `window`, in batches, each with a delay of its own after which to come back.
+    /// What was accepted before is published first, and so reaches every session before its end.
     /// Returns when all are gone; cancel safe.
     pub async fn drain(&self, window: Duration) {
         const BATCHES: usize = 50;
-        self.registry.refuse_new();
+        self.refuse_new();
+        if tokio::time::timeout(PUBLISHED_TIMEOUT, reaches_zero(&self.publishing))
+            .await
+            .is_err()
+        {
+            tracing::warn!("the engine takes long: sessions are sent away before all publications are answered");
+        }
         let ids = self.registry.ids();
         let batch_len = ids.len().div_ceil(BATCHES).max(1);
         let spread_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(RETRY_MS_MIN);
@@ -211,14 +235,43 @@ impl Node {
             if at > 0 {
                 tokio::time::sleep(pause).await;
             }
-            for id in batch {
-                self.registry
-                    .end(*id, Ending::draining(RETRY_MS_MIN + self.random_below(spread_ms)));
+            for (rank, id) in (at * batch_len..).zip(batch) {
+                let retry_ms = self.retry_ms(rank, ids.len(), spread_ms);
+                self.registry.end(*id, Ending::draining(retry_ms));
             }
         }
         while self.registry.count() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(DRAIN_TICK).await;
         }
+    }
+
+    /// The delay of the `rank`th of so many sessions: one part of `spread_ms` for each, and chance within it. Whoever
+    /// is sent away later waits longer, so that they come back as evenly as they leave.
+    fn retry_ms(&self, rank: usize, count: usize, spread_ms: u64) -> u64 {
+        let at = |rank: usize| spread_ms.saturating_mul(rank as u64) / count.max(1) as u64;
+        RETRY_MS_MIN + at(rank) + self.random_below(at(rank + 1) - at(rank))
+    }
+}
+
+/// One among those that are counted, until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn reaches_zero(count: &AtomicUsize) {
+    while count.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(DRAIN_TICK).await;
     }
 }
 

@@ -1,0 +1,39 @@
+//! What a service manager is told (`sd_notify(3)`), where there is one.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// Everything listens, and what was kept is loaded. From now on it is told at half of the time that it asks for
+/// (`WATCHDOG_USEC`) that the runtime still runs its tasks.
+pub(crate) fn is_ready() {
+    tell(NotifyState::Ready);
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        tokio::spawn(watch(limit / 2));
+    }
+}
+
+/// The drain begins.
+pub(crate) fn is_stopping() {
+    tell(NotifyState::Stopping);
+}
+
+/// A snapshot may take longer to write than a stop usually takes.
+pub(crate) fn needs(time: Duration) {
+    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    tell(NotifyState::ExtendTimeoutUsec(micros));
+}
+
+async fn watch(period: Duration) {
+    let mut interval = tokio::time::interval(period.max(Duration::from_millis(1)));
+    loop {
+        interval.tick().await;
+        tell(NotifyState::Watchdog);
+    }
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
