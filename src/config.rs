@@ -51,12 +51,16 @@ pub struct InputLimits {
     pub message_bytes_max: usize,
     /// The most fragments of one.
     pub message_fragments_max: u32,
+    /// How long one may take to arrive, in milliseconds.
+    pub message_time_ms_max: u64,
     /// The largest body of a request.
     pub body_bytes_max: usize,
     /// The largest `data`.
     pub publication_bytes_max: usize,
     /// The most publications in a request.
     pub publish_items_max: usize,
+    /// The most bytes of `data` in a request, counted for each channel that it goes to.
+    pub publish_bytes_max: usize,
     /// The most channels of a session.
     pub channels_max: usize,
     /// The most publications in an answer of `history`.
@@ -114,9 +118,11 @@ impl Default for InputLimits {
         Self {
             message_bytes_max: limits.message_bytes_max,
             message_fragments_max: limits.message_fragments_max,
+            message_time_ms_max: limits.message_time_ms_max,
             body_bytes_max: limits.body_bytes_max,
             publication_bytes_max: limits.publication_bytes_max,
             publish_items_max: limits.publish_items_max,
+            publish_bytes_max: limits.publish_bytes_max,
             channels_max: limits.channels_max,
             history_count_max: limits.history_count_max,
             poll_bytes_max: limits.answer_bytes_max,
@@ -208,6 +214,7 @@ impl Config {
         };
         at_least("connections.heartbeat_ms", self.connections.heartbeat_ms, 32)?;
         at_least("connections.write_timeout_ms", self.connections.write_timeout_ms, 1)?;
+        at_least("limits.message_time_ms_max", self.limits.message_time_ms_max, 1)?;
         at_least("limits.channels_max", self.limits.channels_max as u64, 1)?;
         at_least("limits.message_bytes_max", self.limits.message_bytes_max as u64, 1024)?;
         at_least("limits.body_bytes_max", self.limits.body_bytes_max as u64, 1024)
@@ -228,9 +235,11 @@ impl Config {
         Limits {
             message_bytes_max: self.limits.message_bytes_max,
             message_fragments_max: self.limits.message_fragments_max,
+            message_time_ms_max: self.limits.message_time_ms_max,
             body_bytes_max: self.limits.body_bytes_max,
             publication_bytes_max: self.limits.publication_bytes_max,
             publish_items_max: self.limits.publish_items_max,
+            publish_bytes_max: self.limits.publish_bytes_max,
             channels_max: self.limits.channels_max,
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,

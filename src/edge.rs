@@ -8,6 +8,7 @@ use axum::http::header::{ORIGIN, RETRY_AFTER};
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::response::Response;
+use axum::routing::MethodRouter;
 use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
@@ -108,6 +109,12 @@ impl Edge {
         self.endpoints().layer(cors())
     }
 
+    /// A WebSocket that says everything back, over the codec and the task of `/v1/ws`, for conformance suites to judge
+    /// them by. It is not among the endpoints.
+    pub fn websocket_echo(&self) -> MethodRouter {
+        transport::websocket_echo_route().with_state(Arc::clone(&self.transports))
+    }
+
     /// The endpoints, and an answer for everything that is none of them.
     pub(crate) fn site(&self) -> Router {
         self.endpoints().fallback(not_found).layer(cors())
@@ -174,10 +181,8 @@ fn cors() -> CorsLayer {
 /// What is asked for where nothing is.
 async fn not_found(uri: Uri) -> Problem {
     let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /livez, /readyz and /metrics";
-    Problem::new(
-        Code::NotFound,
-        format!("there is no {}; there are {there_is}", uri.path()),
-    )
+    let shown: String = uri.path().chars().take(64).collect();
+    Problem::new(Code::NotFound, format!("there is no {shown}; there are {there_is}"))
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Result<Response, Problem> {
