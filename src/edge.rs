@@ -11,6 +11,7 @@ use axum::http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
 use axum::http::{Method, StatusCode, Uri, Version};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::routing::MethodRouter;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
@@ -199,6 +200,12 @@ impl Edge {
         self.endpoints().layer(cors())
     }
 
+    /// A WebSocket that says everything back, over the codec and the task of `/v1/ws`, for conformance suites to judge
+    /// them by. It is not among the endpoints.
+    pub fn websocket_echo(&self) -> MethodRouter {
+        transport::websocket_echo_route().with_state(Arc::clone(&self.transports))
+    }
+
     /// The endpoints, and an answer for everything that is none of them.
     pub(crate) fn site(&self) -> Router {
         let node = Arc::clone(&self.node);
@@ -336,10 +343,8 @@ async fn end_connections(State(node): State<Arc<Node>>, request: Request, next: 
 /// What is asked for where nothing is.
 async fn not_found(uri: Uri) -> Problem {
     let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /livez, /readyz and /metrics";
-    Problem::new(
-        Code::NotFound,
-        format!("there is no {}; there are {there_is}", uri.path()),
-    )
+    let shown: String = uri.path().chars().take(64).collect();
+    Problem::new(Code::NotFound, format!("there is no {shown}; there are {there_is}"))
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Result<Response, Problem> {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use throughline::config::{Connections, InputLimits};
 use throughline::protocol::{Code, Ending, Problem, Push};
 
 /// The most lines of code in a file, before its tests.
@@ -208,6 +209,27 @@ fn the_protocols_document_has_every_close_code() {
         .into_iter()
         .filter(|code| !document.contains(&code.to_string()))
         .map(|code| format!("docs/protocol.md does not have the close code {code}"))
+        .collect();
+    no_findings(&findings);
+}
+
+/// The names of a section's keys, as `Debug` gives them.
+fn keys_of(section: &str, debugged: &str) -> Vec<String> {
+    let (_, fields) = debugged.split_once(" { ").unwrap();
+    let names = fields.split(", ").filter_map(|field| field.split_once(": "));
+    names.map(|(name, _)| format!("`{section}.{name}`")).collect()
+}
+
+#[test]
+fn the_page_of_limits_has_every_key_that_limits_anything() {
+    let page = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let mut keys = keys_of("limits", &format!("{:?}", InputLimits::default()));
+    keys.extend(keys_of("connections", &format!("{:?}", Connections::default())));
+    assert!(keys.contains(&"`limits.body_bytes_max`".to_owned()), "{keys:?}");
+    let findings: Vec<_> = keys
+        .into_iter()
+        .filter(|key| !page.contains(&**key))
+        .map(|key| format!("docs/limits.md does not have {key}"))
         .collect();
     no_findings(&findings);
 }

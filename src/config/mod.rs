@@ -130,9 +130,11 @@ impl Config {
         Limits {
             message_bytes_max: self.limits.message_bytes_max,
             message_fragments_max: self.limits.message_fragments_max,
+            message_time_ms_max: self.limits.message_time_ms_max,
             body_bytes_max: self.limits.body_bytes_max,
             publication_bytes_max: self.limits.publication_bytes_max,
             publish_items_max: self.limits.publish_items_max,
+            publish_bytes_max: self.limits.publish_bytes_max,
             channels_max: self.limits.channels_max,
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,

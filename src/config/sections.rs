@@ -33,6 +33,9 @@ pub struct InputLimits {
     pub message_bytes_max: usize,
     /// The most fragments of one.
     pub message_fragments_max: u32,
+    /// How long one may take to arrive, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub message_time_ms_max: u64,
     /// The largest body of a request.
     #[schemars(range(min = 1024))]
     pub body_bytes_max: usize,
@@ -40,6 +43,8 @@ pub struct InputLimits {
     pub publication_bytes_max: usize,
     /// The most publications in a request.
     pub publish_items_max: usize,
+    /// The most bytes of `data` in a request, counted for each channel that it goes to.
+    pub publish_bytes_max: usize,
     /// The most channels of a session.
     #[schemars(range(min = 1))]
     pub channels_max: usize,
@@ -200,9 +205,11 @@ impl Default for InputLimits {
         Self {
             message_bytes_max: limits.message_bytes_max,
             message_fragments_max: limits.message_fragments_max,
+            message_time_ms_max: limits.message_time_ms_max,
             body_bytes_max: limits.body_bytes_max,
             publication_bytes_max: limits.publication_bytes_max,
             publish_items_max: limits.publish_items_max,
+            publish_bytes_max: limits.publish_bytes_max,
             channels_max: limits.channels_max,
             history_count_max: limits.history_count_max,
             poll_bytes_max: limits.answer_bytes_max,

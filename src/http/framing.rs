@@ -11,6 +11,15 @@ use crate::protocol::{Code, Problem};
 /// The most headers of a request.
 const HEADERS_MAX: usize = 100;
 
+/// The largest head of a request, in bytes. What is behind this reads as much at the least.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// The longest first line of a request, in bytes: the largest cursor, and as much again for channels.
+const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// The most bytes of a chunked body that say nothing: extensions and trailers.
+const CHUNK_EXTRAS_BYTES_MAX: usize = 8 * 1024;
+
 /// Follows the requests of one connection. Pure: bytes in, a refusal out.
 #[derive(Debug)]
 pub(super) struct Framing {
@@ -45,6 +54,8 @@ struct Chunks {
     part: Part,
     /// Whether a CR waits for its LF.
     has_cr: bool,
+    /// How much of extensions and trailers has come.
+    extras: usize,
 }
 
 #[derive(Debug)]
@@ -67,6 +78,7 @@ impl Chunks {
     const START: Self = Self {
         part: Part::START,
         has_cr: false,
+        extras: 0,
     };
 }
 
@@ -143,6 +155,12 @@ impl Head {
             let before = if at == 0 { self.bytes.last() } else { bytes.get(at - 1) };
             if *byte != b'\n' {
                 self.line_len += 1;
+                if self.line_len > REQUEST_LINE_BYTES_MAX && !self.has_begun {
+                    return Err(too_large(&format!(
+                        "the request's first line has more than {REQUEST_LINE_BYTES_MAX} bytes; use POST with a body, or \
+                         fewer channels"
+                    )));
+                }
                 continue;
             }
             if before != Some(&b'\r') {
@@ -154,12 +172,22 @@ impl Head {
             self.line_len = 0;
             self.has_begun |= !is_empty;
             if is_empty && self.has_begun {
-                self.bytes.extend_from_slice(&bytes[..=at]);
+                self.keep(&bytes[..=at])?;
                 return Ok((at + 1, true));
             }
         }
-        self.bytes.extend_from_slice(bytes);
+        self.keep(bytes)?;
         Ok((bytes.len(), false))
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        if self.bytes.len() + bytes.len() > HEAD_BYTES_MAX {
+            return Err(too_large(&format!(
+                "the request's head has more than {HEAD_BYTES_MAX} bytes, the most that is read"
+            )));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -170,6 +198,11 @@ fn body_of(head: &[u8]) -> Result<State, Problem> {
     match request.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(refusal("the request's head ends too early")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(too_large(&format!(
+                "the request has more than {HEADERS_MAX} headers, the most that are read"
+            )));
+        }
         Err(error) => return Err(refusal(&format!("the request's head cannot be read: {error}"))),
     }
     let values = |name: &str| {
@@ -238,10 +271,24 @@ impl Chunks {
             (b'\r' | b'\n', _) | (_, true) => return Err(bad_chunks()),
             (byte, false) => {
                 self.part.take_byte(byte)?;
+                self.note_extra()?;
                 false
             }
         };
         Ok((1, is_over))
+    }
+
+    fn note_extra(&mut self) -> Result<(), Problem> {
+        self.extras += usize::from(matches!(
+            self.part,
+            Part::Size { in_extension: true, .. } | Part::Trailer { .. }
+        ));
+        if self.extras <= CHUNK_EXTRAS_BYTES_MAX {
+            return Ok(());
+        }
+        Err(too_large(&format!(
+            "the extensions and trailers of the chunked body have more than {CHUNK_EXTRAS_BYTES_MAX} bytes; send none"
+        )))
     }
 }
 
@@ -287,6 +334,10 @@ fn bad_chunks() -> Problem {
 
 fn refusal(detail: &str) -> Problem {
     Problem::new(Code::BadRequest, detail.to_owned())
+}
+
+fn too_large(detail: &str) -> Problem {
+    Problem::new(Code::TooLarge, detail.to_owned())
 }
 
 #[cfg(test)]
@@ -368,5 +419,28 @@ mod tests {
             let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert!(follow(request.as_bytes()).is_err(), "{body:?}");
         }
+    }
+
+    #[test]
+    fn heads_and_what_surrounds_chunks_are_of_bounded_size() {
+        let code = |request: &str| follow(request.as_bytes()).map_err(|problem| problem.code).err();
+        let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(bytes - "GET / HTTP/1.1\r".len()));
+        assert_eq!(code(&line(REQUEST_LINE_BYTES_MAX)), None);
+        assert_eq!(code(&line(REQUEST_LINE_BYTES_MAX + 1)), Some(Code::TooLarge));
+        let head = |headers: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(headers));
+        assert_eq!(code(&head(HEADERS_MAX)), None);
+        assert_eq!(code(&head(HEADERS_MAX + 1)), Some(Code::TooLarge));
+        let long = |bytes: usize| format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(bytes));
+        assert_eq!(code(&long(HEAD_BYTES_MAX - 23)), None);
+        assert_eq!(code(&long(HEAD_BYTES_MAX - 22)), Some(Code::TooLarge));
+        let chunked = |body: &str| code(&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        let extras = "x".repeat(CHUNK_EXTRAS_BYTES_MAX);
+        assert_eq!(chunked(&format!("1;{extras}\r\na\r\n")), Some(Code::TooLarge));
+        assert_eq!(chunked(&format!("0\r\nA: {extras}")), Some(Code::TooLarge));
+        assert_eq!(chunked(&"1;x\r\na\r\n".repeat(CHUNK_EXTRAS_BYTES_MAX / 2)), None);
+        assert_eq!(
+            chunked(&"1;x\r\na\r\n".repeat(CHUNK_EXTRAS_BYTES_MAX / 2 + 1)),
+            Some(Code::TooLarge)
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -153,8 +154,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
 pub fn refusal(problem: &Problem) -> String {
     let body = problem.to_json();
     format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
          cache-control: no-store\r\naccess-control-allow-origin: *\r\nvary: origin\r\nconnection: close\r\n\r\n{body}",
+        StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::BAD_REQUEST),
         body.len()
     )
 }

@@ -27,6 +27,13 @@ impl Ending {
         Problem::new(Code::SlowReader, detail).retry_after_ms(1000).into()
     }
 
+    /// A message was begun and did not arrive in time.
+    pub fn late(message_time_ms_max: u64) -> Self {
+        let detail =
+            format!("a message did not arrive within {message_time_ms_max} ms; send its fragments without pause");
+        Problem::new(Code::BadRequest, detail).into()
+    }
+
     /// Nothing was heard for two heartbeats.
     pub fn silent() -> Self {
         Self {

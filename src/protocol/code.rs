@@ -113,11 +113,21 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that the same request would meet again.
+    /// The longest detail, in bytes: what a client sent is never sent back as a whole.
+    const DETAIL_BYTES_MAX: usize = 1024;
+
+    /// A problem that the same request would meet again. A detail that is too long is cut.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        let mut detail = detail.into();
+        if detail.len() > Self::DETAIL_BYTES_MAX {
+            let end = (0..=Self::DETAIL_BYTES_MAX)
+                .rev()
+                .find(|end| detail.is_char_boundary(*end));
+            detail = format!("{}…", &detail[..end.unwrap_or_default()]).into();
+        }
         Self {
             code,
-            detail: detail.into(),
+            detail,
             retry_ms: None,
         }
     }

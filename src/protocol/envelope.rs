@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::list::List;
 use super::{Code, Problem, json};
 
 /// The fields of an object, in their order. Those that nobody asks for are ignored.
@@ -15,15 +16,15 @@ pub(super) struct Envelope<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 /// What a body may be: one object, or several.
 pub(super) enum Body<'a> {
     One(Envelope<'a>),
-    Many(Vec<Envelope<'a>>),
+    Many(List<Envelope<'a>>),
 }
 
 impl<'a> Body<'a> {
-    /// Reads an object or an array of objects.
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, Problem> {
+    /// Reads an object or an array of objects, of which `count_max` are kept.
+    pub(super) fn read(body: &'a [u8], count_max: usize) -> Result<Self, Problem> {
         let text = json::check(body)?;
         if text.trim_start().starts_with('[') {
-            serde_json::from_str(text)
+            List::read(text, count_max)
                 .map(Self::Many)
                 .map_err(|error| bad_json(&error))
         } else {
@@ -57,8 +58,17 @@ impl<'a> Envelope<'a> {
     }
 
     fn read_as<T: Deserialize<'a>>(&self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
+        self.read_with(name, expected, serde_json::from_str)
+    }
+
+    fn read_with<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&'a str) -> serde_json::Result<T>,
+    ) -> Result<Option<T>, Problem> {
         let read = |value: &'a RawValue| {
-            serde_json::from_str(value.get()).map_err(|_| {
+            read(value.get()).map_err(|_| {
                 Problem::new(
                     Code::BadRequest,
                     format!("`{name}` must be {expected}, but it is {}", shown(value)),
@@ -79,9 +89,10 @@ impl<'a> Envelope<'a> {
             .ok_or_else(|| Problem::new(Code::BadRequest, format!("`{name}` is missing; it must be a string")))
     }
 
-    /// An array of strings, if the field is there.
-    pub(super) fn texts(&self, name: &str) -> Result<Option<Vec<String>>, Problem> {
-        self.read_as(name, "an array of strings")
+    /// An array of strings, of which `count_max` are kept, if the field is there.
+    pub(super) fn texts(&self, name: &str, count_max: usize) -> Result<Option<List<String>>, Problem> {
+        let read = |text: &'a str| List::read(text, count_max);
+        self.read_with(name, "an array of strings", read)
     }
 
     /// A whole number, if the field is there.
@@ -90,9 +101,11 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// Characters of what a client sent that an error repeats.
+const SHOWN_MAX: usize = 40;
+
 /// The value as it was written, as far as it fits in a sentence.
 fn shown(value: &RawValue) -> String {
-    const SHOWN_MAX: usize = 40;
     let mut shown: String = value.get().chars().take(SHOWN_MAX).collect();
     if shown.len() < value.get().len() {
         shown.push('…');
@@ -114,6 +127,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
                 let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
                 while let Some(Key(name)) = map.next_key()? {
                     if fields.iter().any(|(known, _)| *known == name) {
+                        let name: String = name.chars().take(SHOWN_MAX).collect();
                         return Err(A::Error::custom(format_args!("the field `{name}` is there twice")));
                     }
                     if fields.len() == FIELDS_MAX {

@@ -8,6 +8,7 @@ pub mod event_stream;
 mod framing;
 mod json;
 mod limits;
+mod list;
 mod publish;
 mod push;
 mod query;

@@ -64,12 +64,13 @@ impl PublishRequest {
 /// # Errors
 /// What is wrong with the request as a whole.
 pub fn read_publish(body: &[u8], header_key: Option<&str>, limits: &Limits) -> Result<PublishRequest, Problem> {
-    let mut request = match Body::read(body)? {
+    let mut request = match Body::read(body, limits.publish_items_max)? {
         Body::One(envelope) => read_one(&envelope, limits)?,
         Body::Many(envelopes) => {
-            check_count(envelopes.len(), limits)?;
+            check_count(envelopes.count, limits)?;
             PublishRequest::Many(
                 envelopes
+                    .kept
                     .iter()
                     .map(|envelope| read_batch_item(envelope, limits))
                     .collect(),
@@ -84,12 +85,18 @@ pub fn read_publish(body: &[u8], header_key: Option<&str>, limits: &Limits) -> R
 }
 
 fn read_one(envelope: &Envelope<'_>, limits: &Limits) -> Result<PublishRequest, Problem> {
-    match (envelope.text("channel")?, envelope.texts("channels")?) {
+    let channels = envelope.texts("channels", limits.publish_items_max)?;
+    match (envelope.text("channel")?, channels) {
         (Some(channel), None) => read_item(envelope, &channel, limits).map(PublishRequest::One),
         (None, Some(channels)) => {
-            check_count(channels.len(), limits)?;
-            let read = |channel: String| read_item(envelope, &channel, limits).map_err(|problem| (channel, problem));
-            let mut request = PublishRequest::Many(channels.into_iter().map(read).collect());
+            check_count(channels.count, limits)?;
+            let data = envelope.any("data").map(json::compact);
+            check_bytes(data.as_ref().map_or(0, Bytes::len), channels.count, limits)?;
+            let read = |channel: String| {
+                let item = read_item_with(data.clone(), envelope, &channel, limits);
+                item.map_err(|problem| (cut(channel), problem))
+            };
+            let mut request = PublishRequest::Many(channels.kept.into_iter().map(read).collect());
             if let Some(key) = envelope.text("idempotency_key")? {
                 // It is the request's, as one in the header would be.
                 request.take_keys();
@@ -112,13 +119,34 @@ fn read_batch_item(envelope: &Envelope<'_>, limits: &Limits) -> ItemResult {
     let channel = envelope
         .required_text("channel")
         .map_err(|problem| (String::new(), problem))?;
-    read_item(envelope, &channel, limits).map_err(|problem| (channel, problem))
+    read_item(envelope, &channel, limits).map_err(|problem| (cut(channel), problem))
+}
+
+/// What was given as a channel's name, as far as an answer repeats it: any name that is one is repeated as a whole.
+fn cut(mut channel: String) -> String {
+    if channel.len() > ChannelName::BYTES_MAX {
+        let end = (0..=ChannelName::BYTES_MAX)
+            .rev()
+            .find(|end| channel.is_char_boundary(*end));
+        channel.truncate(end.unwrap_or_default());
+        channel.push('…');
+    }
+    channel
 }
 
 /// Reads `data`, `event` and `idempotency_key` for one channel.
 pub(super) fn read_item(envelope: &Envelope<'_>, channel: &str, limits: &Limits) -> Result<Item, Problem> {
+    read_item_with(envelope.any("data").map(json::compact), envelope, channel, limits)
+}
+
+/// The same, with `data` that several items share.
+fn read_item_with(
+    data: Option<Bytes>,
+    envelope: &Envelope<'_>,
+    channel: &str,
+    limits: &Limits,
+) -> Result<Item, Problem> {
     let channel = ChannelName::parse(channel)?;
-    let data = envelope.any("data").map(json::compact);
     let data = data.ok_or_else(|| Problem::new(Code::BadRequest, "`data` is missing; it may be any JSON value"))?;
     let item = Item {
         channel,
@@ -213,6 +241,17 @@ fn check_count(count: usize, limits: &Limits) -> Result<(), Problem> {
         "{count} publications in one request; at most {} are allowed",
         limits.publish_items_max
     );
+    Err(Problem::new(Code::TooLarge, detail))
+}
+
+/// A small body with many channels must not make much of itself: each channel's log keeps the `data` once more.
+fn check_bytes(data_bytes: usize, channels: usize, limits: &Limits) -> Result<(), Problem> {
+    let (bytes, bytes_max) = (data_bytes.saturating_mul(channels), limits.publish_bytes_max);
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let detail =
+        format!("`data` for {channels} channels has {bytes} bytes; at most {bytes_max} are allowed in one request");
     Err(Problem::new(Code::TooLarge, detail))
 }
 

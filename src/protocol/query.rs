@@ -19,9 +19,10 @@ pub fn read_query(query: &str) -> Result<Vec<QueryPair<'_>>, Problem> {
             } else {
                 Code::BadRequest
             };
+            let shown: String = pair.chars().take(64).collect();
             return Err(Problem::new(
                 code,
-                format!("`{pair}` in the query is not UTF-8 behind its `%`"),
+                format!("`{shown}` in the query is not UTF-8 behind its `%`"),
             ));
         }
     }

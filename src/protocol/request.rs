@@ -1,5 +1,7 @@
 //! What a subscribing request asks for, in a query or in a JSON body.
 
+use std::collections::HashSet;
+
 use super::envelope::Envelope;
 use super::{Code, Limits, Problem, read_query};
 use crate::delivery::{ChannelName, Cursor, Since};
@@ -63,7 +65,10 @@ pub fn read_stream_query(query: &str, last_event_id: Option<&str>, limits: &Limi
 pub fn read_stream_body(body: &[u8], last_event_id: Option<&str>, limits: &Limits) -> Result<StreamRequest, Problem> {
     let envelope = Envelope::read(body)?;
     let mut given = Given {
-        channels: envelope.texts("channels")?.unwrap_or_default(),
+        channels: envelope
+            .texts("channels", usize::MAX)?
+            .map(|channels| channels.kept)
+            .unwrap_or_default(),
         wait_s: envelope.number("wait")?,
         id_lines: envelope.text("cursor")?,
         ..Given::default()
@@ -121,9 +126,10 @@ impl Given {
 
 fn distinct(names: &[String], limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
     let mut channels: Vec<ChannelName> = Vec::new();
+    let mut seen = HashSet::new();
     for name in names {
         let channel = ChannelName::parse(name)?;
-        if channels.contains(&channel) {
+        if !seen.insert(name) {
             continue;
         }
         if channels.len() == limits.channels_max {

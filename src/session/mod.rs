@@ -132,7 +132,9 @@ impl Session {
 
     /// Whether it takes another command now; they are carried out one after the other.
     pub fn takes_commands(&self) -> bool {
-        self.working.is_none() && self.replies.count() < REPLIES_MAX
+        // An answer of `history` may be large, so nothing is asked for before it is on its way.
+        let is_large = |push: &Push| matches!(push, Push::History { .. });
+        self.working.is_none() && self.replies.count() < REPLIES_MAX && !self.replies.newest().is_some_and(is_large)
     }
 
     /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].

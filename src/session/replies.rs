@@ -17,6 +17,10 @@ impl Replies {
         self.0.as_ref().map_or(0, |replies| replies.len())
     }
 
+    pub(super) fn newest(&self) -> Option<&Push> {
+        self.0.as_ref()?.back()
+    }
+
     pub(super) fn push(&mut self, push: Push) {
         self.0.get_or_insert_default().push_back(push);
     }

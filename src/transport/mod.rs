@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::http::{read_body, visitor};
 use crate::protocol::websocket::{ping_frame, text_frame};
-use crate::protocol::{Problem, Push, StreamRequest, read_stream_body, read_stream_query};
+use crate::protocol::{Limits, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
 use crate::session::Node;
 use crate::session::limits::{Arrival, Bucket, Clock, Rate, Seat};
 
@@ -43,7 +43,7 @@ impl Default for Timings {
     fn default() -> Self {
         Self {
             heartbeat_ms: 25_000,
-            write_timeout_ms: 20_000,
+            write_timeout_ms: 10_000,
         }
     }
 }
@@ -105,6 +105,11 @@ pub fn websocket_route() -> MethodRouter<Arc<Transports>> {
     get(websocket::upgrade).connect(websocket::upgrade)
 }
 
+/// A WebSocket that says everything back.
+pub fn websocket_echo_route() -> MethodRouter<Arc<Transports>> {
+    get(websocket::echo)
+}
+
 /// `GET`, `POST /v1/sse`
 pub fn event_source_route() -> MethodRouter<Arc<Transports>> {
     get(event_source::stream).post(event_source::stream)
@@ -123,7 +128,7 @@ async fn read_request(
 ) -> Result<StreamRequest, Problem> {
     let limits = transports.node.limits();
     if request.method() == Method::POST {
-        let (_, body) = read_body(request, limits.body_bytes_max).await?;
+        let (_, body) = read_body(request, limits.body_bytes_max.min(Limits::STREAM_BODY_BYTES_MAX)).await?;
         return read_stream_body(&body, last_event_id, limits)?
             .with_channels("no channel is named; add `\"channels\":[…]` with at least one name");
     }

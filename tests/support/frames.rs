@@ -96,7 +96,7 @@ pub(crate) fn close(code: u16) -> Vec<u8> {
 fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![0x80 | opcode];
-    match u16::try_from(payload.len()).expect("a short message") {
+    match u16::try_from(payload.len()).expect("a message of at most 65,535 bytes") {
         len @ 0..=125 => frame.push(0x80 | len.to_be_bytes()[1]),
         len => {
             frame.push(0x80 | 0x7e);

@@ -71,6 +71,11 @@ impl Link {
         Ok(count > 0)
     }
 
+    /// Says that nothing more will be sent, and can go on reading.
+    pub(crate) async fn shut_down(&mut self) -> io::Result<()> {
+        self.socket.shutdown().await
+    }
+
     /// Breaks off as a crash does: with a reset, whatever was on its way.
     pub(crate) fn reset(self) {
         // Without it the connection is closed in good order, which is a drop too.

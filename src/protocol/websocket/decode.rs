@@ -56,6 +56,16 @@ impl Decoder {
         outcome
     }
 
+    /// Whether something has begun to come and has not come to its end: a message, a control frame, or a header.
+    pub fn is_under_way(&self) -> bool {
+        let is_between_frames = match &self.stage {
+            Stage::Header(header) => header.is_empty(),
+            Stage::Payload(_) => false,
+            Stage::Closed => true,
+        };
+        self.message.is_some() || !is_between_frames
+    }
+
     fn advance(&mut self, input: &mut &mut [u8], limits: &Limits) -> Result<Option<Incoming>, Violation> {
         loop {
             match &mut self.stage {
@@ -328,10 +338,17 @@ mod tests {
             decode(&mut decoder, &[cut]);
             assert!(!holds_nothing(&decoder));
         }
+        assert!(decoder.is_under_way());
         assert_eq!(decode(&mut decoder, &[&bytes[29..]]), (vec![text("fragment")], None));
-        assert!(holds_nothing(&decoder));
+        assert!(holds_nothing(&decoder) && !decoder.is_under_way());
         decode(&mut decoder, &[&frame(0x81, b"later")[..6]]);
         assert!(holds_nothing(&decoder), "a header alone costs nothing");
+        assert!(decoder.is_under_way());
+        let mut decoder = Decoder::new();
+        decode(&mut decoder, &[&[0x89]]);
+        assert!(decoder.is_under_way(), "its first byte has come");
+        decode(&mut decoder, &[&frame(0x89, b"ping")[1..]]);
+        assert!(!decoder.is_under_way());
     }
 
     /// RFC 6455 §5.2: a stream means the same wherever it is cut, even after every byte.

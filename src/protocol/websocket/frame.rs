@@ -20,6 +20,11 @@ pub(super) struct PartialHeader {
 }
 
 impl PartialHeader {
+    /// Whether none of it has come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
     /// Takes what is missing from the front of `input`; `None` as long as that is not enough.
     pub(super) fn read(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, Violation> {
         while self.filled < self.wanted() {

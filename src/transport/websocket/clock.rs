@@ -9,6 +9,9 @@ use crate::transport::pulse::Alarm;
 /// How long the client has to take the last frames and to close its side.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
+/// How long a client that took nothing for the write deadline has to begin with it after all.
+const LAST_CHANCE_MS: u64 = 2_000;
+
 /// When things happened on one connection, in ticks of the pulse.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -18,7 +21,22 @@ pub(super) struct Clock {
     pinged: u32,
     heard: u32,
     stuck: Option<u32>,
-    closing: Option<u32>,
+    /// When the message that is under way has to be here; [`NEVER`] without one.
+    message_due: u32,
+    closing: Closing,
+}
+
+/// A tick that does not come.
+const NEVER: u32 = u32::MAX;
+
+/// Until when the client has to close its side.
+#[derive(Debug, Clone, Copy)]
+enum Closing {
+    /// Nobody closes.
+    Open,
+    Until(u32),
+    /// The client was given up as stuck, and has still taken nothing.
+    LastChance(u32),
 }
 
 /// What the time has come for.
@@ -32,6 +50,8 @@ pub(super) enum Due {
     Silent,
     /// The socket took nothing for the write deadline.
     Stuck,
+    /// A message has been under way for too long.
+    Late,
     /// The client has had long enough to close its side.
     Over,
 }
@@ -51,7 +71,8 @@ impl Clock {
             pinged: now.saturating_sub(early),
             heard: now,
             stuck: None,
-            closing: None,
+            message_due: NEVER,
+            closing: Closing::Open,
         }
     }
 
@@ -75,6 +96,9 @@ impl Clock {
         if self.stuck.is_some() {
             self.note_heard();
         }
+        if matches!(self.closing, Closing::LastChance(_)) {
+            self.note_closing();
+        }
         self.stuck = Some(self.alarm.pulse().now());
     }
 
@@ -85,7 +109,29 @@ impl Clock {
 
     /// The last frames are on their way.
     pub(super) fn note_closing(&mut self) {
-        self.closing = Some(self.alarm.pulse().now() + self.alarm.pulse().ticks(CLOSE_TIMEOUT_MS));
+        self.closing = Closing::Until(self.after(CLOSE_TIMEOUT_MS));
+    }
+
+    /// The client, which took nothing for the write deadline, is told its last.
+    pub(super) fn note_last_chance(&mut self) {
+        self.closing = Closing::LastChance(self.after(LAST_CHANCE_MS));
+    }
+
+    fn after(&self, ms: u64) -> u32 {
+        let pulse = self.alarm.pulse();
+        pulse.now() + pulse.ticks(ms)
+    }
+
+    /// A message is under way, which may take so many milliseconds since its first byte.
+    pub(super) fn note_under_way(&mut self, message_time_ms_max: u64) {
+        if self.message_due == NEVER {
+            self.message_due = self.after(message_time_ms_max);
+        }
+    }
+
+    /// No message is under way, or it waits for us.
+    pub(super) fn note_arrived(&mut self) {
+        self.message_due = NEVER;
     }
 
     /// What is due now; pending until something is.
@@ -96,10 +142,12 @@ impl Clock {
         }
         let now = self.alarm.pulse().now();
         let heartbeat = self.alarm.pulse().heartbeat();
-        Poll::Ready(if self.closing.is_some() {
+        Poll::Ready(if !matches!(self.closing, Closing::Open) {
             Due::Over
         } else if self.stuck.is_some_and(|since| now >= since + self.write_timeout) {
             Due::Stuck
+        } else if now >= self.message_due {
+            Due::Late
         } else if now >= self.heard + 2 * heartbeat {
             Due::Silent
         } else if now >= self.pinged + heartbeat {
@@ -112,11 +160,15 @@ impl Clock {
     }
 
     fn next_due(&self) -> u32 {
-        self.closing.unwrap_or_else(|| {
-            let stuck = self.stuck.map_or(u32::MAX, |since| since + self.write_timeout);
-            let heartbeat = self.alarm.pulse().heartbeat();
-            let beat = self.sent.min(self.pinged) + heartbeat;
-            stuck.min(beat).min(self.heard + 2 * heartbeat)
-        })
+        match self.closing {
+            Closing::Until(due) | Closing::LastChance(due) => due,
+            Closing::Open => {
+                let heartbeat = self.alarm.pulse().heartbeat();
+                let stuck = self.stuck.map_or(NEVER, |since| since + self.write_timeout);
+                let beat = self.sent.min(self.pinged) + heartbeat;
+                let silent = self.heard + 2 * heartbeat;
+                stuck.min(beat).min(silent).min(self.message_due)
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::clock::{Clock, Due};
 use super::outbox::{Frame, Outbox, Written};
 use crate::delivery::{ChannelName, Since};
-use crate::protocol::websocket::{self as codec, Decoder, Incoming, close_frame, pong_frame, text_frame};
+use crate::protocol::websocket::{self as codec, Decoder, Incoming, binary_frame, close_frame, pong_frame, text_frame};
 use crate::protocol::{Code, Ending, Limits, Push, read_command};
 use crate::session::{Closed, Output, Session};
 use crate::transport::Transports;
@@ -34,6 +34,8 @@ pub(super) enum Opening {
     Session(Box<Session>, Vec<(ChannelName, Since)>),
     /// Nothing but the reason for which there is none.
     Refused(Ending),
+    /// No session: what comes is sent back.
+    Echo,
 }
 
 /// One connection. A future that is ready when the socket can be closed.
@@ -51,6 +53,8 @@ pub(super) struct Connection<S> {
     phase: Phase,
     /// Whether the client has sent its close frame.
     is_peer_done: bool,
+    /// Whether what comes is sent back; there is no session then.
+    is_echo: bool,
     malformed: u8,
 }
 
@@ -76,6 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             clock: Clock::new(&transports),
             phase: Phase::Open,
             is_peer_done: false,
+            is_echo: false,
             malformed: 0,
             transports,
         };
@@ -92,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 self.session = Some(*session);
             }
+            Opening::Echo => self.is_echo = true,
             Opening::Refused(ending) => self.end(&ending),
         }
     }
@@ -116,7 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn takes_input(&self) -> bool {
         match (&self.phase, &self.session) {
             (Phase::Open, Some(session)) => session.takes_commands(),
-            (Phase::Open, None) | (Phase::Closing, _) => true,
+            (Phase::Open, None) => !self.is_echo || self.outbox.has_room(),
+            (Phase::Closing, _) => true,
             (Phase::Over, _) => false,
         }
     }
@@ -158,10 +165,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.takes_input() {
             match self.decoder.decode(&mut bytes, &frame_limits) {
                 Ok(Some(incoming)) => self.take(incoming, &limits),
-                Ok(None) => return,
+                Ok(None) => {
+                    if self.decoder.is_under_way() {
+                        self.clock.note_under_way(limits.message_time_ms_max);
+                    }
+                    return;
+                }
                 Err(violation) => self.end(&violation.into()),
             }
+            if !self.decoder.is_under_way() {
+                self.clock.note_arrived();
+            }
         }
+        // What is under way now waits for us.
+        self.clock.note_arrived();
         self.input = (&*bytes).into();
     }
 
@@ -169,8 +186,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match incoming {
             Incoming::Close(frame) => self.answer_close(frame.map_or(1000, |frame| frame.code)),
             _ if self.phase != Phase::Open => {}
+            Incoming::Text(message) if self.is_echo => self.push_frame(text_frame(message.as_bytes())),
             Incoming::Text(message) => self.take_message(&message, limits),
+            Incoming::Binary(bytes) if self.is_echo => self.push_frame(binary_frame(&bytes)),
             Incoming::Binary(_) => self.end(&Ending::binary()),
+            Incoming::Ping(payload) if self.is_echo => self.push_frame(pong_frame(&payload)),
             Incoming::Ping(payload) => self.pong = Some(Box::new(pong_frame(&payload))),
             Incoming::Pong => {}
         }
@@ -220,7 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let word = match &ending.problem {
             Some(problem) => {
-                self.push(&Push::Closing(problem.clone()));
+                // An echo says nothing of its own.
+                if !self.is_echo {
+                    self.push(&Push::Closing(problem.clone()));
+                }
                 problem.code.as_str()
             }
             None => "",
@@ -230,9 +253,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn push_replies(&mut self) {
-        let replies = self.session.as_mut().map(Session::take_replies);
-        for push in replies.into_iter().flatten() {
-            self.push(&push);
+        if let Some(session) = &mut self.session {
+            for push in session.take_replies() {
+                self.push(&push);
+            }
         }
     }
 
@@ -252,13 +276,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             has_rung = true;
             match due {
                 Due::Ping if is_quiet => self.push_frame(self.transports.ping_frame.clone()),
-                Due::Heartbeat if is_quiet => self.push_frame(self.transports.heartbeat_frame.clone()),
+                Due::Heartbeat if is_quiet && !self.is_echo => {
+                    self.push_frame(self.transports.heartbeat_frame.clone());
+                }
                 Due::Ping | Due::Heartbeat => {}
                 Due::Silent => self.end(&Ending::silent()),
                 Due::Stuck => {
                     self.outbox.clear_unbegun();
                     self.end(&Ending::slow_reader(self.transports.timings.write_timeout_ms));
+                    self.clock.note_last_chance();
                 }
+                Due::Late => self.end(&Ending::late(self.transports.node.limits().message_time_ms_max)),
                 Due::Over => self.phase = Phase::Over,
             }
         }

@@ -56,12 +56,28 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
         }
         Err(problem) => return unfit(problem),
     };
+    switch(&mut request, response, transports, opening)
+}
+
+/// Gives the socket to a task of its own once the answer is sent.
+fn switch(request: &mut Request, response: Response, transports: Arc<Transports>, opening: Opening) -> Response {
     let lease = request.extensions_mut().remove::<Lease>();
     let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Problem::new(Code::BadRequest, "this connection cannot be upgraded to WebSocket").into_response();
     };
     tokio::spawn(take_over(upgrading, lease, transports, opening));
     response
+}
+
+/// Says everything back, over the same handshake, codec and task.
+pub(in crate::transport) async fn echo(State(transports): State<Arc<Transports>>, mut request: Request) -> Response {
+    match check(&request) {
+        Ok(asked) => {
+            let response = agree(&asked, request.headers());
+            switch(&mut request, response, transports, Opening::Echo)
+        }
+        Err(problem) => unfit(problem),
+    }
 }
 
 fn open(transports: &Transports, request: &Request) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {

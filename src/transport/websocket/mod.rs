@@ -5,4 +5,4 @@ mod connection;
 mod handshake;
 mod outbox;
 
-pub(super) use handshake::upgrade;
+pub(super) use handshake::{echo, upgrade};
