@@ -225,9 +225,6 @@ fn the_page_of_limits_has_every_key_that_limits_anything() {
     let page = fs::read_to_string(root().join("docs/limits.md")).unwrap();
     let mut keys = keys_of("limits", &format!("{:?}", InputLimits::default()));
     keys.extend(keys_of("connections", &format!("{:?}", Connections::default())));
-    // These say how to listen, and bound nothing.
-    let no_limits = ["reuse_port", "unix_mode", "proxy_protocol", "proxy_protocol_from"];
-    keys.retain(|key| !no_limits.iter().any(|name| *key == format!("`connections.{name}`")));
     assert!(keys.contains(&"`limits.body_bytes_max`".to_owned()), "{keys:?}");
     let findings: Vec<_> = keys
         .into_iter()
