@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,6 +10,8 @@ use toml::{Table, Value};
 
 use crate::delivery::LogPolicy;
 use crate::edge::DEFAULT_WINDOW;
+use crate::engine::RedisSettings;
+use crate::engine::redis::Prefix;
 use crate::protocol::Limits;
 use crate::transport::Timings;
 
@@ -19,6 +21,8 @@ use crate::transport::Timings;
 pub struct Config {
     /// Where to listen, as `ADDR:PORT`; port 0 takes any that is free.
     pub listen: String,
+    /// What keeps the logs.
+    pub engine: EngineConfig,
     /// How much of each channel's log is kept.
     pub window: Window,
     /// What clients may send.
@@ -27,6 +31,58 @@ pub struct Config {
     pub connections: Connections,
     /// How the server stops.
     pub drain: Drain,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Which one.
+    pub kind: EngineKind,
+    /// Of the engine `redis`.
+    pub redis: RedisConfig,
+}
+
+/// What keeps the logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// This process: one node, whose logs end with it.
+    #[default]
+    Memory,
+    /// A Redis, which several nodes share.
+    Redis,
+}
+
+/// `[engine.redis]`
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// Where it is: `redis://[user:password@]host[:port][/database]`, or `unix:///path`.
+    pub url: String,
+    /// A file that holds the URL instead, for it may hold a password.
+    pub url_file: Option<PathBuf>,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl fmt::Debug for RedisConfig {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379/0".to_owned(),
+            url_file: None,
+            prefix: "throughline:".to_owned(),
+        }
+    }
 }
 
 /// `[window]`
@@ -89,6 +145,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8000".to_owned(),
+            engine: EngineConfig::default(),
             window: Window::default(),
             limits: InputLimits::default(),
             connections: Connections::default(),
@@ -211,6 +268,27 @@ impl Config {
         at_least("limits.channels_max", self.limits.channels_max as u64, 1)?;
         at_least("limits.message_bytes_max", self.limits.message_bytes_max as u64, 1024)?;
         at_least("limits.body_bytes_max", self.limits.body_bytes_max as u64, 1024)
+    }
+
+    /// Where the logs are kept, if that is not in this process.
+    ///
+    /// # Errors
+    /// If the file with the URL cannot be read, or the prefix is none.
+    pub fn redis(&self) -> Result<Option<RedisSettings>, ConfigError> {
+        if self.engine.kind == EngineKind::Memory {
+            return Ok(None);
+        }
+        let redis = &self.engine.redis;
+        let url = match &redis.url_file {
+            None => redis.url.clone(),
+            Some(path) => {
+                let wrong = |error| ConfigError(format!("engine.redis.url_file = {}: {error}", path.display()));
+                std::fs::read_to_string(path).map_err(wrong)?.trim().to_owned()
+            }
+        };
+        let wrong = |error| ConfigError(format!("engine.redis.prefix = {:?}: {error}", redis.prefix));
+        let prefix = Prefix::parse(&redis.prefix).map_err(wrong)?;
+        Ok(Some(RedisSettings { url, prefix }))
     }
 
     /// How much of a channel's log is kept.

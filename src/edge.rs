@@ -1,7 +1,7 @@
 //! The edge as a library: an axum router to mount, and publishing and subscribing inside the process.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header::{ORIGIN, RETRY_AFTER};
@@ -12,8 +12,10 @@ use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::delivery::{ChannelName, Engine, EngineError, Joined, LogPolicy, Outside, Published, Since, Subscription};
-use crate::engine::{MemoryEngine, MeteredEngine};
+use crate::delivery::{
+    ChannelName, Engine, EngineError, Health, Joined, LogPolicy, Outside, Published, Since, Subscription,
+};
+use crate::engine::{MemoryEngine, MeteredEngine, System};
 use crate::http::count_refusals;
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
@@ -35,6 +37,7 @@ pub struct Edge {
 #[derive(Debug, Default)]
 pub struct Builder {
     engine: Option<Arc<dyn Engine>>,
+    health: Option<Arc<dyn Health>>,
     window: Option<LogPolicy>,
     limits: Limits,
     timings: Timings,
@@ -46,6 +49,15 @@ impl Builder {
     pub fn engine(self, engine: Arc<dyn Engine>) -> Self {
         Self {
             engine: Some(engine),
+            ..self
+        }
+    }
+
+    /// The node is ready only while its engine is.
+    #[must_use]
+    pub fn health(self, health: Arc<dyn Health>) -> Self {
+        Self {
+            health: Some(health),
             ..self
         }
     }
@@ -82,7 +94,7 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window));
+        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window).with_health(self.health));
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings));
         tokio::spawn(beat(Arc::downgrade(&transports)));
         Edge { node, transports }
@@ -208,24 +220,5 @@ async fn beat(transports: Weak<Transports>) {
         interval.tick().await;
         let Some(transports) = transports.upgrade() else { return };
         transports.pulse().beat();
-    }
-}
-
-/// The system's clock and randomness.
-#[derive(Debug)]
-struct System;
-
-impl Outside for System {
-    fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "without randomness epochs would repeat, and readers would be told lies"
-    )]
-    fn random(&self) -> u64 {
-        getrandom::u64().expect("the system's source of randomness")
     }
 }

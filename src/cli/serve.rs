@@ -4,8 +4,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use throughline::config::{Config, ConfigError, Openness};
+use throughline::delivery::Engine;
+use throughline::engine::{RedisEngine, System};
 use throughline::{Edge, server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -48,11 +51,10 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return fail(&format!("no signals can be had: {error}"), EXIT_UNAVAILABLE),
     };
-    let edge = Edge::builder()
-        .window(config.log_policy())
-        .limits(config.limits())
-        .timings(config.timings())
-        .build();
+    let edge = match build(&config) {
+        Ok(edge) => edge,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
     announce(address);
     let window = config.drain_window();
     server::run(
@@ -65,6 +67,20 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     .await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// The edge, with the engine that is configured.
+fn build(config: &Config) -> Result<Edge, String> {
+    let mut builder = Edge::builder()
+        .window(config.log_policy())
+        .limits(config.limits())
+        .timings(config.timings());
+    if let Some(settings) = config.redis().map_err(|error| error.to_string())? {
+        let engine = RedisEngine::start(settings, Arc::new(System));
+        let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
+        builder = builder.engine(Arc::clone(&engine) as Arc<dyn Engine>).health(engine);
+    }
+    Ok(builder.build())
 }
 
 fn configured(serve: Serve) -> Result<(Config, SocketAddr), ConfigError> {

@@ -3,6 +3,10 @@
 mod idempotency;
 pub mod memory;
 mod metered;
+pub mod redis;
+mod system;
 
 pub use memory::MemoryEngine;
 pub use metered::MeteredEngine;
+pub use redis::{RedisEngine, RedisSettings};
+pub use system::System;

@@ -17,6 +17,7 @@ pub(crate) mod promise;
 pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
+pub(crate) mod redis;
 pub(crate) mod text;
 pub(crate) mod websocket;
 pub(crate) mod whole_cursor;
