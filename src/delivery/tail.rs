@@ -1,5 +1,6 @@
 //! The live end of a channel's log on this node, and the readers that wait at it.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ const TAIL_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Live {
     newest: RwLock<Log>,
-    /// Counts what was pushed, so that a reader that is caught up sees without a lock that it still is.
+    /// Counts what was pushed, from 1 on, so that a reader that is caught up sees without a lock that it still is.
     pushes: AtomicU64,
     /// Counts how often the log's past came into doubt: whatever a reader knows of it must then be asked again.
     doubts: AtomicU64,
@@ -29,7 +30,7 @@ impl Live {
     pub fn at(top: Position) -> Self {
         Self {
             newest: RwLock::new(Log::at(top)),
-            pushes: AtomicU64::new(0),
+            pushes: AtomicU64::new(1),
             doubts: AtomicU64::new(0),
             parking: Parking::new(),
             attached: AtomicUsize::new(0),
@@ -97,7 +98,7 @@ impl Live {
     /// What follows `cursor`, and the count of pushes at which nothing follows that any more.
     ///
     /// A reader that has not heard of the last doubt is behind, once.
-    fn next(&self, cursor: &Position, doubts: &mut u64) -> (Follow, Option<u64>) {
+    fn next(&self, cursor: &Position, doubts: &mut u64) -> (Follow, Option<NonZeroU64>) {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
         let pushes = self.pushes.load(Ordering::SeqCst);
         let heard = std::mem::replace(doubts, self.doubts.load(Ordering::SeqCst));
@@ -110,11 +111,11 @@ impl Live {
             Follow::CaughtUp => true,
             Follow::Behind => false,
         };
-        (next, is_last.then_some(pushes))
+        (next, NonZeroU64::new(pushes).filter(|_| is_last))
     }
 
-    fn is_at(&self, pushes: Option<u64>) -> bool {
-        pushes == Some(self.pushes.load(Ordering::SeqCst))
+    fn is_at(&self, pushes: Option<NonZeroU64>) -> bool {
+        pushes.map_or(0, NonZeroU64::get) == self.pushes.load(Ordering::SeqCst)
     }
 }
 
@@ -124,7 +125,7 @@ pub struct Tail {
     live: Arc<Live>,
     parked: Parked,
     /// The count of pushes at which this reader was caught up.
-    seen: Option<u64>,
+    seen: Option<NonZeroU64>,
     /// The doubts that this reader has heard of.
     doubts: u64,
 }

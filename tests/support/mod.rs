@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 pub(crate) mod clock;
+pub(crate) mod crowd;
 pub(crate) mod deadline;
 pub(crate) mod event_source;
 pub(crate) mod event_stream;
@@ -18,6 +19,8 @@ pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod redis;
+pub(crate) mod redis_proxy;
+pub(crate) mod served;
 pub(crate) mod text;
 pub(crate) mod websocket;
 pub(crate) mod whole_cursor;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throughline::config::Connections;
-use throughline::delivery::{Engine, LogPolicy};
+use throughline::delivery::{Engine, Health, LogPolicy};
 use throughline::protocol::Limits;
 use throughline::transport::Timings;
 use throughline::{Edge, server};
@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) drain_window: Duration,
     /// Shared by several nodes, or moved by the test; absent: the node's own memory.
     pub(crate) engine: Option<Arc<dyn Engine>>,
+    /// Whether that engine can do its work.
+    pub(crate) health: Option<Arc<dyn Health>>,
 }
 
 impl Default for Setup {
@@ -45,6 +47,7 @@ impl Default for Setup {
             send_buffer_bytes: 0,
             drain_window: Duration::from_millis(500),
             engine: None,
+            health: None,
         }
     }
 }
@@ -78,6 +81,9 @@ impl Node {
             .timings(setup.timings);
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
+        }
+        if let Some(health) = setup.health {
+            builder = builder.health(health);
         }
         let edge = builder.build();
         let connections = Connections {
