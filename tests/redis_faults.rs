@@ -94,6 +94,19 @@ impl Scene {
         }
     }
 
+    /// A session on many channels is refused in time, too.
+    async fn many_channels_are_refused(&self) {
+        let names: Vec<_> = (0..100).map(support::crowd::channel_name).collect();
+        let query: Vec<_> = names.iter().map(|name| ("channel", name.as_str())).collect();
+        let asked = Instant::now();
+        assert_eq!(self.edges[0].status(&http::target("/v1/sse", &query)).await, 503);
+        took_at_most(
+            "refusing a reader of 100 channels",
+            asked.elapsed(),
+            Duration::from_secs(2),
+        );
+    }
+
     /// Publishers were told in time that Redis is away, and nodes said that they are not ready, and live.
     async fn is_away(&self) {
         let refusals = &self.crowd.ground.refusals;
@@ -144,6 +157,7 @@ async fn redis_is_restarted_with_its_data() {
     let before: String = info(&scene.redis, "server", "run_id").await;
     scene.redis.kill();
     scene.is_away().await;
+    scene.many_channels_are_refused().await;
     scene.refused_within(2_000);
     scene.redis.launch();
     let began = Instant::now();
@@ -185,6 +199,7 @@ async fn redis_stands_still_for_ten_seconds() {
     scene.redis.freeze();
     let began = Instant::now();
     scene.is_away().await;
+    scene.many_channels_are_refused().await;
     tokio::time::sleep_until(began + Duration::from_secs(10)).await;
     scene.refused_within(2_000);
     scene.redis.thaw();

@@ -1,6 +1,6 @@
 //! A connection that is kept up: made again whenever it breaks, for ever, with jittered pauses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -19,6 +19,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a command may take to be answered.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The longest break that is waited for.
+pub(super) const BREAK_MAX: Duration = Duration::from_millis(400);
 
 /// Commands that wait to be written; more of them wait with their callers.
 const COMMANDS_MAX: usize = 1_024;
@@ -96,6 +99,8 @@ fn is_of_replica(role: &Value) -> bool {
 #[derive(Debug)]
 pub(super) struct Link {
     up: watch::Sender<Option<MultiplexedConnection>>,
+    /// When it came or went last.
+    changed_at: Mutex<Instant>,
     doubted: Notify,
 }
 
@@ -103,12 +108,24 @@ impl Link {
     pub(super) fn new() -> Self {
         Self {
             up: watch::Sender::new(None),
+            changed_at: Mutex::new(Instant::now()),
             doubted: Notify::new(),
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.up.borrow().is_some()
+    }
+
+    /// Whether it has been down for longer than a short break takes: then it is of no use to wait.
+    pub(super) fn is_away(&self) -> bool {
+        let changed_at = *self.changed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_up() && changed_at.elapsed() > BREAK_MAX
+    }
+
+    fn set(&self, connection: Option<MultiplexedConnection>) {
+        *self.changed_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.up.send_replace(connection);
     }
 
     /// The connection, for which it waits until `deadline`.
@@ -145,7 +162,7 @@ impl Link {
     async fn hold(&self, place: &Place, scripts: &[&Script]) -> RedisResult<()> {
         let mut connection = place.connect(AsyncConnectionConfig::new()).await?;
         load(&mut connection, scripts).await?;
-        self.up.send_replace(Some(connection.clone()));
+        self.set(Some(connection.clone()));
         tracing::debug!("connected to Redis");
         let broken = loop {
             let _ = timeout(PROBE_PERIOD, self.doubted.notified()).await;
@@ -153,7 +170,7 @@ impl Link {
                 break error;
             }
         };
-        self.up.send_replace(None);
+        self.set(None);
         tracing::warn!(error = %broken, "the connection to Redis broke");
         Ok(())
     }

@@ -24,7 +24,6 @@ mod tops;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -37,7 +36,7 @@ use self::channel::Channel;
 use self::channels::{Channels, Wakes};
 use self::feed::Feed;
 use self::keys::Keys;
-use self::link::{ANSWER_TIMEOUT, Link, Place};
+use self::link::{ANSWER_TIMEOUT, BREAK_MAX, Link, Place};
 use self::scripts::{Scripts, read_published};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published, Since,
@@ -45,9 +44,6 @@ use crate::delivery::{
 };
 
 pub use keys::{BadPrefix, Prefix};
-
-/// How long a publication waits for a connection to Redis, so that a short break is not felt.
-const PUBLISH_PATIENCE: Duration = Duration::from_millis(400);
 
 /// Readings on their way at once, on this node: a thousand channels that are behind do not crowd Redis.
 const READINGS_MAX: usize = 32;
@@ -99,7 +95,7 @@ impl Shared {
 
     async fn store(&self, calls: Vec<Cmd>) -> Vec<Result<Published, EngineError>> {
         let all_are = |kind: EngineErrorKind| vec![Err(kind.into()); calls.len()];
-        let Ok(mut connection) = self.publishing.connection(Instant::now() + PUBLISH_PATIENCE).await else {
+        let Ok(mut connection) = self.publishing.connection(Instant::now() + BREAK_MAX).await else {
             return all_are(EngineErrorKind::Unavailable);
         };
         match self.scripts.call_all(&mut connection, &calls).await {
@@ -216,6 +212,11 @@ impl Engine for RedisEngine {
 
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         async move {
+            // A reader that begins needs the log, whether the channel is attached or not; one of many channels would
+            // wait for each.
+            if self.shared.reading.is_away() {
+                return Err(EngineErrorKind::Unavailable.into());
+            }
             // Held until the tail is: a channel that nobody holds may be let go.
             let channel = self.shared.channel(channel);
             let deadline = Instant::now() + ANSWER_TIMEOUT;
