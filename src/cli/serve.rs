@@ -7,7 +7,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, LogFormat, Openness};
-use throughline::engine::Contents;
+use throughline::delivery::Engine;
+use throughline::engine::{Contents, RedisEngine, System};
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 
 use super::configured::Configured;
@@ -53,19 +54,10 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
     };
-    let edge = Edge::builder()
-        .window(config.log_policy())
-        .limits(config.limits())
-        .timings(config.timings())
-        .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone());
     // Last of all that can fail: a snapshot that is loaded is gone from the disk.
-    let edge = match &config.engine.snapshot {
-        None => edge.build(),
-        Some(file) => match edge.snapshot(file) {
-            Ok(edge) => edge.build(),
-            Err(error) => return fail(Exit::Config, format_args!("engine.snapshot: {error}")),
-        },
+    let edge = match build(config) {
+        Ok(edge) => edge,
+        Err(why) => return fail(Exit::Config, why),
     };
     Startup {
         urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
@@ -123,6 +115,31 @@ fn listen(config: &Config, openness: Openness) -> Result<(Vec<Listener>, Vec<Add
         addresses.push(address);
     }
     Ok((listeners, addresses, are_handed_over))
+}
+
+/// The edge, with the engine that is configured.
+fn build(config: &Config) -> Result<Edge, String> {
+    let builder = Edge::builder()
+        .window(config.log_policy())
+        .limits(config.limits())
+        .timings(config.timings())
+        .rates(config.rates())
+        .trusted_proxies(config.trusted_proxies.clone());
+    if let Some(settings) = config.redis().map_err(|fault| fault.to_string())? {
+        let engine = RedisEngine::start(settings, Arc::new(System));
+        let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
+        return Ok(builder
+            .engine(Arc::clone(&engine) as Arc<dyn Engine>)
+            .health(engine)
+            .build());
+    }
+    match &config.engine.snapshot {
+        None => Ok(builder.build()),
+        Some(file) => match builder.snapshot(file) {
+            Ok(builder) => Ok(builder.build()),
+            Err(error) => Err(format!("engine.snapshot: {error}")),
+        },
+    }
 }
 
 fn log_format(configured: LogFormat) -> Format {

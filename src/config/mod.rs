@@ -26,6 +26,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::LogPolicy;
+use crate::engine::RedisSettings;
+use crate::engine::redis::Prefix;
 use crate::protocol::Limits;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
@@ -38,7 +40,8 @@ pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
 pub use sections::{
-    Connections, Drain, EngineFiles, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window,
+    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,
+    TlsFiles, Window,
 };
 pub use setting::Shown;
 pub use source::Source;
@@ -65,7 +68,7 @@ pub struct Config {
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
     /// What keeps the logs.
-    pub engine: EngineFiles,
+    pub engine: EngineConfig,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -81,7 +84,7 @@ impl Default for Config {
             drain: Drain::default(),
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
-            engine: EngineFiles::default(),
+            engine: EngineConfig::default(),
             log: Log::default(),
         }
     }
@@ -112,7 +115,30 @@ impl Config {
             );
             return Err(Fault::of_key("connections.unix_mode", why));
         }
+        if self.engine.kind == EngineKind::Redis && self.engine.snapshot.is_some() {
+            let why = "engine.snapshot is of the memory engine; with engine.kind = \"redis\" leave it out";
+            return Err(Fault::of_key("engine.snapshot", why));
+        }
+        self.redis()?;
         self.addresses(openness).map(|_| ())
+    }
+
+    /// Where the logs are kept, if that is not in this process.
+    ///
+    /// # Errors
+    /// If the prefix is none.
+    pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
+        const URL: &str = "redis://127.0.0.1:6379/0";
+        if self.engine.kind == EngineKind::Memory {
+            return Ok(None);
+        }
+        let redis = &self.engine.redis;
+        let prefix = Prefix::parse(&redis.prefix).map_err(|error| {
+            let why = format!("engine.redis.prefix = {:?}: {error}", redis.prefix);
+            Fault::of_key("engine.redis.prefix", why)
+        })?;
+        let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
+        Ok(Some(RedisSettings { url, prefix }))
     }
 
     /// How much of a channel's log is kept.

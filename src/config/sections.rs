@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
 use crate::transport::Timings;
@@ -127,9 +128,44 @@ pub struct Drain {
 /// `[engine]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct EngineFiles {
+pub struct EngineConfig {
+    /// What keeps the logs.
+    pub kind: EngineKind,
     /// The file in which the logs outlive a restart: written at the end of the drain, loaded and removed at the start.
     pub snapshot: Option<PathBuf>,
+    /// Of the engine `redis`.
+    pub redis: RedisConfig,
+}
+
+/// What keeps the logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// This process: one node, whose logs end with it unless there is a snapshot.
+    #[default]
+    Memory,
+    /// A Redis, which several nodes share.
+    Redis,
+}
+
+/// `[engine.redis]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// Where it is: `redis://[user:password@]host[:port][/database]`, or `unix:///path`; without it,
+    /// `redis://127.0.0.1:6379/0`.
+    pub url: Option<Secret>,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            prefix: "throughline:".to_owned(),
+        }
+    }
 }
 
 /// `[log]`
