@@ -19,10 +19,10 @@ pub fn read_query(query: &str) -> Result<Vec<QueryPair<'_>>, Problem> {
             } else {
                 Code::BadRequest
             };
-            return Err(Problem::new(
-                code,
-                format!("`{pair}` in the query is not UTF-8 behind its `%`"),
-            ));
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            // A token may be in the value, under whatever name.
+            let detail = format!("the value of `{name}` in the query is not UTF-8 behind its `%`");
+            return Err(Problem::new(code, detail));
         }
     }
     Ok(form_urlencoded::parse(query.as_bytes()).collect())

@@ -1,6 +1,7 @@
 //! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
 
 mod counted;
+pub mod identity;
 mod node;
 mod ready;
 mod registry;
