@@ -1,5 +1,7 @@
 //! Configuration: file, environment and flags, in rising precedence, checked once.
 
+mod auth;
+
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -12,6 +14,8 @@ use crate::delivery::LogPolicy;
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
 use crate::transport::Timings;
+
+pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany, SecretText};
 
 /// What the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -27,6 +31,8 @@ pub struct Config {
     pub connections: Connections,
     /// How the server stops.
     pub drain: Drain,
+    /// Who may come in.
+    pub auth: Auth,
 }
 
 /// `[window]`
@@ -93,6 +99,7 @@ impl Default for Config {
             limits: InputLimits::default(),
             connections: Connections::default(),
             drain: Drain::default(),
+            auth: Auth::default(),
         }
     }
 }
@@ -162,7 +169,7 @@ impl Config {
             let Some(path) = key_path(&name) else { continue };
             set(&mut table, &path, &value);
             let check = Value::Table(table.clone()).try_into::<Self>();
-            check.map_err(|error| ConfigError(format!("{name}={value}: {error}")))?;
+            check.map_err(|error| ConfigError(said(&name, &value, &error)))?;
         }
         let config = Value::Table(table).try_into::<Self>();
         config.map_err(|error| ConfigError(error.to_string()))
@@ -185,12 +192,12 @@ impl Config {
                 self.listen
             ))
         })?;
-        if address.ip().is_loopback() || openness == Openness::Insecure {
+        if address.ip().is_loopback() || openness == Openness::Insecure || self.auth.is_configured() {
             return Ok(address);
         }
         Err(ConfigError(format!(
             "listen = {:?}: this address can be reached from other machines, while everybody may publish and subscribe; \
-             listen on 127.0.0.1, or say --insecure if that is what you want",
+             say in [auth] who may, listen on 127.0.0.1, or say --insecure if that is what you want",
             self.listen
         )))
     }
@@ -285,6 +292,16 @@ fn set(table: &mut Table, path: &[String], value: &str) {
                 set(section, rest, value);
             }
         }
+    }
+}
+
+/// What is wrong with a variable; one of `[auth]` may hold a secret, so its value is not repeated, and neither is the
+/// error that may quote it.
+fn said(name: &str, value: &str, error: &toml::de::Error) -> String {
+    if name.starts_with("THROUGHLINE_AUTH") {
+        format!("{name}: this cannot be read; issuers and keys go into the configuration file")
+    } else {
+        format!("{name}={value}: {error}")
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::http::header::{ORIGIN, RETRY_AFTER};
+use axum::http::header::{ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::response::Response;
@@ -18,6 +18,7 @@ use crate::http::count_refusals;
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
 use crate::session::Node;
+use crate::session::identity::Authority;
 use crate::transport::{Timings, Transports};
 use crate::{api, delivery, transport};
 
@@ -38,6 +39,7 @@ pub struct Builder {
     window: Option<LogPolicy>,
     limits: Limits,
     timings: Timings,
+    authority: Option<Authority>,
 }
 
 impl Builder {
@@ -71,6 +73,15 @@ impl Builder {
         Self { timings, ..self }
     }
 
+    /// Who may come in; unless told, everybody.
+    #[must_use]
+    pub fn authority(self, authority: Authority) -> Self {
+        Self {
+            authority: Some(authority),
+            ..self
+        }
+    }
+
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
@@ -82,7 +93,8 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window));
+        let node = Node::new(engine, outside, metrics, self.limits, window);
+        let node = Arc::new(node.with_authority(self.authority));
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings));
         tokio::spawn(beat(Arc::downgrade(&transports)));
         Edge { node, transports }
@@ -138,12 +150,15 @@ impl Edge {
     /// `draining`, or what the engine says.
     pub async fn publish(&self, channel: ChannelName, data: &RawValue) -> Result<Published, Problem> {
         self.node
-            .publish_one(Item {
-                channel,
-                data: compact(data),
-                event: None,
-                key: None,
-            })
+            .publish_one(
+                self.node.anybody(),
+                Item {
+                    channel,
+                    data: compact(data),
+                    event: None,
+                    key: None,
+                },
+            )
             .await
     }
 
@@ -167,7 +182,7 @@ fn cors() -> CorsLayer {
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(Any)
-        .expose_headers([RETRY_AFTER])
+        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
         .vary([ORIGIN])
 }
 

@@ -13,16 +13,20 @@ use crate::protocol::{
     read_publish, read_query, read_raw,
 };
 use crate::session::Node;
+use crate::session::identity::Identity;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
-    let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
+    let (head, body) = request.into_parts();
+    // Before the body: it is not read for those who may not come in.
+    let identity = http::identify(&node, &head, None).await?;
+    let (head, body) = http::read_body(Request::from_parts(head, body), node.limits().body_bytes_max).await?;
     let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
     let answer = match asked {
         PublishRequest::One(item) => {
             let channel = item.channel.clone();
-            answer_one(&channel, &node.publish_one(item).await?)
+            answer_one(&channel, &node.publish_one(&identity, item).await?)
         }
-        PublishRequest::Many(items) => publish_many(&node, items).await?,
+        PublishRequest::Many(items) => publish_many(&node, &identity, items).await?,
     };
     Ok(http::json(answer))
 }
@@ -58,13 +62,13 @@ fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<P
     read_raw(raw, &channel, (event, key), node.limits())
 }
 
-async fn publish_many(node: &Node, items: Vec<ItemResult>) -> Result<String, Problem> {
+async fn publish_many(node: &Node, identity: &Identity, items: Vec<ItemResult>) -> Result<String, Problem> {
     let channels: Vec<_> = items
         .iter()
         .map(|item| item.as_ref().map(|item| item.channel.clone()).map_err(Clone::clone))
         .collect();
     let accepted: Vec<Item> = items.into_iter().flatten().collect();
-    let mut stored = node.publish(accepted).await?.into_iter();
+    let mut stored = node.publish(identity, accepted).await?.into_iter();
     let answers = channels.into_iter().map(|channel| match channel {
         Ok(channel) => match stored.next() {
             Some(Ok(published)) => answer_one(&channel, &published),

@@ -4,8 +4,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use throughline::config::{Config, ConfigError, Openness};
+use throughline::http::HttpFetch;
+use throughline::session::identity::{Authority, FetchKeys};
 use throughline::{Edge, server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -29,7 +32,7 @@ pub(crate) struct Serve {
 }
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
-    let (config, address) = match configured(serve) {
+    let (config, address, authority) = match configured(serve) {
         Ok(configured) => configured,
         Err(error) => return fail(&error.to_string(), EXIT_CONFIG),
     };
@@ -48,12 +51,19 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return fail(&format!("no signals can be had: {error}"), EXIT_UNAVAILABLE),
     };
-    let edge = Edge::builder()
+    let mut builder = Edge::builder()
         .window(config.log_policy())
         .limits(config.limits())
-        .timings(config.timings())
-        .build();
-    announce(address);
+        .timings(config.timings());
+    let openness = match authority {
+        Some(authority) => {
+            builder = builder.authority(authority);
+            "Credentials are needed: `throughline token` makes one to try."
+        }
+        None => "Everything is open: whoever reaches this address may publish and subscribe.",
+    };
+    let edge = builder.build();
+    announce(address, openness);
     let window = config.drain_window();
     server::run(
         listener,
@@ -67,7 +77,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn configured(serve: Serve) -> Result<(Config, SocketAddr), ConfigError> {
+fn configured(serve: Serve) -> Result<(Config, SocketAddr, Option<Authority>), ConfigError> {
     let mut config = Config::load(serve.config.as_deref(), std::env::vars())?;
     if let Some(listen) = serve.listen {
         config.listen = listen;
@@ -79,11 +89,13 @@ fn configured(serve: Serve) -> Result<(Config, SocketAddr), ConfigError> {
         Openness::LoopbackOnly
     };
     let address = config.address(openness)?;
-    Ok((config, address))
+    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+    let authority = config.auth.authority(&fetch)?;
+    Ok((config, address, authority))
 }
 
 /// Says where everything is, with lines to try.
-fn announce(address: SocketAddr) {
+fn announce(address: SocketAddr, openness: &str) {
     let url = format!("http://{address}");
     let _ = write!(
         std::io::stderr().lock(),
@@ -95,7 +107,7 @@ fn announce(address: SocketAddr) {
            long-poll   {url}/v1/poll?channel=news\n  \
            health      {url}/livez  {url}/readyz\n\
          \n  \
-           Everything is open: whoever reaches this address may publish and subscribe. Stop with ctrl-c.\n\n",
+           {openness} Stop with ctrl-c.\n\n",
         version = env!("CARGO_PKG_VERSION"),
     );
 }

@@ -27,7 +27,9 @@ pub fn credential(
     if let Some(text) = only(headers, "authorization", |text| bearer(text).map(Credential::bearer))? {
         return Ok(Some(text));
     }
-    if let Some(key) = only(headers, "x-api-key", |text| Some(Credential::ApiKey(text.trim().to_owned())))? {
+    if let Some(key) = only(headers, "x-api-key", |text| {
+        Some(Credential::ApiKey(text.trim().to_owned()))
+    })? {
         return Ok(Some(key));
     }
     if let Some(token) = offered.or_else(|| in_body.map(|token| token.reveal().to_owned())) {
@@ -75,7 +77,9 @@ fn offered_token(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Ok(None);
     }
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let offers = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let offers = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
     let offers: Vec<_> = offers.map(str::trim).collect();
     let mut tokens = offers.iter().filter_map(|offer| offer.strip_prefix(TOKEN_SUBPROTOCOL));
     let token = tokens.next().map(str::to_owned);
@@ -85,15 +89,22 @@ fn offered_token(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(Problem::new(Code::BadRequest, detail));
     }
     if tokens.next().is_some() {
-        return Err(Problem::new(Code::TokenInvalid, "two tokens are offered as subprotocols; offer one"));
+        return Err(Problem::new(
+            Code::TokenInvalid,
+            "two tokens are offered as subprotocols; offer one",
+        ));
     }
     Ok(token)
 }
 
 fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let values = headers.get_all(COOKIE).into_iter();
-    let pairs = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    let mut named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(known, _)| *known == name);
+    let pairs = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    let mut named = pairs
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(known, _)| *known == name);
     named.next().map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
@@ -104,7 +115,9 @@ fn may_use_cookie(head: &request::Parts, rule: &CookieRule) -> bool {
     match (origins.next(), origins.next()) {
         (Some(origin), None) => {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            origin.to_str().is_ok_and(|origin| is_allowed(origin, host, &rule.origins))
+            origin
+                .to_str()
+                .is_ok_and(|origin| is_allowed(origin, host, &rule.origins))
         }
         (Some(_), Some(_)) => false,
         // A same-origin `EventSource` sends none.
@@ -121,7 +134,9 @@ fn is_allowed(origin: &str, host: Option<&str>, allowed: &[String]) -> bool {
         return allowed.iter().any(|known| known.eq_ignore_ascii_case(origin));
     }
     // Whether a proxy in front has taken TLS off is not known here.
-    let named = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let named = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
     matches!((named, host), (Some(named), Some(host)) if named.eq_ignore_ascii_case(host))
 }
 
@@ -132,7 +147,10 @@ mod tests {
     const WS: &[(&str, &str)] = &[("upgrade", "websocket")];
 
     fn of(method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> String {
-        let mut request = axum::http::Request::builder().method(method).uri(target).header("host", "edge.example");
+        let mut request = axum::http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", "edge.example");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -1,13 +1,18 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
+mod credential;
+mod fetch;
 mod framing;
 mod guard;
+mod identify;
 mod refusals;
 
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{
+    AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, Request, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -15,7 +20,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
+pub use credential::{SUBPROTOCOL, credential};
+pub use fetch::HttpFetch;
 pub use guard::{Guarded, HEAD_TIMEOUT};
+pub use identify::identify;
 pub use refusals::count_refusals;
 
 /// How long a body may take to arrive.
@@ -91,6 +99,18 @@ impl IntoResponse for Problem {
         }
         if matches!(self.code, Code::TooLarge | Code::Draining) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        // RFC 6750 §3: without credentials there is nothing to say of them.
+        let challenge = match self.code {
+            Code::Unauthenticated => Some("Bearer realm=\"throughline\""),
+            Code::TokenInvalid => Some("Bearer realm=\"throughline\", error=\"invalid_token\""),
+            Code::TokenExpired => Some(
+                "Bearer realm=\"throughline\", error=\"invalid_token\", error_description=\"the token has expired\"",
+            ),
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response.extensions_mut().insert(self.code);
         response

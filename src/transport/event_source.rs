@@ -23,6 +23,9 @@ use crate::session::{Output, Session};
 /// Bytes that are put together into one write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest that is waited for the end of a token before the clock is looked at again.
+const DUE_MS_MAX: u64 = 3_600_000;
+
 /// `GET`, `POST /v1/sse`
 pub(super) async fn stream(State(transports): State<Arc<Transports>>, request: Request) -> Response {
     let headers = request.headers().clone();
@@ -38,8 +41,8 @@ async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session
         code: Code::BadCursor,
         ..problem
     })?;
-    let asked = read_request(transports, request, last_event_id.as_deref()).await?;
-    let mut session = Session::open(&transports.node, Transport::EventSource)?;
+    let (identity, asked) = read_request(transports, request, last_event_id.as_deref()).await?;
+    let mut session = Session::open(&transports.node, Transport::EventSource, identity)?;
     let mut writer = Writer::new(&asked);
     writer.write(&event_stream::padding());
     writer.write(&event_stream::retry(transports.retry_ms()));
@@ -83,20 +86,27 @@ fn body(
     let heartbeat = Duration::from_millis(transports.timings.heartbeat_ms);
     stream! {
         let mut is_over = false;
+        let mut quiet_from = Instant::now();
         loop {
+            session.tell_time();
             is_over = is_over || writer.take_ready(&mut session);
             if !writer.text.is_empty() {
                 if writer.take_has_publications() {
                     session.note_written();
                 }
                 yield Ok(Bytes::from(std::mem::take(&mut writer.text)));
+                quiet_from = Instant::now();
             }
             if is_over {
                 break;
             }
-            match timeout_at(Instant::now() + heartbeat, session.next()).await {
+            let beat = quiet_from + heartbeat;
+            let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms.min(DUE_MS_MAX)));
+            match timeout_at(due.map_or(beat, |due| due.min(beat)), session.next()).await {
                 Ok(output) => is_over = writer.add(output),
-                Err(_elapsed) => writer.push(&Push::Heartbeat, None),
+                Err(_elapsed) if Instant::now() >= beat => writer.push(&Push::Heartbeat, None),
+                // What is due by the token is told above.
+                Err(_elapsed) => {}
             }
         }
     }

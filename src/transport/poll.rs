@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::{Transports, read_request};
 use crate::delivery::{ChannelName, Cursor, Position, Since};
@@ -23,12 +24,16 @@ pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: R
 }
 
 async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
-    let StreamRequest { channels, wait_s, .. } = read_request(transports, request, None).await?;
+    let (identity, asked) = read_request(transports, request, None).await?;
+    let StreamRequest { channels, wait_s, .. } = asked;
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
-    let (mut session, closing) = match Session::open(&transports.node, Transport::Poll) {
+    let (mut session, closing) = match Session::open(&transports.node, Transport::Poll, Arc::clone(&identity)) {
         Ok(session) => (session, None),
-        Err(problem) => (Session::open_last(&transports.node, Transport::Poll), Some(problem)),
+        Err(problem) => (
+            Session::open_last(&transports.node, Transport::Poll, identity),
+            Some(problem),
+        ),
     };
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;
@@ -59,11 +64,13 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     if let Some(problem) = closing {
         answer.add(Output::Push(Box::new(Push::Closing(problem))));
     } else if answer.pushes.is_empty() && !is_immediate {
-        let wait = Duration::from_secs(wait_s);
-        if let Ok(output) = tokio::time::timeout(wait, session.next()).await {
-            answer.add(output);
-            answer.take_ready(&mut session);
-        }
+        answer.wait(&mut session, Duration::from_secs(wait_s)).await;
+    }
+    // That the token is about to expire is said along with an answer; it is worth one of its own only when it comes
+    // while a poll waits, or else the next poll would be answered at once, and the next.
+    session.tell_time();
+    for push in session.take_replies() {
+        answer.add_json(push.to_json());
     }
     session.note_written();
     session.note_closed(Closed::Answered);
@@ -88,6 +95,30 @@ impl Answer {
             bytes: 0,
             bytes_max,
             is_full: false,
+        }
+    }
+
+    /// Waits for what is worth an answer: also that the token is about to expire, or has.
+    async fn wait(&mut self, session: &mut Session, wait: Duration) {
+        let until = Instant::now() + wait;
+        // A poll that begins when the client could have been told already has it told at its end.
+        session.tell_time();
+        let told: Vec<_> = session.take_replies().collect();
+        loop {
+            let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
+            let next = tokio::time::timeout_at(due.map_or(until, |due| due.min(until)), session.next()).await;
+            if let Ok(output) = next {
+                self.add(output);
+                self.take_ready(session);
+                break;
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            session.tell_time();
+        }
+        for push in told {
+            self.add_json(push.to_json());
         }
     }
 

@@ -36,7 +36,10 @@ impl Scope {
 
     /// By its word.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(scope, _)| scope)
+        Self::ALL
+            .into_iter()
+            .find(|(_, known)| *known == word)
+            .map(|(scope, _)| scope)
     }
 }
 
@@ -53,7 +56,8 @@ impl ApiKey {
     /// # Errors
     /// [`BadKey`], if that is none.
     pub fn new(name: &str, hash: &str, scopes: &[Scope], channels: &[ChannelPattern]) -> Result<Self, BadKey> {
-        let hash = from_hex(hash).ok_or_else(|| BadKey::new("`hash` must be the 64 hexadecimal digits of a SHA-256"))?;
+        let hash =
+            from_hex(hash).ok_or_else(|| BadKey::new("`hash` must be the 64 hexadecimal digits of a SHA-256"))?;
         let granted = |scope| {
             if scopes.contains(&scope) {
                 channels.into()
@@ -112,7 +116,9 @@ impl NewApiKey {
 /// Not the key.
 impl std::fmt::Debug for NewApiKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewApiKey").field("hash", &self.hash).finish_non_exhaustive()
+        f.debug_struct("NewApiKey")
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
     }
 }
 

@@ -48,7 +48,10 @@ impl Claims {
     /// Whether one of these is meant; where none is configured, a token that is meant for anybody in particular is not
     /// meant for us.
     pub(super) fn check_audience(&self, accepted: &[String]) -> Result<(), Refusal> {
-        let is_accepted = |name: &Value| name.as_str().is_some_and(|name| accepted.iter().any(|known| known == name));
+        let is_accepted = |name: &Value| {
+            name.as_str()
+                .is_some_and(|name| accepted.iter().any(|known| known == name))
+        };
         let fits = match &self.aud {
             None => accepted.is_empty(),
             Some(Value::Array(names)) => names.iter().all(Value::is_string) && names.iter().any(is_accepted),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::compact::Compact;
-use super::{Key, Refusal, RemoteKeys};
+use super::{Algorithm, Key, Refusal, RemoteKeys};
 
 /// Somebody whose tokens are accepted.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Issuer {
     pub name: Option<String>,
     /// One of these must be in `aud`; if there are none, a token must not have it.
     pub audience: Vec<String>,
+    /// The one algorithm of its tokens; without it, those of its keys.
+    pub algorithm: Option<Algorithm>,
     /// What its tokens are signed with.
     pub keys: IssuerKeys,
 }
@@ -28,6 +30,9 @@ pub enum IssuerKeys {
 impl Issuer {
     /// Whether it has signed this token.
     pub(super) async fn check_signature(&self, token: &Compact<'_>, now_ms: u64) -> Result<(), Refusal> {
+        if self.algorithm.is_some_and(|algorithm| algorithm != token.algorithm) {
+            return Err(Refusal::Algorithm);
+        }
         let wanted = (token.algorithm, token.key_id.as_deref());
         let keys = match &self.keys {
             IssuerKeys::Fixed(keys) => Arc::clone(keys),

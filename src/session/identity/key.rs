@@ -94,7 +94,9 @@ impl Key {
             (Algorithm::Es256, DecodingKey::from_ec_pem(pem)),
             (Algorithm::EdDsa, DecodingKey::from_ed_pem(pem)),
         ];
-        let found = tried.into_iter().find_map(|(algorithm, key)| Some((algorithm, key.ok()?)));
+        let found = tried
+            .into_iter()
+            .find_map(|(algorithm, key)| Some((algorithm, key.ok()?)));
         let (algorithm, material) = found.ok_or_else(|| {
             BadKey("not a public key in PEM (`BEGIN PUBLIC KEY`) of RSA, P-256 or Ed25519".to_owned())
         })?;

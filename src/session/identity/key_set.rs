@@ -98,7 +98,9 @@ impl RemoteKeys {
                 known.keys = Some(keys.into());
                 known.fetched_ms = now_ms;
             }),
-            Err(error) => tracing::warn!(url = %self.url, %error, "an issuer's keys cannot be had; those that are known stay"),
+            Err(error) => {
+                tracing::warn!(url = %self.url, %error, "an issuer's keys cannot be had; those that are known stay")
+            }
         }
     }
 

@@ -75,7 +75,9 @@ impl SigningKey {
             (Algorithm::Es256, EncodingKey::from_ec_pem(pem)),
             (Algorithm::EdDsa, EncodingKey::from_ed_pem(pem)),
         ];
-        let found = tried.into_iter().find_map(|(algorithm, key)| Some((algorithm, key.ok()?)));
+        let found = tried
+            .into_iter()
+            .find_map(|(algorithm, key)| Some((algorithm, key.ok()?)));
         let (algorithm, material) = found.ok_or_else(|| {
             BadKey::new("not a private key in PEM (PKCS#8, `BEGIN PRIVATE KEY`) of RSA, P-256 or Ed25519")
         })?;

@@ -43,15 +43,18 @@ impl fmt::Display for Refusal {
             Self::TooLong => write!(f, "the token has more than {TOKEN_BYTES_MAX} bytes"),
             Self::NotCompact => f.write_str("this is not a JWT: three parts in base64url, joined by dots"),
             Self::HeaderParameter(name) => write!(f, "the token's header has `{name}`, which is not accepted"),
-            Self::Algorithm => {
-                f.write_str("the token's `alg` is not that of its issuer's keys; there are HS256, RS256, ES256 and EdDSA")
-            }
+            Self::Algorithm => f.write_str(
+                "the token's `alg` is not that of its issuer's keys; there are HS256, RS256, ES256 and EdDSA",
+            ),
             Self::Issuer => f.write_str("the token's `iss` is none whose tokens are accepted here"),
             Self::UnknownKey => f.write_str("the token's issuer has no key of its `kid` and `alg`"),
             Self::KeysUnavailable => f.write_str("the keys of the token's issuer cannot be had now; try again"),
             Self::Signature => f.write_str("the token's signature does not fit"),
             Self::Claim("sub", "") => {
-                write!(f, "`sub` must be 1 to {SUBJECT_BYTES_MAX} bytes without control characters")
+                write!(
+                    f,
+                    "`sub` must be 1 to {SUBJECT_BYTES_MAX} bytes without control characters"
+                )
             }
             Self::Claim(name, right) => write!(f, "the token's `{name}` must be {right}"),
             Self::Audience => f.write_str("the token's `aud` does not name this server"),

@@ -20,6 +20,8 @@ pub(super) struct Clock {
     heard: u32,
     stuck: Option<u32>,
     closing: Option<u32>,
+    /// When the session has something to say about its token; `u32::MAX`: never.
+    token: u32,
 }
 
 /// What the time has come for.
@@ -33,6 +35,8 @@ pub(super) enum Due {
     Silent,
     /// The socket took nothing for the write deadline.
     Stuck,
+    /// The session has something to say about its token.
+    Token,
     /// The client has had long enough to close its side.
     Over,
 }
@@ -54,6 +58,7 @@ impl Clock {
             heard: now,
             stuck: None,
             closing: None,
+            token: u32::MAX,
         }
     }
 
@@ -85,6 +90,12 @@ impl Clock {
         self.stuck.get_or_insert(self.alarm.pulse().now());
     }
 
+    /// The session has something to say about its token in so many milliseconds.
+    pub(super) fn note_token(&mut self, due_in_ms: Option<u64>) {
+        let pulse = self.alarm.pulse();
+        self.token = due_in_ms.map_or(u32::MAX, |ms| pulse.now().saturating_add(pulse.ticks(ms)));
+    }
+
     /// The last frames are on their way.
     pub(super) fn note_closing(&mut self) {
         self.closing = Some(self.alarm.pulse().now() + self.alarm.pulse().ticks(CLOSE_TIMEOUT_MS));
@@ -103,6 +114,8 @@ impl Clock {
             Due::Stuck
         } else if now >= self.heard + 2 * self.heartbeat {
             Due::Silent
+        } else if now >= self.token {
+            Due::Token
         } else if now >= self.pinged + self.heartbeat {
             self.pinged = now;
             Due::Ping
@@ -116,7 +129,7 @@ impl Clock {
         self.closing.unwrap_or_else(|| {
             let stuck = self.stuck.map_or(u32::MAX, |since| since + self.write_timeout);
             let beat = self.sent.min(self.pinged) + self.heartbeat;
-            stuck.min(beat).min(self.heard + 2 * self.heartbeat)
+            stuck.min(beat).min(self.heard + 2 * self.heartbeat).min(self.token)
         })
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,47 +19,63 @@ use tokio::net::TcpStream;
 
 use super::connection::{Connection, Opening};
 use crate::delivery::{ChannelName, Since};
-use crate::http::{Guarded, header};
+use crate::http::{Guarded, SUBPROTOCOL, header, identify};
 use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::Session;
+use crate::session::identity::Action;
 use crate::transport::Transports;
 
-/// The subprotocol that a client may offer.
-const SUBPROTOCOL: &str = "throughline.v1";
-
 /// `GET /v1/ws`
-pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transports>>, mut request: Request) -> Response {
-    if request.method() != Method::GET {
+pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transports>>, request: Request) -> Response {
+    let (mut request, _) = request.into_parts();
+    if request.method != Method::GET {
         let detail = "a WebSocket begins with GET (RFC 6455 §4.1)";
         return Problem::new(Code::MethodNotAllowed, detail).into_response();
     }
-    let accept = match check(request.headers()) {
+    let accept = match check(&request.headers) {
         Ok(accept) => accept,
         Err(problem) => return unfit(problem),
     };
-    let mut response = switching(&accept, request.headers());
-    let opening = match open(&transports, &request) {
+    let mut response = switching(&accept, &request.headers);
+    let opening = match open(&transports, &request).await {
         Ok((session, channels)) => Opening::Session(Box::new(session), channels),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
-        Err(problem) if request.headers().contains_key(ORIGIN) => {
+        // That its origin is refused is the status, always.
+        Err(problem) if problem.code != Code::OriginRefused && request.headers.contains_key(ORIGIN) => {
             response.extensions_mut().insert(problem.code);
             Opening::Refused(Ending::from(problem))
         }
         Err(problem) => return unfit(problem),
     };
-    let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
+    let Some(upgrading) = request.extensions.remove::<OnUpgrade>() else {
         return Problem::new(Code::BadRequest, "this connection cannot be upgraded to WebSocket").into_response();
     };
     tokio::spawn(take_over(upgrading, transports, opening));
     response
 }
 
-fn open(transports: &Transports, request: &Request) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
-    let query = request.uri().query().unwrap_or_default();
-    let asked = read_stream_query(query, None, transports.node.limits())?;
-    Ok((Session::open(&transports.node, Transport::WebSocket)?, asked.channels))
+async fn open(
+    transports: &Transports,
+    request: &request::Parts,
+) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
+    let node = &transports.node;
+    let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
+    let identity = identify(node, request, None).await?;
+    let asked = asked.checked(identity.channels(), None, node.limits())?;
+    // If all are refused, so is the request; those of several get an `unsubscribed` each.
+    let mut allowed = asked
+        .channels
+        .iter()
+        .map(|(channel, _)| identity.may(Action::Subscribe, channel));
+    if let Some(Err(first)) = allowed.next()
+        && allowed.all(|other| other.is_err())
+    {
+        return Err(first);
+    }
+    drop(allowed);
+    Ok((Session::open(node, Transport::WebSocket, identity)?, asked.channels))
 }
 
 /// What the server answers to the client's key, if this is a handshake.
