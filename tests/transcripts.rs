@@ -11,18 +11,20 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "drain",
     "event_stream",
     "history",
     "http",
+    "identity",
     "poll",
     "publish",
     "websocket",
 ];
 
 /// Codes that no client can provoke over the wire, and why.
-const UNREACHABLE_CODES: [(Code, &str); 2] = [
+const UNREACHABLE_CODES: [(Code, &str); 3] = [
+    (Code::Denied, "no operator can send anybody away yet"),
     (Code::EngineUnavailable, "the memory engine is never away"),
     (
         Code::Overloaded,
@@ -31,7 +33,9 @@ const UNREACHABLE_CODES: [(Code, &str); 2] = [
 ];
 
 /// Every code with which a WebSocket is closed today; 1011 stands for an error of our own, which nothing provokes.
-const CLOSE_CODES: [&str; 9] = ["1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400"];
+const CLOSE_CODES: [&str; 11] = [
+    "1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400", "4401", "4403",
+];
 
 /// The commands that are carried out, and some that are not.
 const COMMANDS: [&str; 8] = [
@@ -63,6 +67,11 @@ fn history() {
 #[test]
 fn http() {
     replay_folder("http");
+}
+
+#[test]
+fn identity() {
+    replay_folder("identity");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The command line, a file for each command.
 
 mod client;
+mod key;
 mod publish;
 mod serve;
 mod subscribe;
+mod token;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,10 @@ enum Command {
     Publish(publish::Publish),
     /// Print what is published to channels, reconnecting and resuming.
     Subscribe(subscribe::Subscribe),
+    /// Make a token to try with, or explain one.
+    Token(token::Token),
+    /// Make an API key, and the configuration that lets it in.
+    Key(key::Key),
 }
 
 /// Carries out what was asked for.
@@ -34,5 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Serve(serve) => serve::run(serve).await,
         Command::Publish(publish) => publish::run(publish).await,
         Command::Subscribe(subscribe) => subscribe::run(subscribe).await,
+        Command::Token(token) => token::run(token).await,
+        Command::Key(key) => key::run(key),
     }
 }

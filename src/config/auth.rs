@@ -95,7 +95,8 @@ impl Default for OneOrMany {
 }
 
 impl OneOrMany {
-    fn to_vec(&self) -> Vec<String> {
+    /// All of them.
+    pub fn to_vec(&self) -> Vec<String> {
         match self {
             Self::One(one) => vec![one.clone()],
             Self::Many(many) => many.clone(),
@@ -119,6 +120,24 @@ impl Auth {
     /// Whether anybody is asked for anything.
     pub fn is_configured(&self) -> bool {
         !self.issuers.is_empty() || !self.api_keys.is_empty()
+    }
+
+    /// The first issuer whose secret is known, with it: it can sign tokens to try with.
+    ///
+    /// # Errors
+    /// [`ConfigError`], if the secret's file cannot be read.
+    pub fn signing_issuer(&self) -> Result<Option<(Vec<u8>, &IssuerTable)>, ConfigError> {
+        for issuer in &self.issuers {
+            if let Some(secret) = &issuer.secret {
+                return Ok(Some((secret.0.as_bytes().to_vec(), issuer)));
+            }
+            if let Some(path) = &issuer.secret_file {
+                let bad = |error| wrong(&format!("{}: {error}", path.display()));
+                let secret = std::fs::read(path).map_err(bad)?;
+                return Ok(Some((secret.trim_ascii_end().to_vec(), issuer)));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the keys. `None`: everything is open.

@@ -62,15 +62,12 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     }
     answer.take_ready(&mut session);
     if let Some(problem) = closing {
+        answer.take_time(&mut session);
         answer.add(Output::Push(Box::new(Push::Closing(problem))));
     } else if answer.pushes.is_empty() && !is_immediate {
         answer.wait(&mut session, Duration::from_secs(wait_s)).await;
-    }
-    // That the token is about to expire is said along with an answer; it is worth one of its own only when it comes
-    // while a poll waits, or else the next poll would be answered at once, and the next.
-    session.tell_time();
-    for push in session.take_replies() {
-        answer.add_json(push.to_json());
+    } else {
+        answer.take_time(&mut session);
     }
     session.note_written();
     session.note_closed(Closed::Answered);
@@ -98,27 +95,37 @@ impl Answer {
         }
     }
 
+    /// Says that the token is about to expire along with an answer. It is worth one of its own only when it comes while
+    /// a poll waits, or else the next poll would be answered at once, and the next.
+    fn take_time(&mut self, session: &mut Session) {
+        session.tell_time();
+        if !self.is_full {
+            for push in session.take_replies() {
+                self.add_json(push.to_json());
+            }
+        }
+    }
+
     /// Waits for what is worth an answer: also that the token is about to expire, or has.
     async fn wait(&mut self, session: &mut Session, wait: Duration) {
         let until = Instant::now() + wait;
         // A poll that begins when the client could have been told already has it told at its end.
         session.tell_time();
         let told: Vec<_> = session.take_replies().collect();
-        loop {
+        let next = loop {
             let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
             let next = tokio::time::timeout_at(due.map_or(until, |due| due.min(until)), session.next()).await;
-            if let Ok(output) = next {
-                self.add(output);
-                self.take_ready(session);
-                break;
-            }
-            if Instant::now() >= until {
-                break;
+            if next.is_ok() || Instant::now() >= until {
+                break next.ok();
             }
             session.tell_time();
-        }
+        };
         for push in told {
             self.add_json(push.to_json());
+        }
+        if let Some(output) = next {
+            self.add(output);
+            self.take_ready(session);
         }
     }
 

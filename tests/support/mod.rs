@@ -18,6 +18,7 @@ pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod text;
+pub(crate) mod tokens;
 pub(crate) mod websocket;
 pub(crate) mod whole_cursor;
 pub(crate) mod written;

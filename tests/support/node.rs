@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throughline::config::Connections;
+use throughline::config::{Auth, Connections};
 use throughline::delivery::{Engine, LogPolicy};
+use throughline::http::HttpFetch;
 use throughline::protocol::Limits;
+use throughline::session::identity::FetchKeys;
 use throughline::transport::Timings;
 use throughline::{Edge, server};
 use tokio::sync::oneshot;
@@ -25,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) drain_window: Duration,
     /// Shared by several nodes, or moved by the test; absent: the node's own memory.
     pub(crate) engine: Option<Arc<dyn Engine>>,
+    /// Who may come in; unless told, everybody.
+    pub(crate) auth: Auth,
 }
 
 impl Default for Setup {
@@ -45,11 +49,22 @@ impl Default for Setup {
             send_buffer_bytes: 0,
             drain_window: Duration::from_millis(500),
             engine: None,
+            auth: Auth::default(),
         }
     }
 }
 
 impl Setup {
+    /// With the `[auth]` of this text, where `{keys}` is the folder of the keys for tests.
+    pub(crate) fn auth(text: &str) -> Self {
+        let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys");
+        let auth = toml::from_str(&text.replace("{keys}", keys)).expect("an [auth] that can be read");
+        Self {
+            auth,
+            ..Self::default()
+        }
+    }
+
     /// A window of so many publications.
     pub(crate) fn window(count_max: usize) -> Self {
         let default = Self::default();
@@ -78,6 +93,10 @@ impl Node {
             .timings(setup.timings);
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
+        }
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+        if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
+            builder = builder.authority(authority);
         }
         let edge = builder.build();
         let connections = Connections {

@@ -112,3 +112,108 @@ impl RemoteKeys {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Answers what it is told to, and counts.
+    #[derive(Debug)]
+    struct Scripted {
+        answer: std::sync::Mutex<Result<Vec<u8>, String>>,
+        asked: AtomicUsize,
+    }
+
+    impl Scripted {
+        fn say(&self, answer: Result<&str, &str>) {
+            *self.answer.lock().unwrap() = answer.map(|text| text.as_bytes().to_vec()).map_err(str::to_owned);
+        }
+    }
+
+    impl FetchKeys for Scripted {
+        fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+            assert_eq!(url, "https://issuer.example/keys");
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let answer = self.answer.lock().unwrap().clone();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                answer
+            })
+        }
+    }
+
+    fn named(id: &str) -> String {
+        format!(
+            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}]}}"#
+        )
+    }
+
+    fn remote() -> (Arc<Scripted>, Arc<RemoteKeys>) {
+        let scripted = Arc::new(Scripted {
+            answer: std::sync::Mutex::new(Err("nobody there".to_owned())),
+            asked: AtomicUsize::new(0),
+        });
+        let fetch: Arc<dyn FetchKeys> = Arc::clone(&scripted) as Arc<dyn FetchKeys>;
+        let remote = RemoteKeys::new("https://issuer.example/keys".to_owned(), fetch);
+        (scripted, remote)
+    }
+
+    async fn has(remote: &Arc<RemoteKeys>, id: &str, now_ms: u64) -> Option<bool> {
+        let keys = remote.keys((Algorithm::EdDsa, Some(id)), now_ms).await?;
+        Some(keys.iter().any(|key| key.fits(Algorithm::EdDsa, Some(id))))
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_is_looked_for_once_in_half_a_minute() {
+        let (scripted, remote) = remote();
+        scripted.say(Ok(&named("a")));
+        assert_eq!(has(&remote, "a", 0).await, Some(true));
+        for now_ms in [1, 1_000, 29_999] {
+            assert_eq!(has(&remote, "b", now_ms).await, Some(false));
+        }
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+        scripted.say(Ok(&named("b")));
+        assert_eq!(has(&remote, "b", 30_000).await, Some(true));
+        assert_eq!(has(&remote, "a", 30_001).await, Some(false), "it was withdrawn");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_ask_once() {
+        let (scripted, remote) = remote();
+        scripted.say(Ok(&named("a")));
+        let asking = (0..100).map(|_| has(&remote, "a", 0));
+        assert!(
+            futures_util::future::join_all(asking)
+                .await
+                .iter()
+                .all(|found| *found == Some(true))
+        );
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_fails_leaves_what_is_known() {
+        let (scripted, remote) = remote();
+        assert_eq!(
+            has(&remote, "a", 0).await,
+            None,
+            "nothing is known, so nothing is decided"
+        );
+        scripted.say(Ok(&named("a")));
+        assert_eq!(has(&remote, "a", 1_000).await, None, "a failure counts as an attempt");
+        assert_eq!(has(&remote, "a", 30_000).await, Some(true));
+        let long = "x".repeat(JWKS_BYTES_MAX + 1);
+        for (at_ms, answer) in [
+            (700_000, Err("gone")),
+            (800_000, Ok("no JSON")),
+            (900_000, Ok(long.as_str())),
+        ] {
+            scripted.say(answer);
+            assert_eq!(has(&remote, "a", at_ms).await, Some(true), "{answer:?}");
+        }
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 5);
+    }
+}

@@ -4,6 +4,7 @@ mod api_key;
 mod authority;
 mod claims;
 mod compact;
+mod explain;
 mod issuer;
 mod key;
 mod key_set;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use api_key::{ApiKey, NewApiKey, Scope};
 pub use authority::{Authority, CookieRule, Credential};
+pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};

@@ -1,0 +1,172 @@
+//! `throughline token`: makes a token to try with, and explains one.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use throughline::config::Config;
+use throughline::http::HttpFetch;
+use throughline::session::identity::{
+    Authority, ChannelPattern, FetchKeys, GrantClaims, MintedClaims, SigningKey, explain, mint,
+};
+
+/// The exit code for a configuration that is wrong (`EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
+
+/// The longest input that is taken for a token, in bytes.
+const INPUT_BYTES_MAX: u64 = 64 * 1024;
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    minted: Minted,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Say whether the configuration accepts a token, what it says, and what is wrong with it.
+    Verify(Verify),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
+    config: Option<PathBuf>,
+    /// The token; without it, it is read from standard input, where no process list and no history shows it.
+    token: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Minted {
+    /// The configuration file (TOML): its first issuer with a secret signs.
+    #[arg(long, value_name = "FILE", env = "THROUGHLINE_CONFIG")]
+    config: Option<PathBuf>,
+    /// A private key in PEM (PKCS#8) that signs instead.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// The user.
+    #[arg(long, value_name = "USER", default_value = "dev")]
+    sub: String,
+    /// For how long, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    exp: u64,
+    /// Channels that may be subscribed to: a name, or with a trailing * what they begin with; repeat for several.
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<String>,
+    /// Channels that may be published to.
+    #[arg(long, value_name = "PATTERN")]
+    publish: Vec<String>,
+    /// Channels whose window may be read.
+    #[arg(long, value_name = "PATTERN")]
+    history: Vec<String>,
+    /// Channels whose members may be seen.
+    #[arg(long, value_name = "PATTERN")]
+    presence: Vec<String>,
+    /// Channels that the server subscribes at once.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Vec<String>,
+}
+
+pub(crate) async fn run(asked: Token) -> ExitCode {
+    let done = match asked.action {
+        Some(Action::Verify(verify)) => verified(verify).await,
+        None => minted(asked.minted).map(|token| (format!("{token}\n"), ExitCode::SUCCESS)),
+    };
+    match done {
+        Ok((text, code)) => match std::io::stdout().lock().write_all(text.as_bytes()) {
+            Ok(()) => code,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn configured(path: Option<&Path>) -> Result<Config, String> {
+    Config::load(path, std::env::vars()).map_err(|error| error.to_string())
+}
+
+fn minted(asked: Minted) -> Result<String, String> {
+    let patterns = [
+        &asked.subscribe,
+        &asked.publish,
+        &asked.history,
+        &asked.presence,
+        &asked.channel,
+    ];
+    for pattern in patterns.into_iter().flatten() {
+        ChannelPattern::parse(pattern).map_err(|error| format!("{pattern}: {error}"))?;
+    }
+    let config = configured(asked.config.as_deref())?;
+    let (key, issuer) = match &asked.key_file {
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let key = SigningKey::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?;
+            (key, config.auth.issuers.first())
+        }
+        None => {
+            let signs = config.auth.signing_issuer().map_err(|error| error.to_string())?;
+            let (secret, issuer) =
+                signs.ok_or("no issuer in the configuration has a `secret` or `secret_file`; name one with --config, or a private key with --key-file")?;
+            (SigningKey::from_secret(&secret), Some(issuer))
+        }
+    };
+    let now_s = now_ms() / 1000;
+    let claims = MintedClaims {
+        iss: issuer.and_then(|issuer| issuer.issuer.clone()),
+        aud: issuer.and_then(|issuer| issuer.audience.to_vec().into_iter().next()),
+        sub: asked.sub,
+        iat: now_s,
+        exp: now_s.saturating_add(asked.exp),
+        throughline: GrantClaims {
+            subscribe: asked.subscribe,
+            publish: asked.publish,
+            history: asked.history,
+            presence: asked.presence,
+            channels: asked.channel,
+        },
+    };
+    mint(&claims, &key).map_err(|error| error.to_string())
+}
+
+async fn verified(asked: Verify) -> Result<(String, ExitCode), String> {
+    let token = match asked.token {
+        Some(token) => token,
+        None => read_token().map_err(|error| format!("standard input: {error}"))?,
+    };
+    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+    let config = configured(asked.config.as_deref())?;
+    let authority: Option<Authority> = config.auth.authority(&fetch).map_err(|error| error.to_string())?;
+    let authority = authority.ok_or("the configuration has no [auth]: everything is open, and tokens mean nothing")?;
+    let (token, now_ms) = (token.trim(), now_ms());
+    let mut text = explain(token, now_ms);
+    Ok(match authority.verify(token, now_ms).await {
+        Ok(_) => (text + "accepted\n", ExitCode::SUCCESS),
+        Err(refusal) => {
+            text.push_str(&format!("refused: {refusal}\n"));
+            (text, ExitCode::FAILURE)
+        }
+    })
+}
+
+fn read_token() -> std::io::Result<String> {
+    let mut token = String::new();
+    std::io::stdin()
+        .lock()
+        .take(INPUT_BYTES_MAX)
+        .read_to_string(&mut token)?;
+    Ok(token)
+}
+
+fn now_ms() -> u64 {
+    let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
