@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::http::header::{ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::response::Response;
@@ -181,7 +181,8 @@ fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(Any)
+        // The star alone does not stand for `Authorization` (Fetch standard).
+        .allow_headers([HeaderName::from_static("*"), AUTHORIZATION])
         .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
         .vary([ORIGIN])
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Session;
-use super::identity::{Action, Identity};
+use super::identity::{Action, EXPIRING_MS_MAX, Identity};
 use crate::delivery::ChannelName;
 use crate::protocol::{CommandId, Problem, Push};
 
@@ -53,6 +53,21 @@ impl Session {
         }
         if now_ms >= lifetime.ends_at_ms {
             self.expiry = Expiry::Over;
+        }
+    }
+
+    /// The same for a session that has one answer only: it is told whenever the end is near, however short its token was
+    /// from the beginning.
+    pub fn tell_time_ahead(&mut self) {
+        self.tell_time();
+        let Some(lifetime) = self.identity.lifetime() else {
+            return;
+        };
+        if self.expiry == Expiry::Ahead && lifetime.ends_at_ms.saturating_sub(self.node().now_ms()) <= EXPIRING_MS_MAX {
+            self.expiry = Expiry::Told;
+            self.reply(Push::Expiring {
+                expires_at: lifetime.expires_at_ms,
+            });
         }
     }
 

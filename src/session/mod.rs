@@ -66,7 +66,8 @@ pub struct Session {
     /// The task that is registered.
     waker: Option<Waker>,
     subscriptions: Subscriptions,
-    replies: VecDeque<Push>,
+    /// Made when there are some: most sessions have none most of the time.
+    replies: Option<Box<VecDeque<Push>>>,
     working: Option<BoxFuture<'static, Done>>,
     identity: Arc<Identity>,
     expiry: Expiry,
@@ -108,7 +109,7 @@ impl Session {
             waker: None,
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
-            replies: VecDeque::new(),
+            replies: None,
             working: None,
             identity,
             expiry: Expiry::default(),
@@ -131,7 +132,7 @@ impl Session {
 
     /// Whether it takes another command now; they are carried out one after the other.
     pub fn takes_commands(&self) -> bool {
-        self.working.is_none() && self.replies.len() < REPLIES_MAX
+        self.working.is_none() && self.replies.as_ref().map_or(0, |replies| replies.len()) < REPLIES_MAX
     }
 
     /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].
@@ -217,7 +218,7 @@ impl Session {
 
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
     pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
-        std::mem::take(&mut self.replies).into_iter()
+        self.replies.take().map(|replies| *replies).into_iter().flatten()
     }
 
     /// What comes next. Cancel safe.
@@ -260,10 +261,8 @@ impl Session {
             self.working = None;
             self.finish(done);
         }
-        if let Some(push) = self.replies.pop_front() {
-            if self.replies.is_empty() {
-                self.replies = VecDeque::new();
-            }
+        self.replies.take_if(|replies| replies.is_empty());
+        if let Some(push) = self.replies.as_mut().and_then(|replies| replies.pop_front()) {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
         // Before what comes next: a busy channel does not keep a session beyond its token.
@@ -343,7 +342,7 @@ impl Session {
     }
 
     fn reply(&mut self, push: Push) {
-        self.replies.push_back(push);
+        self.replies.get_or_insert_default().push_back(push);
     }
 }
 

@@ -23,9 +23,6 @@ use crate::session::{Output, Session};
 /// Bytes that are put together into one write.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// The longest that is waited for the end of a token before the clock is looked at again.
-const DUE_MS_MAX: u64 = 3_600_000;
-
 /// `GET`, `POST /v1/sse`
 pub(super) async fn stream(State(transports): State<Arc<Transports>>, request: Request) -> Response {
     let headers = request.headers().clone();
@@ -101,7 +98,7 @@ fn body(
                 break;
             }
             let beat = quiet_from + heartbeat;
-            let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms.min(DUE_MS_MAX)));
+            let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
             match timeout_at(due.map_or(beat, |due| due.min(beat)), session.next()).await {
                 Ok(output) => is_over = writer.add(output),
                 Err(_elapsed) if Instant::now() >= beat => writer.push(&Push::Heartbeat, None),

@@ -98,7 +98,7 @@ impl Answer {
     /// Says that the token is about to expire along with an answer. It is worth one of its own only when it comes while
     /// a poll waits, or else the next poll would be answered at once, and the next.
     fn take_time(&mut self, session: &mut Session) {
-        session.tell_time();
+        session.tell_time_ahead();
         if !self.is_full {
             for push in session.take_replies() {
                 self.add_json(push.to_json());
@@ -110,7 +110,7 @@ impl Answer {
     async fn wait(&mut self, session: &mut Session, wait: Duration) {
         let until = Instant::now() + wait;
         // A poll that begins when the client could have been told already has it told at its end.
-        session.tell_time();
+        session.tell_time_ahead();
         let told: Vec<_> = session.take_replies().collect();
         let next = loop {
             let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));

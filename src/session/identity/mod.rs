@@ -29,7 +29,10 @@ use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem};
 
 /// How long before the end of its token a session is told so, in milliseconds; at most half of what is left of it.
-const EXPIRING_MS_MAX: u64 = 60_000;
+pub(super) const EXPIRING_MS_MAX: u64 = 60_000;
+
+/// What a user's name stands behind, where publishers are told apart.
+const USER: &str = "user ";
 
 /// What a request asks to do with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +99,8 @@ impl Lifetime {
 /// Who asks, and what they may do. It cannot be had but from a credential that was checked, or where everything is open.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The user, if it is one.
-    user: Option<Box<str>>,
-    /// Whose idempotency keys are whose: a user, a back end, or nobody in particular.
+    /// Whose idempotency keys are whose: a user, a back end, or nobody in particular. Said once, for there are many
+    /// sessions.
     publisher: Arc<str>,
     grants: Grants,
     lifetime: Option<Lifetime>,
@@ -109,7 +111,6 @@ impl Identity {
     pub fn anybody() -> Self {
         let all = || Box::from([ChannelPattern::all()]);
         Self {
-            user: None,
             publisher: Arc::from(""),
             grants: Grants {
                 subscribe: all(),
@@ -124,8 +125,7 @@ impl Identity {
 
     fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
         Self {
-            user: Some(user.into()),
-            publisher: Arc::from(format!("user {user}")),
+            publisher: Arc::from(format!("{USER}{user}")),
             grants,
             lifetime: Some(lifetime),
         }
@@ -133,7 +133,6 @@ impl Identity {
 
     fn of_key(name: &str, grants: Grants) -> Self {
         Self {
-            user: None,
             publisher: Arc::from(format!("key {name}")),
             grants,
             lifetime: None,
@@ -142,7 +141,7 @@ impl Identity {
 
     /// The user, if it is one.
     pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.publisher.strip_prefix(USER)
     }
 
     /// Channels that the server subscribes at once.

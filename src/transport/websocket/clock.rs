@@ -9,6 +9,9 @@ use crate::transport::pulse::Alarm;
 /// How long the client has to take the last frames and to close its side.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
+/// A tick that does not come: options would take twice the room.
+const NEVER: u32 = u32::MAX;
+
 /// When things happened on one connection, in ticks of the pulse.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -18,9 +21,11 @@ pub(super) struct Clock {
     sent: u32,
     pinged: u32,
     heard: u32,
-    stuck: Option<u32>,
-    closing: Option<u32>,
-    /// When the session has something to say about its token; `u32::MAX`: never.
+    /// Since when; [`NEVER`]: it is not.
+    stuck: u32,
+    /// Until when; [`NEVER`]: it is not.
+    closing: u32,
+    /// When the session has something to say about its token; [`NEVER`]: never.
     token: u32,
 }
 
@@ -56,9 +61,9 @@ impl Clock {
             sent: now,
             pinged: now.saturating_sub(early),
             heard: now,
-            stuck: None,
-            closing: None,
-            token: u32::MAX,
+            stuck: NEVER,
+            closing: NEVER,
+            token: NEVER,
         }
     }
 
@@ -74,31 +79,31 @@ impl Clock {
 
     /// All that was pending is written.
     pub(super) fn note_flushed(&mut self) {
-        self.stuck = None;
+        self.stuck = NEVER;
     }
 
     /// The socket took some of what was pending: however slow the reader is, it lives.
     pub(super) fn note_progress(&mut self) {
-        if self.stuck.is_some() {
+        if self.stuck != NEVER {
             self.note_heard();
         }
-        self.stuck = Some(self.alarm.pulse().now());
+        self.stuck = self.alarm.pulse().now();
     }
 
     /// The socket took nothing.
     pub(super) fn note_stuck(&mut self) {
-        self.stuck.get_or_insert(self.alarm.pulse().now());
+        self.stuck = self.stuck.min(self.alarm.pulse().now());
     }
 
     /// The session has something to say about its token in so many milliseconds.
     pub(super) fn note_token(&mut self, due_in_ms: Option<u64>) {
         let pulse = self.alarm.pulse();
-        self.token = due_in_ms.map_or(u32::MAX, |ms| pulse.now().saturating_add(pulse.ticks(ms)));
+        self.token = due_in_ms.map_or(NEVER, |ms| pulse.now().saturating_add(pulse.ticks(ms)));
     }
 
     /// The last frames are on their way.
     pub(super) fn note_closing(&mut self) {
-        self.closing = Some(self.alarm.pulse().now() + self.alarm.pulse().ticks(CLOSE_TIMEOUT_MS));
+        self.closing = self.alarm.pulse().now() + self.alarm.pulse().ticks(CLOSE_TIMEOUT_MS);
     }
 
     /// What is due now; pending until something is.
@@ -108,9 +113,9 @@ impl Clock {
             return Poll::Pending;
         }
         let now = self.alarm.pulse().now();
-        Poll::Ready(if self.closing.is_some() {
+        Poll::Ready(if self.closing != NEVER {
             Due::Over
-        } else if self.stuck.is_some_and(|since| now >= since + self.write_timeout) {
+        } else if now >= self.stuck.saturating_add(self.write_timeout) {
             Due::Stuck
         } else if now >= self.heard + 2 * self.heartbeat {
             Due::Silent
@@ -126,10 +131,11 @@ impl Clock {
     }
 
     fn next_due(&self) -> u32 {
-        self.closing.unwrap_or_else(|| {
-            let stuck = self.stuck.map_or(u32::MAX, |since| since + self.write_timeout);
-            let beat = self.sent.min(self.pinged) + self.heartbeat;
-            stuck.min(beat).min(self.heard + 2 * self.heartbeat).min(self.token)
-        })
+        if self.closing != NEVER {
+            return self.closing;
+        }
+        let stuck = self.stuck.saturating_add(self.write_timeout);
+        let beat = self.sent.min(self.pinged) + self.heartbeat;
+        stuck.min(beat).min(self.heard + 2 * self.heartbeat).min(self.token)
     }
 }
