@@ -162,8 +162,8 @@ impl Config {
             let wrong = |why: &dyn fmt::Display| ConfigError(format!("{}: {why}", path.display()));
             let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
             // Read for its own sake first: the error then tells line and column.
-            toml::from_str::<Self>(&text).map_err(|error| wrong(&error))?;
-            table = toml::from_str(&text).map_err(|error| wrong(&error))?;
+            toml::from_str::<Self>(&text).map_err(|error| wrong(&placed(&error, &text)))?;
+            table = toml::from_str(&text).map_err(|error| wrong(&placed(&error, &text)))?;
         }
         for (name, value) in environment {
             let Some(path) = key_path(&name) else { continue };
@@ -293,6 +293,13 @@ fn set(table: &mut Table, path: &[String], value: &str) {
             }
         }
     }
+}
+
+/// What is wrong with a file, and in which line; without the line itself, which may hold a secret.
+fn placed(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    format!("line {line}: {}", error.message())
 }
 
 /// What is wrong with a variable; one of `[auth]` may hold a secret, so its value is not repeated, and neither is the

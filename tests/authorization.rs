@@ -110,66 +110,41 @@ async fn every_route_by_every_credential() {
     let unknown = bearer(api_key('X'));
     let header = |value| vec![("authorization", value)];
     // Of the routes, in their order; 101 and 200 let in.
-    let table: [(&str, Vec<(&str, &str)>, [u16; 10]); 11] = [
-        ("nothing", vec![], [401, 401, 401, 401, 401, 401, 401, 401, 401, 200]),
-        (
-            "garbage",
-            header("Bearer x"),
-            [401, 401, 401, 401, 401, 401, 401, 401, 401, 200],
-        ),
-        (
-            "an empty token",
-            header("Bearer"),
-            [401, 401, 401, 401, 401, 401, 401, 401, 401, 200],
-        ),
-        (
-            "an expired token",
-            header(&expired),
-            [401, 401, 401, 401, 401, 401, 401, 401, 401, 200],
-        ),
-        (
-            "a token",
-            header(&full),
-            [200, 403, 200, 403, 200, 403, 200, 101, 403, 200],
-        ),
+    let all_401 = "401 401 401 401 401 401 401 401 401 200";
+    let all_403 = "403 403 403 403 403 403 403 403 403 200";
+    let table = [
+        ("nothing", vec![], all_401),
+        ("garbage", header("Bearer x"), all_401),
+        ("an empty token", header("Bearer"), all_401),
+        ("an expired token", header(&expired), all_401),
+        ("a token", header(&full), "200 403 200 403 200 403 200 101 403 200"),
         (
             "a reader's token",
             header(&reader),
-            [403, 403, 403, 403, 200, 403, 200, 101, 403, 200],
+            "403 403 403 403 200 403 200 101 403 200",
         ),
-        (
-            "a token without grants",
-            header(&nothing),
-            [403, 403, 403, 403, 403, 403, 403, 403, 403, 200],
-        ),
+        ("a token without grants", header(&nothing), all_403),
         (
             "a publisher's key",
             header(&publisher),
-            [200, 403, 403, 403, 403, 403, 403, 403, 403, 200],
+            "200 403 403 403 403 403 403 403 403 200",
         ),
         (
             "a reader's key",
             vec![("x-api-key", &history[7..])],
-            [403, 403, 200, 403, 403, 403, 403, 403, 403, 200],
+            "403 403 200 403 403 403 403 403 403 200",
         ),
-        (
-            "an operator's key",
-            header(&operator),
-            [403, 403, 403, 403, 403, 403, 403, 403, 403, 200],
-        ),
-        (
-            "an unknown key",
-            header(&unknown),
-            [401, 401, 401, 401, 401, 401, 401, 401, 401, 200],
-        ),
+        ("an operator's key", header(&operator), all_403),
+        ("an unknown key", header(&unknown), all_401),
     ];
     for (name, credential, expected) in &table {
+        let expected = expected.split(' ').map(|status| status.parse::<u16>().unwrap());
         for (route, expected) in ROUTES.iter().zip(expected) {
             let (head, _) = ask(secured.address, request(route, credential)).await;
-            assert_eq!(head.status, *expected, "{route} with {name}");
+            assert_eq!(head.status, expected, "{route} with {name}");
             assert_eq!(
                 !head.header("www-authenticate").is_empty(),
-                *expected == 401,
+                expected == 401,
                 "{route} with {name}"
             );
             let (head, _) = ask(open.address, request(route, credential)).await;

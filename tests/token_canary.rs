@@ -85,76 +85,58 @@ async fn answer(address: SocketAddr, request: &[u8]) -> String {
     format!("{head:?}\n{}", String::from_utf8_lossy(&body))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_stands_in_no_log_and_in_no_answer() {
-    let server = Server::start();
-    let address = server.address;
-    let claims = json!({"sub": "ada", "exp": now_s() + 600, "throughline": {"subscribe": ["*"]}}).to_string();
-    let good = forge(r#"{"alg":"HS256"}"#, &claims, Signer::Hmac(SECRET.as_bytes()));
-    let signature = good.rsplit('.').next().unwrap().to_owned();
-    let broken = format!("eyJhbGciOiJIUzI1NiJ9.{CANARY}.{CANARY}");
+/// Requests that have the token in every place, and are all refused for one reason or another.
+fn requests(token: &str) -> Vec<Vec<u8>> {
     let handshake = [
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    let mut answers = Vec::new();
-    for token in [good.as_str(), &broken, CANARY] {
-        let bearer = format!("Bearer {token}");
-        let (offer, alone) = (format!("throughline.v1, bearer.{token}"), format!("bearer.{token}"));
-        let cookie = format!("session={token}");
-        let body = json!({"channels": ["$x"], "token": token}).to_string();
-        let bodies = [
-            body.clone(),
-            json!({"channels": ["a"], "token": [token]}).to_string(),
-            body.replace(':', ";"),
-        ];
-        let ws = |header: &'static str, value| {
-            http::get("/v1/ws?channel=$x", &[&handshake[..], &[(header, value)]].concat())
-        };
-        let mut requests = vec![
-            http::get("/v1/poll?channel=$x", &[("authorization", &bearer)]),
-            http::get(
-                "/v1/poll?channel=$x",
-                &[("authorization", &bearer), ("authorization", &bearer)],
-            ),
-            http::get("/v1/poll?channel=$x", &[("x-api-key", token)]),
-            http::get("/v1/history?channel=a", &[("authorization", &bearer)]),
-            http::get("/v1/sse?channel=$x", &[("cookie", &cookie)]),
-            http::get(
-                "/v1/sse?channel=$x",
-                &[("cookie", &cookie), ("origin", "http://evil.example")],
-            ),
-            http::get(&format!("/v1/sse?channel=$x&token={token}"), &[]),
-            http::get(&format!("/v1/sse?channel=$x&token=%ff{token}"), &[]),
-            http::get(&format!("/nowhere?token={token}"), &[]),
-            http::post(
-                &format!("/v1/publish?token={token}"),
-                &[],
-                br#"{"channel":"$x","data":1}"#,
-            ),
-            ws("sec-websocket-protocol", &offer),
-            ws("sec-websocket-protocol", &alone),
-            ws("authorization", &bearer),
-        ];
+    let (bearer, alone) = (format!("Bearer {token}"), format!("bearer.{token}"));
+    let (offer, cookie) = (format!("throughline.v1, {alone}"), format!("session={token}"));
+    let bodies = [
+        json!({"channels": ["$x"], "token": token}).to_string(),
+        json!({"channels": ["a"], "token": [token]}).to_string(),
+        json!({"channels": ["a"], "token": token}).to_string().replace(':', ";"),
+    ];
+    let ws = |header: &'static str, value: &str| {
+        http::get("/v1/ws?channel=$x", &[&handshake[..], &[(header, value)]].concat())
+    };
+    let header = ("authorization", bearer.as_str());
+    let other = ("origin", "http://evil.example");
+    let mut requests = vec![
+        http::get("/v1/poll?channel=$x", &[header]),
+        http::get("/v1/poll?channel=$x", &[header, header]),
+        http::get("/v1/poll?channel=$x", &[("x-api-key", token)]),
+        http::get("/v1/history?channel=a", &[header]),
+        http::get("/v1/sse?channel=$x", &[("cookie", &cookie)]),
+        http::get("/v1/sse?channel=$x", &[("cookie", &cookie), other]),
+        http::get(&format!("/v1/sse?channel=$x&token={token}"), &[]),
+        http::get(&format!("/v1/sse?channel=$x&token=%ff{token}"), &[]),
+        http::get(&format!("/nowhere?token={token}"), &[]),
+        http::post(
+            &format!("/v1/publish?token={token}"),
+            &[],
+            br#"{"channel":"$x","data":1}"#,
+        ),
+        ws("sec-websocket-protocol", &offer),
+        ws("sec-websocket-protocol", &alone),
+        ws("authorization", &bearer),
         // What is no HTTP is logged as what broke a connection off.
-        requests.push(format!("GET /v1/poll?token={token} HTTP/9.9\r\nauthorization: {bearer}\r\n\r\n").into_bytes());
-        requests.extend(bodies.iter().map(|body| http::post("/v1/poll", &[], body.as_bytes())));
-        for request in requests {
-            answers.push(answer(address, &request).await);
-        }
-    }
-    assert!(
-        answers.iter().all(|answer| answer.contains("status: 4")),
-        "all of them are refused"
-    );
+        format!("GET /v1/poll?token={token} HTTP/9.9\r\nauthorization: {bearer}\r\n\r\n").into_bytes(),
+    ];
+    requests.extend(bodies.iter().map(|body| http::post("/v1/poll", &[], body.as_bytes())));
+    requests
+}
 
-    // On a connection: in commands, and as the reason of its end.
+/// On a connection: in commands, and as the reason of its end.
+async fn converse(address: SocketAddr, good: &str, broken: &str) -> Vec<String> {
     let bearer = format!("Bearer {good}");
     let opened = WebSocket::open_with(address, &[], &[("authorization", &bearer)]).await;
     let mut socket = opened.unwrap();
     socket.push().await.unwrap();
+    let mut answers = Vec::new();
     for command in [
         json!({"type": "refresh", "id": 1, "token": broken}),
         json!({"type": "refresh", "id": 2, "token": {"is": CANARY}}),
@@ -168,16 +150,35 @@ async fn a_token_stands_in_no_log_and_in_no_answer() {
     socket.link().send(&frames::close_with(&reason)).await.unwrap();
     // The answer to the close: by then the server has read it.
     answers.push(format!("{:?}", socket.next().await.unwrap()));
-    answers.push(answer(address, &http::get("/metrics", &[])).await);
+    answers
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_stands_in_no_log_and_in_no_answer() {
+    let server = Server::start();
+    let address = server.address;
+    let claims = json!({"sub": "ada", "exp": now_s() + 600, "throughline": {"subscribe": ["*"]}}).to_string();
+    let good = forge(r#"{"alg":"HS256"}"#, &claims, Signer::Hmac(SECRET.as_bytes()));
+    let signature = good.rsplit('.').next().unwrap();
+    let broken = format!("eyJhbGciOiJIUzI1NiJ9.{CANARY}.{CANARY}");
+    let mut answers = Vec::new();
+    for request in [good.as_str(), &broken, CANARY].into_iter().flat_map(requests) {
+        answers.push(answer(address, &request).await);
+    }
+    let are_refused = answers
+        .iter()
+        .all(|answer| answer.contains("status: 4") || answer.contains("status: 5"));
+    assert!(are_refused, "{answers:#?}");
+    answers.extend(converse(address, &good, &broken).await);
+    answers.push(answer(address, &http::get("/metrics", &[])).await);
     for answer in &answers {
-        assert!(!answer.contains(CANARY) && !answer.contains(&signature), "{answer}");
+        assert!(!answer.contains(CANARY) && !answer.contains(signature), "{answer}");
     }
     let log = server.said();
     assert!(log.contains("DEBUG"), "it logs what broke off: {log}");
     for line in log.lines() {
         assert!(
-            !line.contains(CANARY) && !line.contains(&signature) && !line.contains(SECRET),
+            !line.contains(CANARY) && !line.contains(signature) && !line.contains(SECRET),
             "{line}"
         );
     }

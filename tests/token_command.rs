@@ -114,6 +114,7 @@ fn a_configuration_that_is_wrong_says_where_and_shows_no_secret() {
             issuer("secret = \"hush hush\""),
             "auth.issuers[0].secret: a secret for HS256 must have at least 32",
         ),
+        ("quote", "[[auth.issuers]]\nsecret = \"hush hush\n".to_owned(), "line 2"),
         ("nothing", issuer("issuer = \"a\""), "needs exactly one of `secret`"),
         (
             "two",

@@ -100,19 +100,21 @@ impl IntoResponse for Problem {
         if matches!(self.code, Code::TooLarge | Code::Draining) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        // RFC 6750 §3: without credentials there is nothing to say of them.
-        let challenge = match self.code {
-            Code::Unauthenticated => Some("Bearer realm=\"throughline\""),
-            Code::TokenInvalid => Some("Bearer realm=\"throughline\", error=\"invalid_token\""),
-            Code::TokenExpired => Some(
-                "Bearer realm=\"throughline\", error=\"invalid_token\", error_description=\"the token has expired\"",
-            ),
-            _ => None,
-        };
-        if let Some(challenge) = challenge {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if self.code.status() == 401 {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge(self.code)));
         }
         response.extensions_mut().insert(self.code);
         response
+    }
+}
+
+/// How to come in (RFC 6750 §3); where no credentials were shown there is nothing to say of them.
+fn challenge(code: Code) -> &'static str {
+    if code == Code::TokenExpired {
+        "Bearer realm=\"throughline\", error=\"invalid_token\", error_description=\"the token has expired\""
+    } else if code == Code::TokenInvalid {
+        "Bearer realm=\"throughline\", error=\"invalid_token\""
+    } else {
+        "Bearer realm=\"throughline\""
     }
 }

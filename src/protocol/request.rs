@@ -136,8 +136,8 @@ impl Asked {
 
 fn distinct(names: &[String], granted: &[ChannelName], limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
     let mut channels: Vec<ChannelName> = Vec::new();
-    let named = names.iter().map(|name| ChannelName::parse(name));
-    for channel in named.chain(granted.iter().cloned().map(Ok)) {
+    let asked = names.iter().map(|name| ChannelName::parse(name));
+    for channel in asked.chain(granted.iter().cloned().map(Ok)) {
         let channel = channel?;
         if channels.contains(&channel) {
             continue;

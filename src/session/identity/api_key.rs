@@ -108,8 +108,10 @@ impl NewApiKey {
     pub fn from_random(bytes: &[u8; 32]) -> Self {
         let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
         let hash = digest(&SHA256, key.as_bytes());
-        let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { key, hash }
+        Self {
+            hash: to_hex(hash.as_ref()),
+            key,
+        }
     }
 }
 
@@ -120,6 +122,11 @@ impl std::fmt::Debug for NewApiKey {
             .field("hash", &self.hash)
             .finish_non_exhaustive()
     }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {

@@ -62,23 +62,23 @@ impl Claims {
 
     /// Who it is, if the times are right.
     pub(super) fn identity(&self, leeway_s: u64, now_ms: u64) -> Result<Identity, Refusal> {
-        let leeway_ms = leeway_s.saturating_mul(1000);
+        let slack_ms = leeway_s.saturating_mul(1000);
         let Some(expires_at_ms) = time_ms("exp", self.exp.as_ref())? else {
             return Err(Refusal::Claim("exp", "there: a token that never ends is not accepted"));
         };
         let begins_ms = time_ms("nbf", self.nbf.as_ref())?.unwrap_or_default();
         let issued_ms = time_ms("iat", self.iat.as_ref())?.unwrap_or_default();
-        if now_ms >= expires_at_ms.saturating_add(leeway_ms) {
+        if now_ms >= expires_at_ms.saturating_add(slack_ms) {
             return Err(Refusal::Expired);
         }
-        if begins_ms > now_ms.saturating_add(leeway_ms) {
+        if begins_ms > now_ms.saturating_add(slack_ms) {
             return Err(Refusal::NotYet);
         }
-        if issued_ms > now_ms.saturating_add(leeway_ms) {
+        if issued_ms > now_ms.saturating_add(slack_ms) {
             return Err(Refusal::FromTheFuture);
         }
         let user = self.user()?;
-        let lifetime = Lifetime::new(expires_at_ms, leeway_ms, now_ms);
+        let lifetime = Lifetime::new(expires_at_ms, slack_ms, now_ms);
         Ok(Identity::of_user(user, self.grants()?, lifetime))
     }
 

@@ -99,7 +99,7 @@ impl RemoteKeys {
                 known.fetched_ms = now_ms;
             }),
             Err(error) => {
-                tracing::warn!(url = %self.url, %error, "an issuer's keys cannot be had; those that are known stay")
+                tracing::warn!(url = %self.url, %error, "an issuer's keys cannot be had; those that are known stay");
             }
         }
     }

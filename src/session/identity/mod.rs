@@ -75,6 +75,7 @@ pub struct Grants {
 
 /// For how long an identity holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit stands last in every name")]
 pub(crate) struct Lifetime {
     /// What the token says, in Unix milliseconds.
     pub(crate) expires_at_ms: u64,

@@ -74,7 +74,17 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Expired => Self::new(Code::TokenExpired, detail),
             Refusal::KeysUnavailable => Self::new(Code::Overloaded, detail).retry_after_ms(RETRY_MS),
-            _ => Self::new(Code::TokenInvalid, detail),
+            Refusal::TooLong
+            | Refusal::NotCompact
+            | Refusal::HeaderParameter(_)
+            | Refusal::Algorithm
+            | Refusal::Issuer
+            | Refusal::UnknownKey
+            | Refusal::Signature
+            | Refusal::Claim(..)
+            | Refusal::Audience
+            | Refusal::NotYet
+            | Refusal::FromTheFuture => Self::new(Code::TokenInvalid, detail),
         }
     }
 }
