@@ -18,6 +18,10 @@ const EXIT_CONFIG: u8 = 78;
 /// The longest input that is taken for a token, in bytes.
 const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
+/// Where nothing can sign.
+const NO_SECRET: &str = "no issuer in the configuration has a `secret` or `secret_file`; name a configuration with \
+                         --config, or a private key with --key-file";
+
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Token {
@@ -106,18 +110,14 @@ fn minted(asked: Minted) -> Result<String, String> {
         ChannelPattern::parse(pattern).map_err(|error| format!("{pattern}: {error}"))?;
     }
     let config = configured(asked.config.as_deref())?;
-    let (key, issuer) = match &asked.key_file {
-        Some(path) => {
-            let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let key = SigningKey::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?;
-            (key, config.auth.issuers.first())
-        }
-        None => {
-            let signs = config.auth.signing_issuer().map_err(|error| error.to_string())?;
-            let (secret, issuer) =
-                signs.ok_or("no issuer in the configuration has a `secret` or `secret_file`; name one with --config, or a private key with --key-file")?;
-            (SigningKey::from_secret(&secret), Some(issuer))
-        }
+    let (key, issuer) = if let Some(path) = &asked.key_file {
+        let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let key = SigningKey::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?;
+        (key, config.auth.issuers.first())
+    } else {
+        let signs = config.auth.signing_issuer().map_err(|error| error.to_string())?;
+        let (secret, issuer) = signs.ok_or(NO_SECRET)?;
+        (SigningKey::from_secret(&secret), Some(issuer))
     };
     let now_s = now_ms() / 1000;
     let claims = MintedClaims {
@@ -147,13 +147,10 @@ async fn verified(asked: Verify) -> Result<(String, ExitCode), String> {
     let authority: Option<Authority> = config.auth.authority(&fetch).map_err(|error| error.to_string())?;
     let authority = authority.ok_or("the configuration has no [auth]: everything is open, and tokens mean nothing")?;
     let (token, now_ms) = (token.trim(), now_ms());
-    let mut text = explain(token, now_ms);
+    let text = explain(token, now_ms);
     Ok(match authority.verify(token, now_ms).await {
         Ok(_) => (text + "accepted\n", ExitCode::SUCCESS),
-        Err(refusal) => {
-            text.push_str(&format!("refused: {refusal}\n"));
-            (text, ExitCode::FAILURE)
-        }
+        Err(refusal) => (format!("{text}refused: {refusal}\n"), ExitCode::FAILURE),
     })
 }
 

@@ -19,7 +19,9 @@ pub(crate) fn api_key(character: char) -> String {
 /// The hash of a key, as it stands in a configuration.
 pub(crate) fn hash(key: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = hash.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.map(|digit| char::from_digit(digit.into(), 16));
+    digits.map(|digit| digit.expect("below 16")).collect()
 }
 
 pub(crate) fn now_s() -> u64 {
