@@ -89,6 +89,12 @@ impl Key {
     /// # Errors
     /// [`BadKey`], if it is neither RSA, P-256 nor Ed25519, or not a public key.
     pub fn from_pem(pem: &[u8]) -> Result<Self, BadKey> {
+        const PRIVATE: &[u8] = b"PRIVATE KEY-----";
+        if pem.windows(PRIVATE.len()).any(|part| part == PRIVATE) {
+            return Err(BadKey::new(
+                "this is a private key, not a public key; it belongs to the issuer alone",
+            ));
+        }
         let tried = [
             (Algorithm::Rs256, DecodingKey::from_rsa_pem(pem)),
             (Algorithm::Es256, DecodingKey::from_ec_pem(pem)),
