@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::request;
 
 use super::credential::credential;
-use crate::protocol::{Problem, Secret};
+use crate::protocol::{Code, Problem, Secret};
 use crate::session::Node;
 use crate::session::identity::{CookieRule, Identity};
 
@@ -20,7 +20,7 @@ pub async fn identify(node: &Node, head: &request::Parts, in_body: Option<&Secre
     if node.authority().is_none() {
         // Only an offer that a browser could not take an answer to is refused all the same.
         return match shown {
-            Err(problem) if problem.code == crate::protocol::Code::BadRequest => Err(problem),
+            Err(problem) if problem.code == Code::BadRequest => Err(problem),
             _ => Ok(Arc::clone(node.anybody())),
         };
     }
