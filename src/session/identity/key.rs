@@ -12,6 +12,12 @@ use ring::signature::{
 /// The shortest secret of HS256, in bytes (RFC 7518 §3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
+/// A point of P-256, uncompressed, in bytes.
+const P256_POINT_BYTES: usize = 65;
+
+/// What an RSA public key of 2048 bits takes at least, in bytes of DER.
+const RSA_2048_BYTES_MIN: usize = 256;
+
 /// The most keys of one issuer.
 const KEYS_COUNT_MAX: usize = 64;
 
@@ -106,11 +112,17 @@ impl Key {
         let (algorithm, material) = found.ok_or_else(|| {
             BadKey("not a public key in PEM (`BEGIN PUBLIC KEY`) of RSA, P-256 or Ed25519".to_owned())
         })?;
-        Ok(Self {
-            id: None,
-            algorithm,
-            material,
-        })
+        // Another curve, or too few bits to be safe: no signature would ever fit.
+        let bytes = material.try_get_as_bytes().map_or(0, <[u8]>::len);
+        match algorithm {
+            Algorithm::Es256 if bytes != P256_POINT_BYTES => Err(BadKey::new("the curve is not P-256, as ES256 needs")),
+            Algorithm::Rs256 if bytes < RSA_2048_BYTES_MIN => Err(BadKey::new("the RSA key has less than 2048 bits")),
+            Algorithm::Hs256 | Algorithm::Rs256 | Algorithm::Es256 | Algorithm::EdDsa => Ok(Self {
+                id: None,
+                algorithm,
+                material,
+            }),
+        }
     }
 
     /// The keys of a JWK set that can check signatures; others are passed over, and secrets too: what a server
@@ -210,3 +222,35 @@ impl fmt::Display for BadKey {
 }
 
 impl std::error::Error for BadKey {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_could_check_nothing_is_refused_at_once() {
+        let algorithm_of = |pem: &[u8]| Key::from_pem(pem).map(|key| key.algorithm().name());
+        assert_eq!(
+            algorithm_of(include_bytes!("../../../fixtures/keys/rsa.pub.pem")),
+            Ok("RS256")
+        );
+        assert_eq!(
+            algorithm_of(include_bytes!("../../../fixtures/keys/ec.pub.pem")),
+            Ok("ES256")
+        );
+        assert_eq!(
+            algorithm_of(include_bytes!("../../../fixtures/keys/ed.pub.pem")),
+            Ok("EdDSA")
+        );
+        for (pem, expected) in [
+            (&include_bytes!("../../../fixtures/keys/ec384.pub.pem")[..], "P-256"),
+            (include_bytes!("../../../fixtures/keys/rsa1024.pub.pem"), "2048"),
+            (include_bytes!("../../../fixtures/keys/rsa.pem"), "private"),
+            (include_bytes!("../../../fixtures/keys/ec.pem"), "private"),
+            (b"", "not a public key"),
+        ] {
+            let error = Key::from_pem(pem).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
