@@ -8,7 +8,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, LogFormat, Openness};
 use throughline::engine::Contents;
+use throughline::http::HttpFetch;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
+use throughline::session::identity::FetchKeys;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
@@ -53,16 +55,22 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
     };
-    let edge = Edge::builder()
+    let mut builder = Edge::builder()
         .window(config.log_policy())
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())
         .trusted_proxies(config.trusted_proxies.clone());
+    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+    match config.auth.authority(&fetch) {
+        Ok(Some(authority)) => builder = builder.authority(authority),
+        Ok(None) => {}
+        Err(fault) => return fail(Exit::Config, loaded.placed(fault)),
+    }
     // Last of all that can fail: a snapshot that is loaded is gone from the disk.
     let edge = match &config.engine.snapshot {
-        None => edge.build(),
-        Some(file) => match edge.snapshot(file) {
+        None => builder.build(),
+        Some(file) => match builder.snapshot(file) {
             Ok(edge) => edge.build(),
             Err(error) => return fail(Exit::Config, format_args!("engine.snapshot: {error}")),
         },
@@ -71,6 +79,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
         are_handed_over,
         config: loaded.file(),
+        openness: config.openness(openness),
         snapshot: config.engine.snapshot.as_deref().zip(edge.loaded()),
     }
     .announce(format);
@@ -119,7 +128,9 @@ fn listen(config: &Config, openness: Openness) -> Result<(Vec<Listener>, Vec<Add
     let mut addresses = Vec::new();
     for listener in &listeners {
         let address = listener.address().map_err(|error| fail(Exit::Unavailable, error))?;
-        address.check(openness).map_err(|fault| fail(Exit::Config, fault))?;
+        address
+            .check(config.openness(openness))
+            .map_err(|fault| fail(Exit::Config, fault))?;
         addresses.push(address);
     }
     Ok((listeners, addresses, are_handed_over))

@@ -23,6 +23,7 @@ pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod service;
 pub(crate) mod text;
+pub(crate) mod tokens;
 pub(crate) mod traffic;
 pub(crate) mod websocket;
 pub(crate) mod whole_cursor;
