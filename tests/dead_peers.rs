@@ -99,11 +99,9 @@ while True:
         s.sendall(b"\x8a\x80\0\0\0\0")
 "#;
 
-fn sessions_are(node: &Node, count: usize) -> impl Future<Output = ()> {
-    async move {
-        while node.sessions() != count {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+async fn sessions_are(node: &Node, count: usize) {
+    while node.sessions() != count {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

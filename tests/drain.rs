@@ -176,7 +176,7 @@ async fn a_draining_node_answers_who_asks_and_keeps_no_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_ends_in_time_although_a_reader_takes_nothing() {
     let mut process = Service::start(Start {
-        environment: &ENVIRONMENT,
+        environment: &[ENVIRONMENT[0], ("THROUGHLINE_CONNECTIONS__WRITE_TIMEOUT_MS", "600000")],
         ..Start::default()
     });
     let address = process.address().await;

@@ -32,9 +32,10 @@ impl Signals {
         let mut hangup = self.hangup;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                match &tls {
-                    Some(tls) => tls.reload_and_tell(),
-                    None => tracing::info!("SIGHUP: there is no TLS certificate to look at again"),
+                if let Some(tls) = &tls {
+                    tls.reload_and_tell();
+                } else {
+                    tracing::info!("SIGHUP: there is no TLS certificate to look at again");
                 }
             }
         });
@@ -50,7 +51,6 @@ impl Signals {
                 _ = self.interrupt.recv() => {}
             }
             tracing::warn!("stopped by a second signal");
-            #[expect(clippy::exit, reason = "what a second signal asks for")]
             std::process::exit(Exit::Interrupted as i32);
         });
     }
