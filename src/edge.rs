@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CONNECTION, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode, Uri, Version};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -25,6 +25,7 @@ use crate::http::{Door, RATELIMIT, RATELIMIT_POLICY, admission, count_refusals};
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
 use crate::session::Node;
+use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::transport::{Timings, Transports};
 use crate::{api, delivery, transport};
@@ -64,6 +65,7 @@ pub struct Builder {
     rates: Option<RateSettings>,
     clock: Option<Clock>,
     trusted_proxies: Vec<IpNet>,
+    authority: Option<Authority>,
 }
 
 impl Builder {
@@ -159,6 +161,15 @@ impl Builder {
         }
     }
 
+    /// Who may come in; unless told, everybody.
+    #[must_use]
+    pub fn authority(self, authority: Authority) -> Self {
+        Self {
+            authority: Some(authority),
+            ..self
+        }
+    }
+
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
@@ -173,7 +184,8 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window).with_health(self.health));
+        let node = Node::new(engine, outside, metrics, self.limits, window);
+        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(beat(Arc::downgrade(&transports)));
@@ -268,12 +280,15 @@ impl Edge {
     /// `draining`, or what the engine says.
     pub async fn publish(&self, channel: ChannelName, data: &RawValue) -> Result<Published, Problem> {
         self.node
-            .publish_one(Item {
-                channel,
-                data: compact(data),
-                event: None,
-                key: None,
-            })
+            .publish_one(
+                self.node.anybody(),
+                Item {
+                    channel,
+                    data: compact(data),
+                    event: None,
+                    key: None,
+                },
+            )
             .await
     }
 
@@ -329,8 +344,9 @@ fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(Any)
-        .expose_headers([RETRY_AFTER, RATELIMIT, RATELIMIT_POLICY])
+        // The star alone does not stand for `Authorization` (Fetch standard).
+        .allow_headers([HeaderName::from_static("*"), AUTHORIZATION])
+        .expose_headers([RETRY_AFTER, RATELIMIT, RATELIMIT_POLICY, WWW_AUTHENTICATE])
         .vary([ORIGIN])
 }
 

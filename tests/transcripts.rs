@@ -11,11 +11,12 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "drain",
     "event_stream",
     "history",
     "http",
+    "identity",
     "limits",
     "poll",
     "publish",
@@ -23,7 +24,8 @@ const FOLDERS: [&str; 8] = [
 ];
 
 /// Codes that no client can provoke over the wire, and why.
-const UNREACHABLE_CODES: [(Code, &str); 2] = [
+const UNREACHABLE_CODES: [(Code, &str); 3] = [
+    (Code::Denied, "no operator can send anybody away yet"),
     (Code::EngineUnavailable, "the memory engine is never away"),
     (
         Code::Overloaded,
@@ -32,8 +34,8 @@ const UNREACHABLE_CODES: [(Code, &str); 2] = [
 ];
 
 /// Every code with which a WebSocket is closed today; 1011 stands for an error of our own, which nothing provokes.
-const CLOSE_CODES: [&str; 10] = [
-    "1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400", "4429",
+const CLOSE_CODES: [&str; 12] = [
+    "1000", "1001", "1002", "1003", "1007", "1009", "1012", "1013", "4400", "4401", "4403", "4429",
 ];
 
 /// The commands that are carried out, and some that are not.
@@ -71,6 +73,11 @@ fn http() {
 #[test]
 fn limits() {
     replay_folder("limits");
+}
+
+#[test]
+fn identity() {
+    replay_folder("identity");
 }
 
 #[test]

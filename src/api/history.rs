@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 
 use crate::http;
 use crate::protocol::{self, Code, HistoryQuery, Problem};
 use crate::session::Node;
 
-pub(super) async fn history(State(node): State<Arc<Node>>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let query = read_query(&query.unwrap_or_default())?;
-    Ok(http::json(node.history(query).await?.to_json()))
+pub(super) async fn history(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
+    let (head, _) = request.into_parts();
+    let identity = http::identify(&node, &head, None).await?;
+    let query = read_query(head.uri.query().unwrap_or_default())?;
+    Ok(http::json(node.history(&identity, query).await?.to_json()))
 }
 
 fn read_query(query: &str) -> Result<HistoryQuery, Problem> {

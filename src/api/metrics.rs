@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
+use crate::http;
 use crate::metrics::MEDIA_TYPE;
+use crate::protocol::Problem;
 use crate::session::Node;
 
-pub(super) async fn metrics(State(node): State<Arc<Node>>) -> Response {
+pub(super) async fn metrics(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
+    let (head, _) = request.into_parts();
+    http::identify(&node, &head, None).await?.may_operate()?;
     let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
-    (headers, node.metrics().to_text()).into_response()
+    Ok((headers, node.metrics().to_text()).into_response())
 }

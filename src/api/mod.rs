@@ -26,7 +26,7 @@ pub fn livez_route() -> MethodRouter<Arc<Node>> {
     get(health::livez)
 }
 
-/// `GET /metrics`, for Prometheus.
+/// `GET /metrics`, for Prometheus; for operators, where not everything is open.
 pub fn metrics_route() -> MethodRouter<Arc<Node>> {
     get(metrics::metrics)
 }

@@ -13,28 +13,41 @@ use crate::protocol::{
     read_publish, read_query, read_raw,
 };
 use crate::session::Node;
+use crate::session::identity::Identity;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
-    let visitor = http::visitor(&request);
+    let visitor = http::visitor(request.extensions());
     // Before anything of the body is kept or understood: who may not publish costs no more than its bytes.
     if let Err(problem) = visitor.may_publish() {
         http::discard_body(request, node.limits().body_bytes_max).await;
         return Err(problem);
     }
+    let (head, body) = request.into_parts();
+    let identified = http::identify(&node, &head, None).await;
+    let request = Request::from_parts(head, body);
+    let identity = match identified {
+        Ok(identity) => identity,
+        Err(problem) => {
+            http::discard_body(request, node.limits().body_bytes_max).await;
+            return Err(problem);
+        }
+    };
+    let visitor = visitor.identified(identity.as_user(), identity.as_api_key());
     let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
     let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
     let answer = match asked {
         PublishRequest::One(item) => {
             visitor.publish(&item.channel)?;
             let channel = item.channel.clone();
-            answer_one(&channel, &node.publish_one(item).await?)
+            answer_one(&channel, &node.publish_one(&identity, item).await?)
         }
         PublishRequest::Many(items) => {
             let admit = |item: Item| match visitor.publish(&item.channel) {
                 Ok(()) => Ok(item),
                 Err(problem) => Err((item.channel.to_string(), problem)),
             };
-            publish_many(&node, items.into_iter().map(|item| item.and_then(admit)).collect()).await?
+            let items = items.into_iter().map(|item| item.and_then(admit)).collect();
+            publish_many(&node, &identity, items).await?
         }
     };
     Ok(http::json(answer))
@@ -71,13 +84,13 @@ fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<P
     read_raw(raw, &channel, (event, key), node.limits())
 }
 
-async fn publish_many(node: &Node, items: Vec<ItemResult>) -> Result<String, Problem> {
+async fn publish_many(node: &Node, identity: &Identity, items: Vec<ItemResult>) -> Result<String, Problem> {
     let channels: Vec<_> = items
         .iter()
         .map(|item| item.as_ref().map(|item| item.channel.clone()).map_err(Clone::clone))
         .collect();
     let accepted: Vec<Item> = items.into_iter().flatten().collect();
-    let mut stored = node.publish(accepted).await?.into_iter();
+    let mut stored = node.publish(identity, accepted).await?.into_iter();
     let answers = channels.into_iter().map(|channel| match channel {
         Ok(channel) => match stored.next() {
             Some(Ok(published)) => answer_one(&channel, &published),

@@ -8,6 +8,7 @@ mod exit;
 mod healthcheck;
 mod history;
 mod init;
+mod key;
 mod man;
 mod publish;
 mod serve;
@@ -16,6 +17,7 @@ mod show;
 mod signals;
 mod startup;
 mod subscribe;
+mod token;
 mod version;
 
 use std::process::ExitCode;
@@ -44,6 +46,10 @@ enum Command {
     Config(show::Config),
     /// Write a commented configuration file, with every key
     Init(init::Init),
+    /// Make a token to try with, or explain one
+    Token(token::Token),
+    /// Make an API key, and the configuration that lets it in
+    Key(key::Key),
     /// Ask a server whether it is ready: exit code 0 if so, else 1
     Healthcheck(healthcheck::Healthcheck),
     /// Print what this binary is
@@ -67,6 +73,8 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Check(check) => check::run(check),
         Command::Config(config) => show::run(config),
         Command::Init(init) => init::run(&init),
+        Command::Token(token) => token::run(token).await,
+        Command::Key(key) => key::run(key),
         Command::Healthcheck(healthcheck) => healthcheck::run(healthcheck).await,
         Command::Version(version) => version::run(&version),
         Command::Completions(completions) => completions::run(&completions),

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
-use throughline::config::{Address, Config, LogFormat, Openness};
+use throughline::config::{Address, Config, Loaded, LogFormat, Openness};
 use throughline::delivery::Engine;
 use throughline::engine::{Contents, RedisEngine, System};
+use throughline::http::HttpFetch;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
+use throughline::session::identity::FetchKeys;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
@@ -55,7 +57,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
     };
     // Last of all that can fail: a snapshot that is loaded is gone from the disk.
-    let edge = match build(config) {
+    let edge = match build(&loaded) {
         Ok(edge) => edge,
         Err(why) => return fail(Exit::Config, why),
     };
@@ -63,6 +65,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
         are_handed_over,
         config: loaded.file(),
+        openness: config.openness(openness),
         snapshot: config.engine.snapshot.as_deref().zip(edge.loaded()),
     }
     .announce(format);
@@ -111,21 +114,29 @@ fn listen(config: &Config, openness: Openness) -> Result<(Vec<Listener>, Vec<Add
     let mut addresses = Vec::new();
     for listener in &listeners {
         let address = listener.address().map_err(|error| fail(Exit::Unavailable, error))?;
-        address.check(openness).map_err(|fault| fail(Exit::Config, fault))?;
+        address
+            .check(config.openness(openness))
+            .map_err(|fault| fail(Exit::Config, fault))?;
         addresses.push(address);
     }
     Ok((listeners, addresses, are_handed_over))
 }
 
 /// The edge, with the engine that is configured.
-fn build(config: &Config) -> Result<Edge, String> {
-    let builder = Edge::builder()
+fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
+    let placed = |fault| loaded.placed(fault).to_string();
+    let config = &loaded.config;
+    let mut builder = Edge::builder()
         .window(config.log_policy())
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())
         .trusted_proxies(config.trusted_proxies.clone());
-    if let Some(settings) = config.redis().map_err(|fault| fault.to_string())? {
+    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+    if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
+        builder = builder.authority(authority);
+    }
+    if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
         return Ok(builder

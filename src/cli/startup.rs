@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
+use throughline::config::Openness;
 use throughline::engine::Contents;
 
 use crate::telemetry::Format;
@@ -17,6 +18,8 @@ pub(crate) struct Startup<'a> {
     pub(crate) are_handed_over: bool,
     /// The file that it was configured by.
     pub(crate) config: Option<&'a Path>,
+    /// Whether everything is open, or `[auth]` says who may come in.
+    pub(crate) openness: Openness,
     /// The snapshot's file, and what was loaded from it.
     pub(crate) snapshot: Option<(&'a Path, Contents)>,
 }
@@ -34,6 +37,7 @@ impl Startup<'_> {
                 are_handed_over = self.are_handed_over,
                 config = self.config_text(),
                 snapshot = self.snapshot_text(),
+                needs_credentials = self.openness == Openness::Guarded,
                 "listening; try: {}",
                 Curl::to(self.first()).publish_line(),
             ),
@@ -88,9 +92,13 @@ impl Startup<'_> {
         for (name, what) in rows {
             let _ = writeln!(block, "  {name:<11} {what}");
         }
-        block.push_str(
-            "\n  Everything is open: whoever reaches this address may publish and subscribe. Stop with ctrl-c.\n\n",
-        );
+        let openness = match self.openness {
+            Openness::Guarded => "Credentials are needed: `throughline token` makes one to try.",
+            Openness::LoopbackOnly | Openness::Insecure => {
+                "Everything is open: whoever reaches this address may publish and subscribe."
+            }
+        };
+        let _ = write!(block, "\n  {openness} Stop with ctrl-c.\n\n");
         block
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Key {
     /// May be left out, or said to be `""`, which is the same.
     pub(super) is_optional: bool,
     pub(super) is_secret: bool,
+    /// Fields of the tables in it that are secrets.
+    pub(super) secrets_within: Vec<String>,
     least: Option<i64>,
     most: Option<i64>,
 }
@@ -40,6 +42,11 @@ impl Key {
             (None, Some(most)) => format!("{}, at most {most}", self.kind),
             (None, None) => self.kind.to_string(),
         }
+    }
+
+    /// Whether nothing of a value that may be wrong is shown.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.is_secret || !self.secrets_within.is_empty()
     }
 
     /// Whether a number is within its range; everything else is.
@@ -150,6 +157,7 @@ fn key(path: Vec<String>, schema: &Json, default: Option<Value>) -> Key {
         is_optional: default.is_none(),
         default,
         is_secret: is_secret(schema),
+        secrets_within: secrets_within(schema),
         least: bound(schema, "minimum"),
         most: bound(schema, "maximum"),
     }
@@ -158,6 +166,13 @@ fn key(path: Vec<String>, schema: &Json, default: Option<Value>) -> Key {
 fn is_secret(schema: &Json) -> bool {
     let choices = schema.get("anyOf").and_then(Json::as_array);
     schema.get("writeOnly") == Some(&Json::Bool(true)) || choices.into_iter().flatten().any(is_secret)
+}
+
+/// The fields that are secrets, of the tables of a list.
+fn secrets_within(schema: &Json) -> Vec<String> {
+    let fields = schema.pointer("/items/properties").and_then(Json::as_object);
+    let secrets = fields.into_iter().flatten().filter(|(_, field)| is_secret(field));
+    secrets.map(|(name, _)| name.clone()).collect()
 }
 
 fn bound(schema: &Json, name: &str) -> Option<i64> {

@@ -104,6 +104,7 @@ impl fmt::Display for Kind {
             Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
             Self::List(each) if **each == Self::Integer => f.write_str("a list of whole numbers"),
             Self::List(each) if **each == Self::Text => f.write_str("a list of texts"),
+            Self::List(each) if **each == Self::Map => f.write_str("a list of tables"),
             Self::List(_) => f.write_str("a list"),
             Self::TextOrList => f.write_str("text, or a list of texts"),
             Self::Map => f.write_str("a table"),

@@ -19,6 +19,8 @@ pub enum Openness {
     LoopbackOnly,
     /// Somebody said that it may.
     Insecure,
+    /// It may: not everything is open on it.
+    Guarded,
 }
 
 /// An address that a listener can be bound to.
@@ -49,13 +51,24 @@ impl Config {
     pub fn addresses(&self, openness: Openness) -> Result<Vec<Address>, Fault> {
         let addresses = self.listen.texts().iter().map(|text| {
             let address = Address::parse(text)?;
-            address.check(openness).map(|()| address)
+            address.check(self.openness(openness)).map(|()| address)
         });
         let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
         if addresses.is_empty() {
             return Err(wrong("listen = []: name at least one `ADDR:PORT` or `unix:/path`"));
         }
         Ok(addresses)
+    }
+}
+
+impl Config {
+    /// Whether it may be reached from elsewhere, after what was said of it: where `[auth]` guards it, it may.
+    pub fn openness(&self, said: Openness) -> Openness {
+        if self.auth.is_configured() {
+            Openness::Guarded
+        } else {
+            said
+        }
     }
 }
 
@@ -89,7 +102,8 @@ impl Address {
             Self::Tcp(address) if !address.ip().is_loopback() && openness == Openness::LoopbackOnly => {
                 Err(wrong(format!(
                     "listen = \"{self}\": this address can be reached from other machines, while everybody may publish \
-                     and subscribe; listen on 127.0.0.1, or say --insecure if that is what you want"
+                     and subscribe; say in [auth] who may, listen on 127.0.0.1, or say --insecure if that is what you \
+                     want"
                 )))
             }
             Self::Tcp(_) | Self::Unix(_) => Ok(()),

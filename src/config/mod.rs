@@ -4,6 +4,7 @@
 //! their `Default` the defaults. From them come parsing, the errors' words, `config show`, the file that `init`
 //! writes, and the reference in `docs/configuration.md`. A new key is a new field.
 
+mod auth;
 mod environment;
 mod error;
 mod file;
@@ -32,6 +33,7 @@ use crate::protocol::Limits;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
 
+pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany};
 pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
@@ -67,6 +69,8 @@ pub struct Config {
     /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Who may come in; while it names neither issuers nor API keys, everything is open.
+    pub auth: Auth,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -84,6 +88,7 @@ impl Default for Config {
             drain: Drain::default(),
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
+            auth: Auth::default(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }
@@ -120,6 +125,7 @@ impl Config {
             return Err(Fault::of_key("engine.snapshot", why));
         }
         self.redis()?;
+        self.auth.check()?;
         self.addresses(openness).map(|_| ())
     }
 

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::keys::{Found, Key, Keys};
 use super::nearest;
+use super::secret::without_line_end;
 use super::{Fault, Source};
 
 /// What stands for a secret where it would be printed.
@@ -46,7 +47,7 @@ impl Setting {
 
     /// The value as one may show it.
     pub(super) fn shown_value(&self) -> String {
-        if self.key.is_secret {
+        if self.key.is_hidden() {
             MASK.to_owned()
         } else {
             self.value.to_string()
@@ -54,13 +55,23 @@ impl Setting {
     }
 }
 
-/// A value as one may show it.
+/// A value as one may show it: without secrets, and without those that stand in its tables.
 pub(super) fn masked(key: &Key, value: &Value) -> Value {
+    let mask = || Value::String(MASK.to_owned());
     if key.is_secret {
-        Value::String(MASK.to_owned())
-    } else {
-        value.clone()
+        return mask();
     }
+    let mut shown = value.clone();
+    if let Value::Array(elements) = &mut shown {
+        for table in elements.iter_mut().filter_map(Value::as_table_mut) {
+            for name in &key.secrets_within {
+                if let Some(secret) = table.get_mut(name) {
+                    *secret = mask();
+                }
+            }
+        }
+    }
+    shown
 }
 
 /// The value at a path.
@@ -90,6 +101,12 @@ fn put(table: &mut Table, path: &[String], value: Option<Value>) {
             }
         }
     }
+}
+
+/// The text of a file with a secret.
+fn text(bytes: &[u8]) -> std::io::Result<String> {
+    let not_text = |_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not UTF-8");
+    String::from_utf8(without_line_end(bytes).to_vec()).map_err(not_text)
 }
 
 /// Where a layer collects what it is given, and what is wrong with it.
@@ -142,12 +159,8 @@ impl<'a> Collector<'a> {
             self.faults.push(Fault::at(source, why));
             return;
         };
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let text = text.strip_suffix('\n').unwrap_or(&text);
-                let text = text.strip_suffix('\r').unwrap_or(text);
-                self.give(key, Value::String(text.to_owned()), source);
-            }
+        match std::fs::read(path).and_then(|bytes| text(&bytes)) {
+            Ok(text) => self.give(key, Value::String(text), source),
             Err(error) => {
                 let why = format!("{}_file = {path:?}: {error}; it must name a readable file", key.name());
                 self.faults.push(Fault::at(source, why));
@@ -164,7 +177,12 @@ impl<'a> Collector<'a> {
             (Found::Section, Value::Table(section)) => return Some(section.clone()),
             (Found::Section, _) => {
                 let name = path.join(".");
-                let why = format!("{name} = {value}: `{name}` is a section; write [{name}] and its keys below");
+                let hides = keys
+                    .keys
+                    .iter()
+                    .any(|key| key.is_hidden() && key.path.starts_with(path));
+                let shown = if hides { MASK.to_owned() } else { value.to_string() };
+                let why = format!("{name} = {shown}: `{name}` is a section; write [{name}] and its keys below");
                 self.faults.push(Fault::at(source, why));
             }
             (Found::Nothing, _) => {

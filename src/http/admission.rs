@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Once};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{Extensions, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use ipnet::IpNet;
@@ -88,7 +88,7 @@ pub async fn admission(State(door): State<Door>, mut request: Request, next: Nex
     response
 }
 
-/// Whose request this is; without the layer, somebody's without limits.
-pub fn visitor(request: &Request) -> Visitor {
-    request.extensions().get::<Visitor>().cloned().unwrap_or_default()
+/// Whose request this is, by its extensions; without the layer, somebody's without limits.
+pub fn visitor(extensions: &Extensions) -> Visitor {
+    extensions.get::<Visitor>().cloned().unwrap_or_default()
 }

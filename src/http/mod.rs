@@ -2,10 +2,13 @@
 
 mod admission;
 mod client_address;
+mod credential;
+mod fetch;
 mod forwarded;
 mod frames;
 mod framing;
 mod guard;
+mod identify;
 mod kept;
 mod lease;
 mod peer;
@@ -15,7 +18,9 @@ mod stream;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
+use axum::http::header::{
+    AsHeaderName, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, Request, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -25,8 +30,11 @@ use crate::protocol::{Code, Problem};
 
 pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
 pub use client_address::{ClientAddress, client_address};
+pub use credential::{SUBPROTOCOL, credential};
+pub use fetch::HttpFetch;
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
+pub use identify::identify;
 pub use kept::{Kept, Place};
 pub use lease::{Lease, Lent, Narrow};
 pub use peer::Peer;
@@ -119,7 +127,21 @@ impl IntoResponse for Problem {
         if matches!(self.code, Code::TooLarge | Code::Draining) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if self.code.status() == 401 {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge(self.code)));
+        }
         response.extensions_mut().insert(self.code);
         response
+    }
+}
+
+/// How to come in (RFC 6750 §3); where no credentials were shown there is nothing to say of them.
+fn challenge(code: Code) -> &'static str {
+    if code == Code::TokenExpired {
+        "Bearer realm=\"throughline\", error=\"invalid_token\", error_description=\"the token has expired\""
+    } else if code == Code::TokenInvalid {
+        "Bearer realm=\"throughline\", error=\"invalid_token\""
+    } else {
+        "Bearer realm=\"throughline\""
     }
 }

@@ -18,6 +18,12 @@ pub enum Code {
     AlreadySubscribed,
     NotSubscribed,
     TooManyChannels,
+    Unauthenticated,
+    TokenInvalid,
+    TokenExpired,
+    Forbidden,
+    OriginRefused,
+    Denied,
     NotFound,
     MethodNotAllowed,
     UnsupportedMediaType,
@@ -33,7 +39,7 @@ pub enum Code {
 
 impl Code {
     /// Every code there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::BadChannel,
         Self::BadCursor,
@@ -42,6 +48,12 @@ impl Code {
         Self::AlreadySubscribed,
         Self::NotSubscribed,
         Self::TooManyChannels,
+        Self::Unauthenticated,
+        Self::TokenInvalid,
+        Self::TokenExpired,
+        Self::Forbidden,
+        Self::OriginRefused,
+        Self::Denied,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -66,6 +78,12 @@ impl Code {
             Self::AlreadySubscribed => ("already_subscribed", 400, 4400, "Subscribed already"),
             Self::NotSubscribed => ("not_subscribed", 400, 4400, "Not subscribed"),
             Self::TooManyChannels => ("too_many_channels", 400, 4400, "Too many channels"),
+            Self::Unauthenticated => ("unauthenticated", 401, 4401, "Credentials are needed"),
+            Self::TokenInvalid => ("token_invalid", 401, 4401, "The credentials are not accepted"),
+            Self::TokenExpired => ("token_expired", 401, 4401, "The token has expired"),
+            Self::Forbidden => ("forbidden", 403, 4403, "Not allowed"),
+            Self::OriginRefused => ("origin_refused", 403, 4403, "Not from this origin"),
+            Self::Denied => ("denied", 403, 4403, "Sent away by an operator"),
             Self::NotFound => ("not_found", 404, 4400, "Not found"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, 4400, "Method not allowed"),
             Self::UnsupportedMediaType => ("unsupported_media_type", 415, 1003, "Unsupported media type"),

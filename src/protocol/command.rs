@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::Envelope;
 use super::publish::{Item, read_item};
+use super::secret::Secret;
 use super::{Code, Limits, Problem};
 use crate::delivery::{ChannelName, Position, Since};
 
@@ -18,6 +19,8 @@ pub enum Command {
     Publish(Item),
     /// Read a channel's window.
     History(HistoryQuery),
+    /// Go on with a new token.
+    Refresh(Secret),
     /// A sign of life.
     Ping,
 }
@@ -106,10 +109,11 @@ fn read_words(envelope: &Envelope<'_>, limits: &Limits) -> Result<Command, Probl
             envelope.number("limit")?,
         )
         .map(Command::History),
+        "refresh" => envelope.required_secret("token").map(Command::Refresh),
         "ping" => Ok(Command::Ping),
         other => {
             let shown: String = other.chars().take(32).collect();
-            let known = "`subscribe`, `unsubscribe`, `publish`, `history` and `ping`";
+            let known = "`subscribe`, `unsubscribe`, `publish`, `history`, `refresh` and `ping`";
             Err(Problem::new(
                 Code::UnknownCommand,
                 format!("there is no command {shown:?}; there are {known}"),
@@ -151,6 +155,7 @@ mod tests {
             (r#"{"type":"subscribe","channel":"a","since":"x"}"#, Code::BadCursor),
             (r#"{"type":"history","channel":"a","before":"now"}"#, Code::BadCursor),
             (r#"{"type":"publish","channel":"a"}"#, Code::BadRequest),
+            (r#"{"type":"refresh"}"#, Code::BadRequest),
         ] {
             assert_eq!(code_of(message), code, "{message}");
         }

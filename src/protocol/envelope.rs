@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::list::List;
+use super::secret::Secret;
 use super::{Code, Problem, json};
 
 /// The fields of an object, in their order. Those that nobody asks for are ignored.
@@ -86,6 +87,22 @@ impl<'a> Envelope<'a> {
     /// A string that must be there.
     pub(super) fn required_text(&self, name: &str) -> Result<String, Problem> {
         self.text(name)?
+            .ok_or_else(|| Problem::new(Code::BadRequest, format!("`{name}` is missing; it must be a string")))
+    }
+
+    /// A string that no answer may repeat, not even in part, if the field is there.
+    pub(super) fn secret(&self, name: &str) -> Result<Option<Secret>, Problem> {
+        let read = |value: &'a RawValue| {
+            serde_json::from_str(value.get())
+                .map(Secret::new)
+                .map_err(|_| Problem::new(Code::BadRequest, format!("`{name}` must be a string")))
+        };
+        self.given(name).map(read).transpose()
+    }
+
+    /// Such a string that must be there.
+    pub(super) fn required_secret(&self, name: &str) -> Result<Secret, Problem> {
+        self.secret(name)?
             .ok_or_else(|| Problem::new(Code::BadRequest, format!("`{name}` is missing; it must be a string")))
     }
 

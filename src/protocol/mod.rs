@@ -13,6 +13,7 @@ mod publish;
 mod push;
 mod query;
 mod request;
+mod secret;
 pub mod websocket;
 
 pub use close::Ending;
@@ -27,4 +28,5 @@ pub use publish::{
 };
 pub use push::{HistoryReply, Push};
 pub use query::{QueryPair, read_query};
-pub use request::{IdLines, StreamRequest, read_stream_body, read_stream_query};
+pub use request::{Asked, IdLines, StreamRequest, read_stream_body, read_stream_query};
+pub use secret::Secret;

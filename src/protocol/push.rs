@@ -13,7 +13,11 @@ use crate::delivery::{ChannelName, Gap, Joined, Page, Position, Publication, Pub
 #[expect(missing_docs, reason = "the fields are those of the protocol")]
 pub enum Push {
     /// The first push of a connection.
-    Welcome { session: String, heartbeat_ms: u64 },
+    Welcome {
+        session: String,
+        heartbeat_ms: u64,
+        expires_at: Option<u64>,
+    },
     /// A subscription begins.
     Subscribed {
         channel: ChannelName,
@@ -30,6 +34,8 @@ pub enum Push {
     },
     /// Nothing else was sent for a while.
     Heartbeat,
+    /// The token is about to expire.
+    Expiring { expires_at: u64 },
     /// The last push.
     Closing(Problem),
     /// The reply to `publish`.
@@ -40,6 +46,11 @@ pub enum Push {
     },
     /// The reply to `history`.
     History { reply: HistoryReply, id: Option<CommandId> },
+    /// The reply to `refresh`.
+    Refreshed {
+        expires_at: Option<u64>,
+        id: Option<CommandId>,
+    },
     /// The reply to `ping`.
     Pong { id: Option<CommandId> },
     /// A command failed.
@@ -48,16 +59,18 @@ pub enum Push {
 
 impl Push {
     /// The `type` of every push and reply, the publication's included.
-    pub const KINDS: [&'static str; 11] = [
+    pub const KINDS: [&'static str; 13] = [
         "welcome",
         "subscribed",
         "publication",
         "gap",
         "unsubscribed",
         "heartbeat",
+        "expiring",
         "closing",
         "published",
         "history",
+        "refreshed",
         "pong",
         "error",
     ];
@@ -70,9 +83,11 @@ impl Push {
             Self::Gap { .. } => "gap",
             Self::Unsubscribed { .. } => "unsubscribed",
             Self::Heartbeat => "heartbeat",
+            Self::Expiring { .. } => "expiring",
             Self::Closing(_) => "closing",
             Self::Published { .. } => "published",
             Self::History { .. } => "history",
+            Self::Refreshed { .. } => "refreshed",
             Self::Pong { .. } => "pong",
             Self::Error { .. } => "error",
         }
@@ -82,9 +97,14 @@ impl Push {
     pub fn to_json(&self) -> String {
         let object = Object::new().text("type", self.kind());
         match self {
-            Self::Welcome { session, heartbeat_ms } => {
-                object.text("session", session).number("heartbeat_ms", *heartbeat_ms)
-            }
+            Self::Welcome {
+                session,
+                heartbeat_ms,
+                expires_at,
+            } => object
+                .text("session", session)
+                .number("heartbeat_ms", *heartbeat_ms)
+                .optional_number("expires_at", *expires_at),
             Self::Subscribed { channel, joined, id } => with_id(object, id.as_ref())
                 .text("channel", channel.as_str())
                 .position("position", &joined.position)
@@ -102,12 +122,16 @@ impl Push {
                     Some(problem) => with_problem(object, problem),
                 }
             }
+            Self::Expiring { expires_at } => object.number("expires_at", *expires_at),
             Self::Closing(problem) => with_problem(object, problem),
             Self::Published { channel, published, id } => with_id(object, id.as_ref())
                 .text("channel", channel.as_str())
                 .position("position", &published.position)
                 .raw("duplicate", if published.duplicate { "true" } else { "false" }),
             Self::History { reply, id } => reply.write(with_id(object, id.as_ref())),
+            Self::Refreshed { expires_at, id } => {
+                with_id(object, id.as_ref()).optional_number("expires_at", *expires_at)
+            }
             Self::Heartbeat => object,
             Self::Pong { id } => with_id(object, id.as_ref()),
             Self::Error { problem, id } => with_problem(with_id(object, id.as_ref()), problem),

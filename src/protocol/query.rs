@@ -19,11 +19,11 @@ pub fn read_query(query: &str) -> Result<Vec<QueryPair<'_>>, Problem> {
             } else {
                 Code::BadRequest
             };
-            let shown: String = pair.chars().take(64).collect();
-            return Err(Problem::new(
-                code,
-                format!("`{shown}` in the query is not UTF-8 behind its `%`"),
-            ));
+            // A token may be in the value, under whatever name.
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            let shown: String = name.chars().take(64).collect();
+            let detail = format!("the value of `{shown}` in the query is not UTF-8 behind its `%`");
+            return Err(Problem::new(code, detail));
         }
     }
     Ok(form_urlencoded::parse(query.as_bytes()).collect())

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::envelope::Envelope;
+use super::secret::Secret;
 use super::{Code, Limits, Problem, read_query};
 use crate::delivery::{ChannelName, Cursor, Since};
 
@@ -29,55 +30,59 @@ pub enum IdLines {
 /// The names under which a cursor is accepted.
 const SINCE: [&str; 4] = ["since", "last_event_id", "lastEventId", "lastEventID"];
 
-/// What was given, before it is checked.
-#[derive(Default)]
-struct Given {
+/// What was asked, before it is known who asks: what it comes to depends on that.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// The token, if the request has it here.
+    pub token: Option<Secret>,
     channels: Vec<String>,
     since: Option<String>,
     wait_s: Option<u64>,
     id_lines: Option<String>,
 }
 
-/// Reads a query string. `last_event_id` is the header of that name, which wins.
+/// Reads a query string.
 ///
 /// # Errors
-/// `bad_channel`, `bad_cursor`, `bad_request`, `too_many_channels`.
-pub fn read_stream_query(query: &str, last_event_id: Option<&str>, limits: &Limits) -> Result<StreamRequest, Problem> {
-    let mut given = Given::default();
+/// `bad_request`, or `bad_channel` for one that is not UTF-8.
+pub fn read_stream_query(query: &str) -> Result<Asked, Problem> {
+    let mut given = Asked::default();
     for (name, value) in read_query(query)? {
         match &*name {
             "channel" => given.channels.push(value.into_owned()),
             "wait" => given.wait_s = Some(value.parse().map_err(|_| bad_wait(&value))?),
             "cursor" => given.id_lines = Some(value.into_owned()),
+            "token" => given.token = Some(Secret::new(value.into_owned())),
             name if SINCE.contains(&name) && !value.is_empty() => {
                 given.since.get_or_insert(value.into_owned());
             }
             _ => {}
         }
     }
-    given.checked(last_event_id, limits)
+    Ok(given)
 }
 
 /// Reads a JSON body.
 ///
 /// # Errors
 /// As [`read_stream_query`], and `bad_json`.
-pub fn read_stream_body(body: &[u8], last_event_id: Option<&str>, limits: &Limits) -> Result<StreamRequest, Problem> {
+pub fn read_stream_body(body: &[u8]) -> Result<Asked, Problem> {
     let envelope = Envelope::read(body)?;
-    let mut given = Given {
+    let mut given = Asked {
+        token: envelope.secret("token")?,
         channels: envelope
             .texts("channels", usize::MAX)?
             .map(|channels| channels.kept)
             .unwrap_or_default(),
         wait_s: envelope.number("wait")?,
         id_lines: envelope.text("cursor")?,
-        ..Given::default()
+        ..Asked::default()
     };
     for name in SINCE {
         let since = envelope.text(name)?.filter(|since| !since.is_empty());
         given.since = given.since.or(since);
     }
-    given.checked(last_event_id, limits)
+    Ok(given)
 }
 
 impl StreamRequest {
@@ -94,9 +99,19 @@ impl StreamRequest {
     }
 }
 
-impl Given {
-    fn checked(self, last_event_id: Option<&str>, limits: &Limits) -> Result<StreamRequest, Problem> {
-        let channels = distinct(&self.channels, limits)?;
+impl Asked {
+    /// What it comes to for one whom the server subscribes to `granted`, which come after those that are named.
+    /// `last_event_id` is the header of that name, which wins.
+    ///
+    /// # Errors
+    /// `bad_channel`, `bad_cursor`, `bad_request`, `too_many_channels`.
+    pub fn checked(
+        &self,
+        granted: &[ChannelName],
+        last_event_id: Option<&str>,
+        limits: &Limits,
+    ) -> Result<StreamRequest, Problem> {
+        let channels = distinct(&self.channels, granted, limits)?;
         let since = last_event_id
             .filter(|id| !id.is_empty())
             .or(self.since.as_deref())
@@ -124,12 +139,13 @@ impl Given {
     }
 }
 
-fn distinct(names: &[String], limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
+fn distinct(names: &[String], granted: &[ChannelName], limits: &Limits) -> Result<Vec<ChannelName>, Problem> {
     let mut channels: Vec<ChannelName> = Vec::new();
     let mut seen = HashSet::new();
-    for name in names {
-        let channel = ChannelName::parse(name)?;
-        if !seen.insert(name) {
+    let asked = names.iter().map(|name| ChannelName::parse(name));
+    for channel in asked.chain(granted.iter().cloned().map(Ok)) {
+        let channel = channel?;
+        if !seen.insert(channel.clone()) {
             continue;
         }
         if channels.len() == limits.channels_max {
@@ -154,7 +170,7 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<StreamRequest, Problem> {
-        read_stream_query(query, None, &Limits::default())
+        read_stream_query(query)?.checked(&[], None, &Limits::default())
     }
 
     #[test]
@@ -174,20 +190,33 @@ mod tests {
 
     #[test]
     fn the_header_wins_and_empty_is_absent() {
-        let request = read_stream_query("channel=a&since=start", Some("now"), &Limits::default()).unwrap();
+        let request = read_stream_query("channel=a&since=start").unwrap();
+        let request = request.checked(&[], Some("now"), &Limits::default()).unwrap();
         assert_eq!(request.channels[0].1, Since::Now);
-        let request = read_stream_query("channel=a&since=&lastEventId=start", Some(""), &Limits::default()).unwrap();
+        let request = read_stream_query("channel=a&since=&lastEventId=start").unwrap();
+        let request = request.checked(&[], Some(""), &Limits::default()).unwrap();
         assert_eq!(request.channels[0].1, Since::Start);
     }
 
     #[test]
     fn a_body_says_the_same_as_a_query() {
         let body = br#"{"channels":["a","b"],"since":"start","wait":3,"cursor":"none"}"#;
-        let from_body = read_stream_body(body, None, &Limits::default()).unwrap();
+        let from_body = read_stream_body(body).unwrap();
+        let from_body = from_body.checked(&[], None, &Limits::default()).unwrap();
         assert_eq!(
             from_body,
             read("channel=a&channel=b&since=start&wait=3&cursor=none").unwrap()
         );
+    }
+
+    #[test]
+    fn channels_that_are_granted_come_after_those_that_are_named() {
+        let granted = ["b", "c"].map(|name| ChannelName::parse(name).unwrap());
+        let request = read_stream_query("channel=x&channel=b&since=start.last:1.last:2").unwrap();
+        let request = request.checked(&granted, None, &Limits::default()).unwrap();
+        let channels: Vec<_> = request.channels.iter().map(|(channel, _)| channel.as_str()).collect();
+        assert_eq!(channels, ["x", "b", "c"]);
+        assert_eq!(request.channels[2].1, Since::Last(2));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
 
 mod counted;
+mod expiry;
+pub mod identity;
 pub mod limits;
 mod node;
 mod ready;
@@ -20,6 +22,8 @@ use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
 
 pub use counted::Closed;
 use counted::Counted;
+use expiry::Expiry;
+use identity::{Action, Identity};
 use limits::{Over, Seat};
 pub use node::Node;
 use registry::Registered;
@@ -69,6 +73,8 @@ pub struct Session {
     working: Option<BoxFuture<'static, Done>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
+    identity: Arc<Identity>,
+    expiry: Expiry,
 }
 
 /// A channel, and how its subscription began.
@@ -80,15 +86,16 @@ type Begun = (ChannelName, Result<(Joined, Subscription), Problem>);
 enum Done {
     Reply(Box<Push>),
     Begun { begun: Vec<Begun>, id: Option<CommandId> },
+    Refreshed(Arc<Identity>, Option<CommandId>),
 }
 
 impl Session {
-    /// Opens a session on `node`, for a client that is connected by `transport`.
+    /// Opens a session of `identity` on `node`, for a client that is connected by `transport`.
     ///
     /// # Errors
     /// `draining`, if the node takes no new sessions.
-    pub fn open(node: &Arc<Node>, transport: Transport, seat: Seat) -> Result<Self, Problem> {
-        let mut session = Self::open_last(node, transport, seat);
+    pub fn open(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Result<Self, Problem> {
+        let mut session = Self::open_last(node, transport, identity, seat);
         // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
         match session.refusal() {
             Some(refused) => {
@@ -105,7 +112,7 @@ impl Session {
     }
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
-    pub fn open_last(node: &Arc<Node>, transport: Transport, seat: Seat) -> Self {
+    pub fn open_last(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Self {
         Self {
             registered: node.register(),
             waker: None,
@@ -113,7 +120,9 @@ impl Session {
             subscriptions: Subscriptions::new(),
             replies: Replies::default(),
             working: None,
-            seat,
+            seat: seat.identified(identity.as_user(), identity.as_api_key()),
+            identity,
+            expiry: Expiry::default(),
         }
     }
 
@@ -122,6 +131,7 @@ impl Session {
         Push::Welcome {
             session: self.registered.id().to_string(),
             heartbeat_ms,
+            expires_at: self.identity.expires_at_ms(),
         }
     }
 
@@ -144,7 +154,11 @@ impl Session {
         debug_assert!(self.takes_commands());
         let publish_to = match &command {
             Command::Publish(item) => Some(&item.channel),
-            Command::Ping | Command::Subscribe(..) | Command::Unsubscribe(_) | Command::History(_) => None,
+            Command::Ping
+            | Command::Subscribe(..)
+            | Command::Unsubscribe(_)
+            | Command::History(_)
+            | Command::Refresh(_) => None,
         };
         match self.seat.command(publish_to) {
             Ok(()) => self.carry_out(id, command),
@@ -153,7 +167,18 @@ impl Session {
     }
 
     fn carry_out(&mut self, id: Option<CommandId>, command: Command) {
+        self.tell_time();
         match command {
+            Command::Refresh(token) => {
+                let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+                self.working = Some(Box::pin(async move {
+                    match node.refresh(&identity, &token).await {
+                        Ok(identity) => Done::Refreshed(identity, id),
+                        Err(problem) => Done::Reply(Box::new(Push::Error { problem, id })),
+                    }
+                }));
+            }
+            _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
             Command::Ping => self.reply(Push::Pong { id }),
             Command::Subscribe(channel, since) => match self.may_subscribe(&channel) {
                 Ok(()) => self.begin(vec![(channel, since)], id),
@@ -161,19 +186,19 @@ impl Session {
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
             Command::Publish(item) => {
-                let node = Arc::clone(self.node());
+                let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
                 self.working = Some(Box::pin(async move {
                     let channel = item.channel.clone();
-                    Done::Reply(Box::new(match node.publish_one(item).await {
+                    Done::Reply(Box::new(match node.publish_one(&identity, item).await {
                         Ok(published) => Push::Published { channel, published, id },
                         Err(problem) => Push::Error { problem, id },
                     }))
                 }));
             }
             Command::History(query) => {
-                let node = Arc::clone(self.node());
+                let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
                 self.working = Some(Box::pin(async move {
-                    Done::Reply(Box::new(match node.history(query).await {
+                    Done::Reply(Box::new(match node.history(&identity, query).await {
                         Ok(reply) => Push::History { reply, id },
                         Err(problem) => Push::Error { problem, id },
                     }))
@@ -207,7 +232,7 @@ impl Session {
 
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
     pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, id: Option<CommandId>) {
-        let begun = begin(Arc::clone(self.node()), channels);
+        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels);
         self.working = Some(Box::pin(async move { Done::Begun { begun: begun.await, id } }));
     }
 
@@ -216,7 +241,7 @@ impl Session {
     /// # Errors
     /// If all are refused, so is the request: with what the first one met.
     pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
-        let begun = begin(Arc::clone(self.node()), channels).await;
+        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels).await;
         if let Some((_, Err(first))) = begun.first()
             && begun.iter().all(|(_, begun)| begun.is_err())
         {
@@ -284,7 +309,13 @@ impl Session {
         if let Some(push) = self.replies.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
-        if let Some(output) = self.subscriptions.serve(self.registered.shared(), cx) {
+        // Before what comes next: a busy channel does not keep a session beyond its token.
+        if self.expiry.is_over() && self.working.is_none() {
+            return Poll::Ready(Output::Ending(Box::new(identity::token_expired().into())));
+        }
+        if !self.expiry.is_over()
+            && let Some(output) = self.subscriptions.serve(self.registered.shared(), cx)
+        {
             return Poll::Ready(output);
         }
         match self.registered.ending() {
@@ -296,6 +327,7 @@ impl Session {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Reply(push) => self.reply(*push),
+            Done::Refreshed(identity, id) => self.refreshed(identity, id),
             Done::Begun { begun, id } => {
                 for (channel, begun) in begun {
                     let push = match begun {
@@ -359,11 +391,16 @@ impl Session {
 }
 
 /// Subscribes to one channel after the other, so that their pushes come in the order of the request.
-async fn begin(node: Arc<Node>, channels: Vec<(ChannelName, Since)>) -> Vec<Begun> {
+async fn begin(node: Arc<Node>, identity: Arc<Identity>, channels: Vec<(ChannelName, Since)>) -> Vec<Begun> {
     let mut begun = Vec::with_capacity(channels.len());
     for (channel, since) in channels {
-        let subscribed = subscribe(Arc::clone(node.engine()), channel.clone(), since).await;
-        begun.push((channel, subscribed.map_err(Problem::from)));
+        let subscribed = match identity.may(Action::Subscribe, &channel) {
+            Ok(()) => subscribe(Arc::clone(node.engine()), channel.clone(), since)
+                .await
+                .map_err(Problem::from),
+            Err(problem) => Err(problem),
+        };
+        begun.push((channel, subscribed));
     }
     begun
 }

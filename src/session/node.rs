@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::identity::{Action, Authority, Credential, Identity};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
     Published, Since,
 };
 use crate::metrics::Metrics;
-use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem};
+use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
 
 /// Publications that `history` answers unless told.
 const HISTORY_COUNT_DEFAULT: u64 = 100;
@@ -36,8 +37,9 @@ pub struct Node {
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
-    /// Who publishes where everything is open.
-    anybody: Arc<str>,
+    /// Who may come in; without one, everything is open.
+    authority: Option<Authority>,
+    anybody: Arc<Identity>,
 }
 
 impl Node {
@@ -58,8 +60,54 @@ impl Node {
             policy,
             publishing: AtomicUsize::new(0),
             health: None,
-            anybody: Arc::from(""),
+            authority: None,
+            anybody: Arc::new(Identity::anybody()),
         }
+    }
+
+    /// The same, for those alone who the authority lets in.
+    #[must_use]
+    pub fn with_authority(self, authority: Option<Authority>) -> Self {
+        Self { authority, ..self }
+    }
+
+    /// Who may come in; without one, everything is open.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// Whoever comes where everything is open, and this process itself.
+    pub fn anybody(&self) -> &Arc<Identity> {
+        &self.anybody
+    }
+
+    /// Who shows this.
+    ///
+    /// # Errors
+    /// What [`Authority::identify`] says.
+    pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
+        match &self.authority {
+            None => Ok(Arc::clone(&self.anybody)),
+            Some(authority) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
+        }
+    }
+
+    /// Who goes on with a new token: the same user.
+    ///
+    /// # Errors
+    /// What [`Authority::verify`] says; `forbidden`, if it is somebody else's; `bad_request`, if tokens mean nothing
+    /// here.
+    pub(super) async fn refresh(&self, identity: &Identity, token: &Secret) -> Result<Arc<Identity>, Problem> {
+        let Some(authority) = &self.authority else {
+            let detail = "everything is open here: there is no token to be refreshed";
+            return Err(Problem::new(Code::BadRequest, detail));
+        };
+        let renewed = authority.verify(token.reveal(), self.now_ms()).await?;
+        if renewed.user() == identity.user() {
+            return Ok(Arc::new(renewed));
+        }
+        let detail = "the token belongs to another user than this session; open another connection";
+        Err(Problem::new(Code::Forbidden, detail))
     }
 
     /// The same node, which is ready when its engine says so.
@@ -119,19 +167,24 @@ impl Node {
     /// Publishes one item.
     ///
     /// # Errors
-    /// `draining`, or what the engine says.
-    pub async fn publish_one(&self, item: Item) -> Result<Published, Problem> {
-        let mut results = self.publish(vec![item]).await?;
+    /// `draining`, `forbidden`, or what the engine says.
+    pub async fn publish_one(&self, identity: &Identity, item: Item) -> Result<Published, Problem> {
+        let mut results = self.publish(identity, vec![item]).await?;
         results
             .pop()
             .unwrap_or_else(|| Err(EngineError::from(crate::delivery::EngineErrorKind::Unavailable).into()))
     }
 
-    /// Publishes items, each of which is stored or refused by itself; answers in their order.
+    /// Publishes items, each of which is stored or refused by itself; answers in their order. What the publisher may
+    /// not publish never comes to the engine.
     ///
     /// # Errors
     /// `draining`, for all of them.
-    pub async fn publish(&self, items: Vec<Item>) -> Result<Vec<Result<Published, Problem>>, Problem> {
+    pub async fn publish(
+        &self,
+        identity: &Identity,
+        items: Vec<Item>,
+    ) -> Result<Vec<Result<Published, Problem>>, Problem> {
         // Counted before it is asked: a drain that begins meanwhile either waits for it or refuses it.
         let _publishing = Counted::new(&self.publishing);
         if self.registry.is_draining() {
@@ -141,13 +194,27 @@ impl Node {
             }
             return Err(refused);
         }
-        let drafts: Vec<_> = items.into_iter().map(|item| self.draft(item)).collect();
-        let results = self.engine.publish(&drafts).await;
-        Ok(results.into_iter().map(|result| self.note_published(result)).collect())
+        let allowed: Vec<_> = items
+            .iter()
+            .map(|item| identity.may(Action::Publish, &item.channel))
+            .collect();
+        let drafts = items.into_iter().zip(&allowed).filter(|(_, allowed)| allowed.is_ok());
+        let drafts: Vec<_> = drafts.map(|(item, _)| self.draft(identity, item)).collect();
+        let stored = if drafts.is_empty() {
+            Vec::new()
+        } else {
+            self.engine.publish(&drafts).await
+        };
+        let mut stored = stored.into_iter();
+        let unanswered = || Err(EngineError::from(crate::delivery::EngineErrorKind::Unavailable));
+        let results = allowed.into_iter().map(|allowed| {
+            let stored = allowed.and_then(|()| stored.next().unwrap_or_else(unanswered).map_err(Problem::from));
+            self.note_published(stored)
+        });
+        Ok(results.collect())
     }
 
-    fn note_published(&self, result: Result<Published, EngineError>) -> Result<Published, Problem> {
-        let result = result.map_err(Problem::from);
+    fn note_published(&self, result: Result<Published, Problem>) -> Result<Published, Problem> {
         self.metrics.note_published(match &result {
             Ok(Published { duplicate: false, .. }) => "stored",
             Ok(Published { duplicate: true, .. }) => "duplicate",
@@ -156,9 +223,9 @@ impl Node {
         result
     }
 
-    fn draft(&self, item: Item) -> Draft {
+    fn draft(&self, identity: &Identity, item: Item) -> Draft {
         let key = item.key.map(|key| IdempotencyKey {
-            publisher: Arc::clone(&self.anybody),
+            publisher: Arc::clone(identity.publisher()),
             key: key.word,
             nth: key.nth,
         });
@@ -174,8 +241,9 @@ impl Node {
     /// Reads part of a channel's window.
     ///
     /// # Errors
-    /// What the engine says.
-    pub async fn history(&self, query: HistoryQuery) -> Result<HistoryReply, Problem> {
+    /// `forbidden`, or what the engine says.
+    pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
+        identity.may(Action::History, &query.channel)?;
         let count_max = self.limits.history_count_max;
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)

@@ -78,6 +78,10 @@ impl Subscriptions {
         self.entries.iter().flatten().count()
     }
 
+    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelName> {
+        self.entries.iter().flatten().map(|entry| entry.subscription.channel())
+    }
+
     pub(super) fn key_of(&self, channel: &ChannelName) -> Option<usize> {
         let reads = |entry: &Option<Entry>| {
             entry

@@ -39,9 +39,9 @@ async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session
         code: Code::BadCursor,
         ..problem
     })?;
-    let seat = transports.seat(&request, Arrival::Connection)?;
-    let asked = read_request(transports, request, last_event_id.as_deref()).await?;
-    let mut session = Session::open(&transports.node, Transport::EventSource, seat)?;
+    let seat = transports.seat(request.extensions(), Arrival::Connection)?;
+    let (identity, asked) = read_request(transports, request, last_event_id.as_deref()).await?;
+    let mut session = Session::open(&transports.node, Transport::EventSource, identity, seat)?;
     let mut writer = Writer::new(&asked);
     writer.write(&event_stream::padding());
     writer.write(&event_stream::retry(transports.retry_ms()));
@@ -85,20 +85,27 @@ fn body(
     let heartbeat = Duration::from_millis(transports.timings.heartbeat_ms);
     stream! {
         let mut is_over = false;
+        let mut quiet_from = Instant::now();
         loop {
+            session.tell_time();
             is_over = is_over || writer.take_ready(&mut session);
             if !writer.text.is_empty() {
                 if writer.take_has_publications() {
                     session.note_written();
                 }
                 yield Ok(Bytes::from(std::mem::take(&mut writer.text)));
+                quiet_from = Instant::now();
             }
             if is_over {
                 break;
             }
-            match timeout_at(Instant::now() + heartbeat, session.next()).await {
+            let beat = quiet_from + heartbeat;
+            let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
+            match timeout_at(due.map_or(beat, |due| due.min(beat)), session.next()).await {
                 Ok(output) => is_over = writer.add(output),
-                Err(_elapsed) => writer.push(&Push::Heartbeat, None),
+                Err(_elapsed) if Instant::now() >= beat => writer.push(&Push::Heartbeat, None),
+                // What is due by the token is told above.
+                Err(_elapsed) => {}
             }
         }
     }

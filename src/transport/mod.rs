@@ -11,14 +11,15 @@ mod websocket;
 use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{Extensions, Method};
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 
-use crate::http::{read_body, visitor};
+use crate::http::{identify, read_body, visitor};
 use crate::protocol::websocket::{ping_frame, text_frame};
 use crate::protocol::{Limits, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
 use crate::session::Node;
+use crate::session::identity::Identity;
 use crate::session::limits::{Arrival, Bucket, Clock, Rate, Seat};
 
 pub use pulse::Pulse;
@@ -73,9 +74,9 @@ impl Transports {
         }
     }
 
-    /// A place for the session that a request asks for.
-    fn seat(&self, request: &Request, arrival: Arrival) -> Result<Seat, Problem> {
-        visitor(request).arrive(arrival).map_err(|mut problem| {
+    /// A place for the session that a request asks for, by its extensions.
+    fn seat(&self, extensions: &Extensions, arrival: Arrival) -> Result<Seat, Problem> {
+        visitor(extensions).arrive(arrival).map_err(|mut problem| {
             // Everybody who was refused would come back at the same moment.
             if let Some(retry_ms) = &mut problem.retry_ms {
                 *retry_ms += self.node.random_below(RETRY_SPREAD_MS);
@@ -120,18 +121,25 @@ pub fn poll_route() -> MethodRouter<Arc<Transports>> {
     get(poll::answer).post(poll::answer)
 }
 
-/// What an SSE or long-poll request asks for: in its query, or in the JSON of its body.
+/// Who sends an SSE or long-poll request, and what it asks for: in its query, or in the JSON of its body.
 async fn read_request(
     transports: &Transports,
     request: Request,
     last_event_id: Option<&str>,
-) -> Result<StreamRequest, Problem> {
+) -> Result<(Arc<Identity>, StreamRequest), Problem> {
     let limits = transports.node.limits();
-    if request.method() == Method::POST {
-        let (_, body) = read_body(request, limits.body_bytes_max.min(Limits::STREAM_BODY_BYTES_MAX)).await?;
-        return read_stream_body(&body, last_event_id, limits)?
-            .with_channels("no channel is named; add `\"channels\":[…]` with at least one name");
-    }
-    read_stream_query(request.uri().query().unwrap_or_default(), last_event_id, limits)?
-        .with_channels("no channel is named; add `?channel=NAME`, once for each channel")
+    let (head, asked, missing) = if request.method() == Method::POST {
+        let (head, body) = read_body(request, limits.body_bytes_max.min(Limits::STREAM_BODY_BYTES_MAX)).await?;
+        let missing = "no channel is named; add `\"channels\":[…]` with at least one name";
+        (head, read_stream_body(&body)?, missing)
+    } else {
+        let (head, _) = request.into_parts();
+        let asked = read_stream_query(head.uri.query().unwrap_or_default())?;
+        let missing = "no channel is named; add `?channel=NAME`, once for each channel";
+        (head, asked, missing)
+    };
+    let in_body = asked.token.as_ref().filter(|_| head.method == Method::POST);
+    let identity = identify(&transports.node, &head, in_body).await?;
+    let asked = asked.checked(identity.channels(), last_event_id, limits)?;
+    Ok((identity, asked.with_channels(missing)?))
 }

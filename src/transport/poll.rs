@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::{Transports, read_request};
 use crate::delivery::{ChannelName, Cursor, Position, Since};
@@ -24,11 +25,12 @@ pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: R
 }
 
 async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
-    let seat = transports.seat(&request, Arrival::Poll)?;
-    let StreamRequest { channels, wait_s, .. } = read_request(transports, request, None).await?;
+    let seat = transports.seat(request.extensions(), Arrival::Poll)?;
+    let (identity, asked) = read_request(transports, request, None).await?;
+    let StreamRequest { channels, wait_s, .. } = asked;
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
-    let mut session = Session::open_last(&transports.node, Transport::Poll, seat);
+    let mut session = Session::open_last(&transports.node, Transport::Poll, identity, seat);
     let closing = session.refusal();
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;
@@ -57,13 +59,12 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     }
     answer.take_ready(&mut session);
     if let Some(problem) = closing {
+        answer.take_time(&mut session);
         answer.add(Output::Push(Box::new(Push::Closing(problem))));
     } else if answer.pushes.is_empty() && !is_immediate {
-        let wait = Duration::from_secs(wait_s);
-        if let Ok(output) = tokio::time::timeout(wait, session.next()).await {
-            answer.add(output);
-            answer.take_ready(&mut session);
-        }
+        answer.wait(&mut session, Duration::from_secs(wait_s)).await;
+    } else {
+        answer.take_time(&mut session);
     }
     session.note_written();
     session.note_closed(Closed::Answered);
@@ -88,6 +89,40 @@ impl Answer {
             bytes: 0,
             bytes_max,
             is_full: false,
+        }
+    }
+
+    /// Says that the token is about to expire along with an answer. It is worth one of its own only when it comes while
+    /// a poll waits, or else the next poll would be answered at once, and the next.
+    fn take_time(&mut self, session: &mut Session) {
+        session.tell_time_ahead();
+        if !self.is_full {
+            for push in session.take_replies() {
+                self.add_json(push.to_json());
+            }
+        }
+    }
+
+    /// Waits for what is worth an answer: also that the token is about to expire, or has.
+    async fn wait(&mut self, session: &mut Session, wait: Duration) {
+        let until = Instant::now() + wait;
+        // A poll that begins when the client could have been told already has it told at its end.
+        session.tell_time_ahead();
+        let told: Vec<_> = session.take_replies().collect();
+        let next = loop {
+            let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
+            let next = tokio::time::timeout_at(due.map_or(until, |due| due.min(until)), session.next()).await;
+            if next.is_ok() || Instant::now() >= until {
+                break next.ok();
+            }
+            session.tell_time();
+        };
+        for push in told {
+            self.add_json(push.to_json());
+        }
+        if let Some(output) = next {
+            self.add(output);
+            self.take_ready(session);
         }
     }
 

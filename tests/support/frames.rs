@@ -93,6 +93,11 @@ pub(crate) fn close(code: u16) -> Vec<u8> {
     masked(CLOSE, &code.to_be_bytes())
 }
 
+/// The end, with a payload of code and reason as it is given.
+pub(crate) fn close_with(payload: &[u8]) -> Vec<u8> {
+    masked(CLOSE, payload)
+}
+
 fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![0x80 | opcode];

@@ -27,6 +27,7 @@ pub(crate) mod redis_proxy;
 pub(crate) mod served;
 pub(crate) mod service;
 pub(crate) mod text;
+pub(crate) mod tokens;
 pub(crate) mod traffic;
 pub(crate) mod websocket;
 pub(crate) mod whole_cursor;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Connections};
+use throughline::config::{Address, Auth, Connections};
 use throughline::delivery::{Engine, Health, LogPolicy};
+use throughline::http::HttpFetch;
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
+use throughline::session::identity::FetchKeys;
 use throughline::session::limits::RateSettings;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
@@ -35,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether that engine can do its work.
     pub(crate) health: Option<Arc<dyn Health>>,
+    /// Who may come in; unless told, everybody.
+    pub(crate) auth: Auth,
 }
 
 impl Default for Setup {
@@ -60,11 +64,22 @@ impl Default for Setup {
             rates: None,
             trusted_proxies: Vec::new(),
             health: None,
+            auth: Auth::default(),
         }
     }
 }
 
 impl Setup {
+    /// With the `[auth]` of this text, where `{keys}` is the folder of the keys for tests.
+    pub(crate) fn auth(text: &str) -> Self {
+        let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys");
+        let auth = toml::from_str(&text.replace("{keys}", keys)).expect("an [auth] that can be read");
+        Self {
+            auth,
+            ..Self::default()
+        }
+    }
+
     /// A window of so many publications.
     pub(crate) fn window(count_max: usize) -> Self {
         let default = Self::default();
@@ -106,6 +121,10 @@ impl Node {
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
+        }
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+        if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
+            builder = builder.authority(authority);
         }
         let edge = builder.build();
         let connections = Connections {

@@ -27,13 +27,28 @@ pub(crate) enum Said {
 
 impl WebSocket {
     pub(crate) async fn open(address: SocketAddr, receive: Receive, query: &[(&str, &str)]) -> io::Result<Self> {
-        let mut link = Link::connect(address, receive).await?;
+        let link = Link::connect(address, receive).await?;
+        Self::shake(link, query, &[]).await
+    }
+
+    /// A connection whose handshake has more headers.
+    pub(crate) async fn open_with(
+        address: SocketAddr,
+        query: &[(&str, &str)],
+        more: &[(&str, &str)],
+    ) -> io::Result<Self> {
+        let link = Link::connect(address, Receive::Usual).await?;
+        Self::shake(link, query, more).await
+    }
+
+    async fn shake(mut link: Link, query: &[(&str, &str)], more: &[(&str, &str)]) -> io::Result<Self> {
         let headers = [
             ("connection", "Upgrade"),
             ("upgrade", "websocket"),
             ("sec-websocket-version", "13"),
             ("sec-websocket-key", KEY),
         ];
+        let headers = [&headers, more].concat();
         link.send(&http::get(&http::target("/v1/ws", query), &headers)).await?;
         let head = Head::read(&mut link)
             .await?

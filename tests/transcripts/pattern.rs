@@ -25,6 +25,11 @@ enum Part<'a> {
 }
 
 impl Captures {
+    /// Lets a name stand for a text.
+    pub(crate) fn set(&mut self, name: &str, text: String) {
+        self.0.insert(name.to_owned(), text);
+    }
+
     /// A text that is to be sent: every name in it must have been captured.
     pub(crate) fn fill(&self, text: &str) -> Result<String, Failure> {
         let mut filled = String::with_capacity(text.len());

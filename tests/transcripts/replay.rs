@@ -2,6 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
 
 use super::frames::Outgoing;
 use super::pattern::Captures;
@@ -51,6 +56,10 @@ impl Replay {
         match step {
             Step::Open(open) => self.open(open),
             Step::Publish { channel, data } => self.publish(channel, data),
+            Step::Token { name, seconds, claims } => {
+                self.captures.set(name, token(*seconds, claims));
+                Ok(())
+            }
             Step::Signal(name) => self.server.signal(name),
             Step::Exit(expected) => match self.server.exit_code()? {
                 Some(code) if code == *expected => Ok(()),
@@ -141,6 +150,21 @@ impl Replay {
         let peer = self.peers.get_mut(&name).ok_or_else(|| unknown(&name))?;
         Ok((peer, &mut self.captures))
     }
+}
+
+/// Signed by the secret of `fixtures/config/tokens.toml`.
+fn token(seconds: u64, claims: &serde_json::Value) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut claims = claims.clone();
+    claims["exp"] = (since.as_secs() + seconds).into();
+    let message = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    );
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"a secret for tests, of which everybody knows");
+    let signature = hmac::sign(&key, message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 fn unknown(name: &str) -> Failure {

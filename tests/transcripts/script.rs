@@ -30,6 +30,12 @@ pub(crate) enum Step {
     },
     Signal(String),
     Exit(i32),
+    /// From now on `<NAME>` is a token of these claims, which expires in so many seconds.
+    Token {
+        name: String,
+        seconds: u64,
+        claims: Value,
+    },
     /// Through the connection of that name; the empty name is the one that was opened last.
     Send(String, Send),
     Expect(String, Expect),
@@ -142,6 +148,17 @@ impl Script {
                 let (channel, data) = rest.split_once(' ').ok_or("publish CHANNEL JSON")?;
                 let (channel, data) = (channel.to_owned(), data.to_owned());
                 Step::Publish { channel, data }
+            }
+            "token" => {
+                let mut words = rest.splitn(3, ' ');
+                let (Some(name), Some(seconds), Some(claims)) = (words.next(), words.next(), words.next()) else {
+                    return Err("token NAME SECONDS JSON".to_owned());
+                };
+                Step::Token {
+                    name: name.to_owned(),
+                    seconds: parse(seconds)?,
+                    claims: json(claims)?,
+                }
             }
             "signal" => Step::Signal(rest.to_owned()),
             "exit" => Step::Exit(parse(rest)?),

@@ -12,6 +12,9 @@ const CLOSE_TIMEOUT_MS: u64 = 5_000;
 /// How long a client that took nothing for the write deadline has to begin with it after all.
 const LAST_CHANCE_MS: u64 = 2_000;
 
+/// A tick that does not come: options would take twice the room.
+const NEVER: u32 = u32::MAX;
+
 /// When things happened on one connection, in ticks of the pulse.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -20,14 +23,14 @@ pub(super) struct Clock {
     sent: u32,
     pinged: u32,
     heard: u32,
-    stuck: Option<u32>,
+    /// Since when; [`NEVER`]: it is not.
+    stuck: u32,
     /// When the message that is under way has to be here; [`NEVER`] without one.
     message_due: u32,
+    /// When the session has something to say about its token; [`NEVER`]: never.
+    token: u32,
     closing: Closing,
 }
-
-/// A tick that does not come.
-const NEVER: u32 = u32::MAX;
 
 /// Until when the client has to close its side.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +55,8 @@ pub(super) enum Due {
     Stuck,
     /// A message has been under way for too long.
     Late,
+    /// The session has something to say about its token.
+    Token,
     /// The client has had long enough to close its side.
     Over,
 }
@@ -70,8 +75,9 @@ impl Clock {
             sent: now,
             pinged: now.saturating_sub(early),
             heard: now,
-            stuck: None,
+            stuck: NEVER,
             message_due: NEVER,
+            token: NEVER,
             closing: Closing::Open,
         }
     }
@@ -88,23 +94,29 @@ impl Clock {
 
     /// All that was pending is written.
     pub(super) fn note_flushed(&mut self) {
-        self.stuck = None;
+        self.stuck = NEVER;
     }
 
     /// The socket took some of what was pending: however slow the reader is, it lives.
     pub(super) fn note_progress(&mut self) {
-        if self.stuck.is_some() {
+        if self.stuck != NEVER {
             self.note_heard();
         }
         if matches!(self.closing, Closing::LastChance(_)) {
             self.note_closing();
         }
-        self.stuck = Some(self.alarm.pulse().now());
+        self.stuck = self.alarm.pulse().now();
     }
 
     /// The socket took nothing.
     pub(super) fn note_stuck(&mut self) {
-        self.stuck.get_or_insert(self.alarm.pulse().now());
+        self.stuck = self.stuck.min(self.alarm.pulse().now());
+    }
+
+    /// The session has something to say about its token in so many milliseconds.
+    pub(super) fn note_token(&mut self, due_in_ms: Option<u64>) {
+        let pulse = self.alarm.pulse();
+        self.token = due_in_ms.map_or(NEVER, |ms| pulse.now().saturating_add(pulse.ticks(ms)));
     }
 
     /// The last frames are on their way.
@@ -144,12 +156,14 @@ impl Clock {
         let heartbeat = self.alarm.pulse().heartbeat();
         Poll::Ready(if !matches!(self.closing, Closing::Open) {
             Due::Over
-        } else if self.stuck.is_some_and(|since| now >= since + self.write_timeout) {
+        } else if now >= self.stuck.saturating_add(self.write_timeout) {
             Due::Stuck
         } else if now >= self.message_due {
             Due::Late
         } else if now >= self.heard + 2 * heartbeat {
             Due::Silent
+        } else if now >= self.token {
+            Due::Token
         } else if now >= self.pinged + heartbeat {
             self.pinged = now;
             Due::Ping
@@ -164,10 +178,10 @@ impl Clock {
             Closing::Until(due) | Closing::LastChance(due) => due,
             Closing::Open => {
                 let heartbeat = self.alarm.pulse().heartbeat();
-                let stuck = self.stuck.map_or(NEVER, |since| since + self.write_timeout);
+                let stuck = self.stuck.saturating_add(self.write_timeout);
                 let beat = self.sent.min(self.pinged) + heartbeat;
                 let silent = self.heard + 2 * heartbeat;
-                stuck.min(beat).min(silent).min(self.message_due)
+                stuck.min(beat).min(silent).min(self.message_due).min(self.token)
             }
         }
     }

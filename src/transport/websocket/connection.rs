@@ -95,6 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if !channels.is_empty() {
                     session.begin(channels, None);
                 }
+                self.clock.note_token(session.due_in_ms());
                 self.session = Some(*session);
             }
             Opening::Echo => self.is_echo = true,
@@ -280,6 +281,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.push_frame(self.transports.heartbeat_frame.clone());
                 }
                 Due::Ping | Due::Heartbeat => {}
+                Due::Token => {
+                    if let Some(session) = &mut self.session {
+                        session.tell_time();
+                    }
+                }
                 Due::Silent => self.end(&Ending::silent()),
                 Due::Stuck => {
                     self.outbox.clear_unbegun();
@@ -289,8 +295,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Due::Late => self.end(&Ending::late(self.transports.node.limits().message_time_ms_max)),
                 Due::Over => self.phase = Phase::Over,
             }
+            self.mind_token();
         }
         has_rung
+    }
+
+    /// Asks when the session has to be told the time: anew whenever the clock rang, for this clock stands still while
+    /// the process does, and tokens do not.
+    fn mind_token(&mut self) {
+        if let Some(session) = &self.session {
+            self.clock.note_token(session.due_in_ms());
+        }
     }
 
     /// Writes what is pending and what the session has, until either the socket or the session has enough.
@@ -344,7 +359,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.outbox.push(Frame::Publication(publication));
                 }
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
-                Output::Push(push) => self.push(&push),
+                Output::Push(push) => {
+                    self.push(&push);
+                    // A new token moves what is due.
+                    if matches!(*push, Push::Refreshed { .. }) {
+                        self.mind_token();
+                    }
+                }
                 Output::Ending(ending) => {
                     self.end(&ending);
                     break false;

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,16 +20,14 @@ use tokio::net::TcpStream;
 
 use super::connection::{Connection, Opening};
 use crate::delivery::{ChannelName, Since};
-use crate::http::{Guarded, Kept, Lease, Narrow, Stream, header};
+use crate::http::{Guarded, Kept, Lease, Narrow, SUBPROTOCOL, Stream, header, identify};
 use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::Session;
+use crate::session::identity::Action;
 use crate::session::limits::Arrival;
 use crate::transport::Transports;
-
-/// The subprotocol that a client may offer.
-const SUBPROTOCOL: &str = "throughline.v1";
 
 /// What a client asks for, by its version of HTTP.
 enum Asked {
@@ -40,17 +38,23 @@ enum Asked {
 }
 
 /// `GET /v1/ws`, or an extended CONNECT
-pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transports>>, mut request: Request) -> Response {
+pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transports>>, request: Request) -> Response {
+    let (mut request, _) = request.into_parts();
     let asked = match check(&request) {
         Ok(asked) => asked,
         Err(problem) if problem.code == Code::MethodNotAllowed => return problem.into_response(),
         Err(problem) => return unfit(problem),
     };
-    let mut response = agree(&asked, request.headers());
-    let opening = match open(&transports, &request) {
+    let mut response = agree(&asked, &request.headers);
+    let opening = match open(&transports, &request).await {
         Ok((session, channels)) => Opening::Session(Box::new(session), channels),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
-        Err(problem) if request.headers().contains_key(ORIGIN) && transports.may_tell_refusal() => {
+        // That its origin is refused is the status, always.
+        Err(problem)
+            if problem.code != Code::OriginRefused
+                && request.headers.contains_key(ORIGIN)
+                && transports.may_tell_refusal() =>
+        {
             response.extensions_mut().insert(problem.code);
             Opening::Refused(Ending::from(problem))
         }
@@ -60,9 +64,9 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
 }
 
 /// Gives the socket to a task of its own once the answer is sent.
-fn switch(request: &mut Request, response: Response, transports: Arc<Transports>, opening: Opening) -> Response {
-    let lease = request.extensions_mut().remove::<Lease>();
-    let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
+fn switch(request: &mut request::Parts, response: Response, transports: Arc<Transports>, opening: Opening) -> Response {
+    let lease = request.extensions.remove::<Lease>();
+    let Some(upgrading) = request.extensions.remove::<OnUpgrade>() else {
         return Problem::new(Code::BadRequest, "this connection cannot be upgraded to WebSocket").into_response();
     };
     tokio::spawn(take_over(upgrading, lease, transports, opening));
@@ -70,35 +74,52 @@ fn switch(request: &mut Request, response: Response, transports: Arc<Transports>
 }
 
 /// Says everything back, over the same handshake, codec and task.
-pub(in crate::transport) async fn echo(State(transports): State<Arc<Transports>>, mut request: Request) -> Response {
+pub(in crate::transport) async fn echo(State(transports): State<Arc<Transports>>, request: Request) -> Response {
+    let (mut request, _) = request.into_parts();
     match check(&request) {
         Ok(asked) => {
-            let response = agree(&asked, request.headers());
+            let response = agree(&asked, &request.headers);
             switch(&mut request, response, transports, Opening::Echo)
         }
         Err(problem) => unfit(problem),
     }
 }
 
-fn open(transports: &Transports, request: &Request) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
-    let seat = transports.seat(request, Arrival::Connection)?;
-    let query = request.uri().query().unwrap_or_default();
-    let asked = read_stream_query(query, None, transports.node.limits())?;
-    let session = Session::open(&transports.node, Transport::WebSocket, seat)?;
+async fn open(
+    transports: &Transports,
+    request: &request::Parts,
+) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
+    let node = &transports.node;
+    let seat = transports.seat(&request.extensions, Arrival::Connection)?;
+    let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
+    let identity = identify(node, request, None).await?;
+    let asked = asked.checked(identity.channels(), None, node.limits())?;
+    // If all are refused, so is the request; those of several get an `unsubscribed` each.
+    let mut allowed = asked
+        .channels
+        .iter()
+        .map(|(channel, _)| identity.may(Action::Subscribe, channel));
+    if let Some(Err(first)) = allowed.next()
+        && allowed.all(|other| other.is_err())
+    {
+        return Err(first);
+    }
+    drop(allowed);
+    let session = Session::open(node, Transport::WebSocket, identity, seat)?;
     Ok((session, asked.channels))
 }
 
 /// Whether this is a handshake.
-fn check(request: &Request) -> Result<Asked, Problem> {
+fn check(request: &request::Parts) -> Result<Asked, Problem> {
     let bad = |detail| Err(Problem::new(Code::BadRequest, detail));
-    let headers = request.headers();
-    let is_connect = request.method() == Method::CONNECT;
+    let headers = &request.headers;
+    let is_connect = request.method == Method::CONNECT;
     if is_connect {
-        let protocol = request.extensions().get::<Protocol>();
+        let protocol = request.extensions.get::<Protocol>();
         if !protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")) {
             return bad("a WebSocket over HTTP/2 begins with CONNECT and `:protocol` = `websocket` (RFC 8441)");
         }
-    } else if request.method() != Method::GET {
+    } else if request.method != Method::GET {
         let detail = "a WebSocket begins with GET (RFC 6455 §4.1), over HTTP/2 with CONNECT (RFC 8441)";
         return Err(Problem::new(Code::MethodNotAllowed, detail));
     } else if !has_token(headers, UPGRADE, "websocket") || !has_token(headers, CONNECTION, "upgrade") {

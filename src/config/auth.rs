@@ -1,0 +1,277 @@
+//! `[auth]`: whose tokens and which API keys let in.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::without_line_end;
+use super::{Fault, Secret};
+use crate::http::HttpFetch;
+use crate::session::identity::{
+    Algorithm, ApiKey, Authority, ChannelPattern, CookieRule, FetchKeys, Issuer, IssuerKeys, Key, RemoteKeys, Scope,
+};
+
+/// The most that clocks may be apart, in seconds.
+const LEEWAY_S_MAX: u64 = 600;
+
+/// `[auth]`. While it has neither issuers nor API keys, everything is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Whose tokens are accepted: tables `[[auth.issuers]]`, each with exactly one of `secret`, `secret_file`,
+    /// `public_key_file`, `jwks_file` and `jwks_url`, and with `issuer`, `audience` and `algorithm` where wanted.
+    pub issuers: Vec<IssuerTable>,
+    /// The back ends' keys: tables `[[auth.api_keys]]`, as `throughline key` prints them, each with `name`, `hash`,
+    /// `scopes` and `channels`.
+    pub api_keys: Vec<ApiKeyTable>,
+    /// How far the issuers' clocks may be from this one, in seconds.
+    #[schemars(range(max = LEEWAY_S_MAX))]
+    pub leeway_s: u64,
+    /// The cookie in which browsers bring their token.
+    pub cookie: Option<String>,
+    /// The origins whose pages may use it; empty means the same origin.
+    pub origins: Vec<String>,
+}
+
+/// `[[auth.issuers]]`: exactly one of the keys' sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IssuerTable {
+    /// What `iss` must be; only a sole issuer may do without.
+    pub issuer: Option<String>,
+    /// One of these must be in `aud`.
+    pub audience: OneOrMany,
+    /// What its keys are for: `HS256`, `RS256`, `ES256` or `EdDSA`; unless told, what they are.
+    pub algorithm: Option<String>,
+    /// A secret, for HS256.
+    pub secret: Option<Secret>,
+    /// A file with a secret, without the line end after it.
+    pub secret_file: Option<PathBuf>,
+    /// A file with a public key in PEM.
+    pub public_key_file: Option<PathBuf>,
+    /// A file with a JWK set.
+    pub jwks_file: Option<PathBuf>,
+    /// Where a JWK set is.
+    pub jwks_url: Option<String>,
+}
+
+/// `[[auth.api_keys]]`, as `throughline key` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyTable {
+    /// Whose it is.
+    pub name: String,
+    /// The key's SHA-256 in hexadecimal digits.
+    pub hash: String,
+    /// What it is for: `publish`, `history`, `presence`, `operator`.
+    pub scopes: Vec<String>,
+    /// On which channels: names, or with a trailing `*` what they begin with.
+    pub channels: Vec<String>,
+}
+
+/// A text, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub fn to_vec(&self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one.clone()],
+            Self::Many(many) => many.clone(),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            issuers: Vec::new(),
+            api_keys: Vec::new(),
+            leeway_s: 5,
+            cookie: None,
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Auth {
+    /// Whether anybody is asked for anything.
+    pub fn is_configured(&self) -> bool {
+        !self.issuers.is_empty() || !self.api_keys.is_empty()
+    }
+
+    /// The first issuer whose secret is known, with it: it can sign tokens to try with.
+    ///
+    /// # Errors
+    /// [`Fault`], if the secret's file cannot be read.
+    pub fn signing_issuer(&self) -> Result<Option<(Vec<u8>, &IssuerTable)>, Fault> {
+        for issuer in &self.issuers {
+            if let Some(secret) = &issuer.secret {
+                return Ok(Some((secret.reveal().as_bytes().to_vec(), issuer)));
+            }
+            if let Some(path) = &issuer.secret_file {
+                let bad = |error| wrong(format!("auth.issuers: {}: {error}", path.display()));
+                let secret = std::fs::read(path).map_err(bad)?;
+                return Ok(Some((without_line_end(&secret).to_vec(), issuer)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether all of it is well, the files that it names too. Nothing is fetched.
+    ///
+    /// # Errors
+    /// As [`Auth::authority`].
+    pub fn check(&self) -> Result<(), Fault> {
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+        self.authority(&fetch).map(|_| ())
+    }
+
+    /// Reads the keys. `None`: everything is open.
+    ///
+    /// # Errors
+    /// [`Fault`] names the table and the key, and what would be right; never what a secret says.
+    pub fn authority(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Option<Authority>, Fault> {
+        if !self.is_configured() {
+            if self.cookie.is_some() || !self.origins.is_empty() {
+                let key = if self.cookie.is_some() {
+                    "auth.cookie"
+                } else {
+                    "auth.origins"
+                };
+                let why = format!("{key}: without issuers and API keys everything is open; add [[auth.issuers]]");
+                return Err(Fault::of_key(key, why));
+            }
+            return Ok(None);
+        }
+        let mut names = HashSet::new();
+        for issuer in &self.issuers {
+            if !names.insert(&issuer.issuer) || (issuer.issuer.is_none() && self.issuers.len() > 1) {
+                return Err(wrong("auth.issuers: of several, each must have an `issuer` of its own"));
+            }
+        }
+        let issuers = self.issuers.iter().enumerate();
+        let api_keys = self.api_keys.iter().enumerate();
+        Ok(Some(Authority {
+            issuers: issuers
+                .map(|(at, table)| table.read(at, fetch))
+                .collect::<Result<_, _>>()?,
+            api_keys: api_keys.map(|(at, table)| table.read(at)).collect::<Result<_, _>>()?,
+            leeway_s: self.leeway_s,
+            cookie: CookieRule {
+                name: self.cookie.clone(),
+                origins: self.origins.clone(),
+            },
+        }))
+    }
+}
+
+impl IssuerTable {
+    fn read(&self, at: usize, fetch: &Arc<dyn FetchKeys>) -> Result<Issuer, Fault> {
+        let place = format!("auth.issuers[{at}]");
+        let keys = self.keys(&place, fetch)?;
+        let algorithm = match self.algorithm.as_deref() {
+            None => None,
+            Some(name) => Some(Algorithm::parse(name).ok_or_else(|| {
+                wrong(format!(
+                    "{place}.algorithm = {name:?}: must be HS256, RS256, ES256 or EdDSA"
+                ))
+            })?),
+        };
+        if let (IssuerKeys::Fixed(keys), Some(algorithm)) = (&keys, algorithm)
+            && let Some(other) = keys.iter().find(|key| key.algorithm() != algorithm)
+        {
+            let (named, found) = (algorithm.name(), other.algorithm().name());
+            return Err(wrong(format!(
+                "{place}.algorithm = {named:?}: but the key is one for {found}"
+            )));
+        }
+        Ok(Issuer {
+            name: self.issuer.clone(),
+            audience: self.audience.to_vec(),
+            algorithm,
+            keys,
+        })
+    }
+
+    fn keys(&self, place: &str, fetch: &Arc<dyn FetchKeys>) -> Result<IssuerKeys, Fault> {
+        let at = |key: &str, error: &dyn fmt::Display| wrong(format!("{place}.{key}: {error}"));
+        let read = |key: &str, path: &Path| {
+            std::fs::read(path).map_err(|error| at(key, &format_args!("{}: {error}", path.display())))
+        };
+        let one = |key: Key| IssuerKeys::Fixed(Arc::new([key]));
+        match (
+            &self.secret,
+            &self.secret_file,
+            &self.public_key_file,
+            &self.jwks_file,
+            &self.jwks_url,
+        ) {
+            (Some(secret), None, None, None, None) => Key::from_secret(secret.reveal().as_bytes())
+                .map(one)
+                .map_err(|error| at("secret", &error)),
+            (None, Some(path), None, None, None) => Key::from_secret(without_line_end(&read("secret_file", path)?))
+                .map(one)
+                .map_err(|error| at("secret_file", &error)),
+            (None, None, Some(path), None, None) => Key::from_pem(&read("public_key_file", path)?)
+                .map(one)
+                .map_err(|error| at("public_key_file", &error)),
+            (None, None, None, Some(path), None) => match Key::from_jwks(&read("jwks_file", path)?) {
+                Ok(keys) if !keys.is_empty() => Ok(IssuerKeys::Fixed(keys.into())),
+                Ok(_) => Err(at("jwks_file", &"no key in it is for RS256, ES256 or EdDSA signatures")),
+                Err(error) => Err(at("jwks_file", &error)),
+            },
+            (None, None, None, None, Some(url)) if url.starts_with("https://") || url.starts_with("http://") => {
+                Ok(IssuerKeys::Remote(RemoteKeys::new(url.clone(), Arc::clone(fetch))))
+            }
+            (None, None, None, None, Some(_)) => Err(at("jwks_url", &"must begin with https:// (or http://)")),
+            _ => Err(wrong(format!(
+                "{place}: needs exactly one of `secret`, `secret_file`, `public_key_file`, `jwks_file` and `jwks_url`"
+            ))),
+        }
+    }
+}
+
+impl ApiKeyTable {
+    fn read(&self, at: usize) -> Result<ApiKey, Fault> {
+        let place = format!("auth.api_keys[{at}]");
+        let mut scopes = Vec::new();
+        for word in &self.scopes {
+            let bad = || format!("{place}.scopes: {word:?} is none of publish, history, presence and operator");
+            scopes.push(Scope::parse(word).ok_or_else(|| wrong_key(bad()))?);
+        }
+        let mut channels = Vec::new();
+        for text in &self.channels {
+            let bad = |error| wrong_key(format!("{place}.channels: {text:?}: {error}"));
+            channels.push(ChannelPattern::parse(text).map_err(bad)?);
+        }
+        ApiKey::new(&self.name, &self.hash, &scopes, &channels).map_err(|error| wrong_key(format!("{place}: {error}")))
+    }
+}
+
+/// Of the issuers, wherever they stand; the text says which.
+fn wrong(why: impl Into<String>) -> Fault {
+    Fault::of_key("auth.issuers", why)
+}
+
+/// The same of the API keys.
+fn wrong_key(why: impl Into<String>) -> Fault {
+    Fault::of_key("auth.api_keys", why)
+}

@@ -1,0 +1,95 @@
+//! Who may come in, as configured: issuers of tokens, and API keys.
+
+use std::fmt;
+
+use super::api_key::PREFIX;
+use super::claims::Claims;
+use super::compact::Compact;
+use super::{ApiKey, Identity, Issuer, Refusal};
+use crate::protocol::{Code, Problem};
+
+/// What a request shows.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A token, or what may be one.
+    Token(String),
+    /// An API key, or what may be one.
+    ApiKey(String),
+}
+
+impl Credential {
+    /// What stands behind `Bearer`: a token, or an API key by its prefix.
+    pub fn bearer(text: &str) -> Self {
+        if text.starts_with(PREFIX) {
+            Self::ApiKey(text.to_owned())
+        } else {
+            Self::Token(text.to_owned())
+        }
+    }
+}
+
+/// Which kind it is, and nothing of what it says.
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(…)",
+            Self::ApiKey(_) => "ApiKey(…)",
+        })
+    }
+}
+
+/// When a cookie counts as a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CookieRule {
+    /// The cookie's name; without one no cookie counts.
+    pub name: Option<String>,
+    /// The origins whose pages may use it; if there are none, those of the same origin.
+    pub origins: Vec<String>,
+}
+
+/// Who may come in.
+#[derive(Debug, Default)]
+pub struct Authority {
+    /// Whose tokens are accepted.
+    pub issuers: Vec<Issuer>,
+    /// The back ends' keys.
+    pub api_keys: Vec<ApiKey>,
+    /// How far clocks may be apart, in seconds.
+    pub leeway_s: u64,
+    /// When a cookie counts.
+    pub cookie: CookieRule,
+}
+
+impl Authority {
+    /// Who shows this, at this time.
+    ///
+    /// # Errors
+    /// `unauthenticated`, `token_invalid`, `token_expired`; or a 503 if an issuer's keys could never be had.
+    pub async fn identify(&self, credential: Option<&Credential>, now_ms: u64) -> Result<Identity, Problem> {
+        match credential {
+            Some(Credential::Token(token)) => Ok(self.verify(token, now_ms).await?),
+            Some(Credential::ApiKey(key)) => ApiKey::find(&self.api_keys, key)
+                .ok_or_else(|| Problem::new(Code::TokenInvalid, "there is no such API key here")),
+            None => Err(Problem::new(
+                Code::Unauthenticated,
+                "credentials are needed: send a token as `Authorization: Bearer …`, or as docs/protocol.md §9 says",
+            )),
+        }
+    }
+
+    /// Who the token says it is, if all of it is right. Nothing is believed before the signature is checked, but who
+    /// claims to have issued it: that chooses among those who are configured.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub async fn verify(&self, token: &str, now_ms: u64) -> Result<Identity, Refusal> {
+        let compact = Compact::read(token)?;
+        let claims = Claims::read(&compact.payload)?;
+        let said = claims.issuer();
+        let is_it = |issuer: &&Issuer| issuer.name.is_none() || issuer.name.as_deref() == said;
+        let issuer = self.issuers.iter().find(is_it).ok_or(Refusal::Issuer)?;
+        issuer.check_signature(&compact, now_ms).await?;
+        claims.check_audience(&issuer.audience)?;
+        claims.identity(self.leeway_s, now_ms)
+    }
+}

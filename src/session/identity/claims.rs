@@ -1,0 +1,144 @@
+//! What a token says, read strictly: a claim of the wrong kind is refused, and never passed over.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::compact::given;
+use super::{ChannelPattern, Grants, Identity, Lifetime, Refusal};
+use crate::delivery::ChannelName;
+
+/// The longest `sub`, in bytes.
+pub(super) const SUBJECT_BYTES_MAX: usize = 255;
+
+/// The latest time that is read, in seconds: in the year 10000, and far from where milliseconds would overflow.
+const TIME_S_MAX: f64 = 253_402_300_800.0;
+
+/// What somebody has signed. Claims that nobody asks for are passed over; one that is there twice is refused.
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    #[serde(default, deserialize_with = "given")]
+    iss: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    sub: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    aud: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    exp: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    nbf: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    iat: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    throughline: Option<Value>,
+}
+
+impl Claims {
+    pub(super) fn read(payload: &[u8]) -> Result<Self, Refusal> {
+        if payload.first() != Some(&b'{') {
+            return Err(Refusal::NotCompact);
+        }
+        serde_json::from_slice(payload).map_err(|_| Refusal::NotCompact)
+    }
+
+    /// Who says that they issued it.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.iss.as_ref().and_then(Value::as_str)
+    }
+
+    /// Whether one of these is meant; where none is configured, a token that is meant for anybody in particular is not
+    /// meant for us.
+    pub(super) fn check_audience(&self, accepted: &[String]) -> Result<(), Refusal> {
+        let is_accepted = |name: &Value| {
+            name.as_str()
+                .is_some_and(|name| accepted.iter().any(|known| known == name))
+        };
+        let fits = match &self.aud {
+            None => accepted.is_empty(),
+            Some(Value::Array(names)) => names.iter().all(Value::is_string) && names.iter().any(is_accepted),
+            Some(name) => is_accepted(name),
+        };
+        if fits { Ok(()) } else { Err(Refusal::Audience) }
+    }
+
+    /// Who it is, if the times are right.
+    pub(super) fn identity(&self, leeway_s: u64, now_ms: u64) -> Result<Identity, Refusal> {
+        let slack_ms = leeway_s.saturating_mul(1000);
+        let Some(expires_at_ms) = time_ms("exp", self.exp.as_ref())? else {
+            return Err(Refusal::Claim("exp", "there: a token that never ends is not accepted"));
+        };
+        let begins_ms = time_ms("nbf", self.nbf.as_ref())?.unwrap_or_default();
+        let issued_ms = time_ms("iat", self.iat.as_ref())?.unwrap_or_default();
+        if now_ms >= expires_at_ms.saturating_add(slack_ms) {
+            return Err(Refusal::Expired);
+        }
+        if begins_ms > now_ms.saturating_add(slack_ms) {
+            return Err(Refusal::NotYet);
+        }
+        if issued_ms > now_ms.saturating_add(slack_ms) {
+            return Err(Refusal::FromTheFuture);
+        }
+        let user = self.user()?;
+        let lifetime = Lifetime::new(expires_at_ms, slack_ms, now_ms);
+        Ok(Identity::of_user(user, self.grants()?, lifetime))
+    }
+
+    fn user(&self) -> Result<&str, Refusal> {
+        let bad = || Refusal::Claim("sub", "");
+        let user = self.sub.as_ref().and_then(Value::as_str).ok_or_else(bad)?;
+        let fits = (1..=SUBJECT_BYTES_MAX).contains(&user.len()) && !user.chars().any(char::is_control);
+        if fits { Ok(user) } else { Err(bad()) }
+    }
+
+    fn grants(&self) -> Result<Grants, Refusal> {
+        let given = match &self.throughline {
+            None => return Ok(Grants::default()),
+            Some(Value::Object(given)) => given,
+            Some(_) => return Err(Refusal::Claim("throughline", "an object")),
+        };
+        let mut channels = Vec::new();
+        for name in texts("throughline.channels", given.get("channels"))? {
+            let bad = |_| Refusal::Claim("throughline.channels", "an array of channels' names");
+            channels.push(ChannelName::parse(name).map_err(bad)?);
+        }
+        channels.sort();
+        channels.dedup();
+        Ok(Grants {
+            subscribe: patterns("throughline.subscribe", given.get("subscribe"))?,
+            publish: patterns("throughline.publish", given.get("publish"))?,
+            history: patterns("throughline.history", given.get("history"))?,
+            presence: patterns("throughline.presence", given.get("presence"))?,
+            channels: channels.into(),
+        })
+    }
+}
+
+/// Seconds since 1970, maybe with a fraction. A number in a string is none.
+fn time_ms(name: &'static str, value: Option<&Value>) -> Result<Option<u64>, Refusal> {
+    let Some(value) = value else { return Ok(None) };
+    let seconds = value.as_f64().filter(|seconds| (0.0..=TIME_S_MAX).contains(seconds));
+    let Some(seconds) = seconds else {
+        return Err(Refusal::Claim(name, "a number: seconds since 1970"));
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked right above to be a time that has room"
+    )]
+    let ms = (seconds * 1000.0) as u64;
+    Ok(Some(ms))
+}
+
+fn texts<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Vec<&'a str>, Refusal> {
+    let bad = || Refusal::Claim(name, "an array of strings");
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::Array(values)) => values.iter().map(|value| value.as_str().ok_or_else(bad)).collect(),
+        Some(_) => Err(bad()),
+    }
+}
+
+fn patterns(name: &'static str, value: Option<&Value>) -> Result<Box<[ChannelPattern]>, Refusal> {
+    let bad = |_| Refusal::Claim(name, "an array of channels' names, each maybe with a `*` at its end");
+    let texts = texts(name, value)?.into_iter();
+    texts.map(|text| ChannelPattern::parse(text).map_err(bad)).collect()
+}

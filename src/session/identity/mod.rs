@@ -1,0 +1,233 @@
+//! Who is asking: a token or an API key becomes an [`Identity`], or is refused. Nobody is let in by half.
+
+mod api_key;
+mod authority;
+mod claims;
+mod compact;
+mod explain;
+mod issuer;
+mod key;
+mod key_set;
+mod mint;
+mod pattern;
+mod refusal;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use api_key::{ApiKey, NewApiKey, Scope};
+pub use authority::{Authority, CookieRule, Credential};
+pub use explain::explain;
+pub use issuer::{Issuer, IssuerKeys};
+pub use key::{Algorithm, BadKey, Key};
+pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
+pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
+pub use pattern::{BadPattern, ChannelPattern};
+pub use refusal::Refusal;
+
+use crate::delivery::ChannelName;
+use crate::protocol::{Code, Problem};
+
+/// How long before the end of its token a session is told so, in milliseconds; at most half of what is left of it.
+pub(super) const EXPIRING_MS_MAX: u64 = 60_000;
+
+/// What a user's name stands behind, where publishers are told apart.
+const USER: &str = "user ";
+
+/// The same for an API key's name.
+const API_KEY: &str = "key ";
+
+/// What a request asks to do with a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Follow it.
+    Subscribe,
+    /// Publish to it.
+    Publish,
+    /// Read its window.
+    History,
+    /// See who is on it.
+    Presence,
+}
+
+impl Action {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe to",
+            Self::Publish => "publish to",
+            Self::History => "read the history of",
+            Self::Presence => "see who is on",
+        }
+    }
+}
+
+/// What an identity may do, by channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Channels that may be subscribed to.
+    pub subscribe: Box<[ChannelPattern]>,
+    /// Channels that may be published to.
+    pub publish: Box<[ChannelPattern]>,
+    /// Channels whose window may be read.
+    pub history: Box<[ChannelPattern]>,
+    /// Channels whose members may be seen.
+    pub presence: Box<[ChannelPattern]>,
+    /// Channels that the server subscribes at once: sorted, each once.
+    pub channels: Box<[ChannelName]>,
+}
+
+/// For how long an identity holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit stands last in every name")]
+pub(crate) struct Lifetime {
+    /// What the token says, in Unix milliseconds.
+    pub(crate) expires_at_ms: u64,
+    /// When its session is told that it ends.
+    pub(crate) expiring_at_ms: u64,
+    /// When its session ends: the leeway is on the client's side, as it is when a token is checked.
+    pub(crate) ends_at_ms: u64,
+}
+
+impl Lifetime {
+    fn new(expires_at_ms: u64, leeway_ms: u64, now_ms: u64) -> Self {
+        let ends_at_ms = expires_at_ms.saturating_add(leeway_ms);
+        let ahead = (ends_at_ms.saturating_sub(now_ms) / 2).min(EXPIRING_MS_MAX);
+        Self {
+            expires_at_ms,
+            expiring_at_ms: ends_at_ms - ahead,
+            ends_at_ms,
+        }
+    }
+}
+
+/// Who asks, and what they may do. It cannot be had but from a credential that was checked, or where everything is open.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose idempotency keys are whose: a user, a back end, or nobody in particular. Said once, for there are many
+    /// sessions.
+    publisher: Arc<str>,
+    grants: Grants,
+    is_operator: bool,
+    lifetime: Option<Lifetime>,
+}
+
+impl Identity {
+    /// Whoever comes, where no authority is configured: everything is open.
+    pub fn anybody() -> Self {
+        let all = || Box::from([ChannelPattern::all()]);
+        Self {
+            publisher: Arc::from(""),
+            grants: Grants {
+                subscribe: all(),
+                publish: all(),
+                history: all(),
+                presence: all(),
+                channels: Box::default(),
+            },
+            is_operator: true,
+            lifetime: None,
+        }
+    }
+
+    fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
+        Self {
+            publisher: Arc::from(format!("{USER}{user}")),
+            grants,
+            is_operator: false,
+            lifetime: Some(lifetime),
+        }
+    }
+
+    fn of_key(name: &str, grants: Grants, scopes: &[Scope]) -> Self {
+        Self {
+            publisher: Arc::from(format!("{API_KEY}{name}")),
+            grants,
+            is_operator: scopes.contains(&Scope::Operator),
+            lifetime: None,
+        }
+    }
+
+    /// The user, if it is one.
+    pub fn user(&self) -> Option<&str> {
+        self.publisher.strip_prefix(USER)
+    }
+
+    /// What stands for the user, where limits tell users apart.
+    pub(crate) fn as_user(&self) -> Option<Arc<str>> {
+        self.publisher.starts_with(USER).then(|| Arc::clone(&self.publisher))
+    }
+
+    /// The same for an API key.
+    pub(crate) fn as_api_key(&self) -> Option<Arc<str>> {
+        self.publisher.starts_with(API_KEY).then(|| Arc::clone(&self.publisher))
+    }
+
+    /// Whether it may look at the whole node.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn may_operate(&self) -> Result<(), Problem> {
+        if self.is_operator {
+            return Ok(());
+        }
+        let detail = "this needs an API key with the scope `operator`";
+        Err(Problem::new(Code::Forbidden, detail))
+    }
+
+    /// Channels that the server subscribes at once.
+    pub fn channels(&self) -> &[ChannelName] {
+        &self.grants.channels
+    }
+
+    /// When its token expires, in Unix milliseconds.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        self.lifetime.map(|lifetime| lifetime.expires_at_ms)
+    }
+
+    pub(crate) fn lifetime(&self) -> Option<Lifetime> {
+        self.lifetime
+    }
+
+    pub(crate) fn publisher(&self) -> &Arc<str> {
+        &self.publisher
+    }
+
+    /// Whether it may do this.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn may(&self, action: Action, channel: &ChannelName) -> Result<(), Problem> {
+        let patterns = match action {
+            Action::Subscribe => &self.grants.subscribe,
+            Action::Publish => &self.grants.publish,
+            Action::History => &self.grants.history,
+            Action::Presence => &self.grants.presence,
+        };
+        let is_given = action == Action::Subscribe && self.grants.channels.binary_search(channel).is_ok();
+        if is_given || patterns.iter().any(|pattern| pattern.matches(channel)) {
+            return Ok(());
+        }
+        let detail = format!(
+            "these credentials do not allow to {} {channel}; ask for ones that do",
+            action.words()
+        );
+        Err(Problem::new(Code::Forbidden, detail))
+    }
+}
+
+/// Neither the user nor what it may do: logs are read by many.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("expires_at_ms", &self.expires_at_ms())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a session ends when its token does.
+pub(crate) fn token_expired() -> Problem {
+    Problem::new(
+        Code::TokenExpired,
+        "the token has expired; come back with a new one, from your position",
+    )
+}

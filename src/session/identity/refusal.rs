@@ -1,0 +1,90 @@
+//! Every reason for which a token is refused. None says anything of what stands in it.
+
+use std::fmt;
+
+use super::claims::SUBJECT_BYTES_MAX;
+use super::compact::TOKEN_BYTES_MAX;
+use crate::protocol::{Code, Problem};
+
+/// Why a token is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is longer than any that is read.
+    TooLong,
+    /// It is not three parts of base64url, the first of which is a JSON object.
+    NotCompact,
+    /// Its header names keys or extensions of its own.
+    HeaderParameter(&'static str),
+    /// Its header names no algorithm that is accepted.
+    Algorithm,
+    /// Nobody whose tokens are accepted has issued it.
+    Issuer,
+    /// The issuer has no such key for this algorithm.
+    UnknownKey,
+    /// The issuer's keys cannot be had now.
+    KeysUnavailable,
+    /// It was signed with another key, or changed since.
+    Signature,
+    /// A claim is missing, or not of its kind.
+    Claim(&'static str, &'static str),
+    /// It was issued for somebody else.
+    Audience,
+    /// `exp` is past.
+    Expired,
+    /// `nbf` is still to come.
+    NotYet,
+    /// `iat` is still to come.
+    FromTheFuture,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "the token has more than {TOKEN_BYTES_MAX} bytes"),
+            Self::NotCompact => f.write_str("this is not a JWT: three parts in base64url, joined by dots"),
+            Self::HeaderParameter(name) => write!(f, "the token's header has `{name}`, which is not accepted"),
+            Self::Algorithm => f.write_str(
+                "the token's `alg` is not that of its issuer's keys; there are HS256, RS256, ES256 and EdDSA",
+            ),
+            Self::Issuer => f.write_str("the token's `iss` is none whose tokens are accepted here"),
+            Self::UnknownKey => f.write_str("the token's issuer has no key of its `kid` and `alg`"),
+            Self::KeysUnavailable => f.write_str("the keys of the token's issuer cannot be had now; try again"),
+            Self::Signature => f.write_str("the token's signature does not fit"),
+            Self::Claim("sub", "") => {
+                write!(
+                    f,
+                    "`sub` must be 1 to {SUBJECT_BYTES_MAX} bytes without control characters"
+                )
+            }
+            Self::Claim(name, right) => write!(f, "the token's `{name}` must be {right}"),
+            Self::Audience => f.write_str("the token's `aud` does not name this server"),
+            Self::Expired => f.write_str("the token has expired; come with a new one"),
+            Self::NotYet => f.write_str("the token's `nbf` is still to come: it is not valid yet"),
+            Self::FromTheFuture => f.write_str("the token's `iat` is still to come: is its issuer's clock right?"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        const RETRY_MS: u64 = 5_000;
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Expired => Self::new(Code::TokenExpired, detail),
+            Refusal::KeysUnavailable => Self::new(Code::Overloaded, detail).retry_after_ms(RETRY_MS),
+            Refusal::TooLong
+            | Refusal::NotCompact
+            | Refusal::HeaderParameter(_)
+            | Refusal::Algorithm
+            | Refusal::Issuer
+            | Refusal::UnknownKey
+            | Refusal::Signature
+            | Refusal::Claim(..)
+            | Refusal::Audience
+            | Refusal::NotYet
+            | Refusal::FromTheFuture => Self::new(Code::TokenInvalid, detail),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `throughline token`, `throughline token verify` and `throughline key`, as a person uses them: what they make is let
+//! in, and what they say of a token helps.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use support::http::{self, Head};
+use support::link::{Link, Receive};
+use support::node::{Node, Setup};
+use support::tokens::{SECRET, Signer, forge};
+
+/// A configuration in a file of its own.
+fn config(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("token_command_{name}.toml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn throughline(arguments: &[&str], input: &str) -> Output {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_throughline"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended without reading.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    process.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+async fn status(node: &Node, request: Vec<u8>) -> u16 {
+    let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+    link.send(&request).await.unwrap();
+    Head::read(&mut link).await.unwrap().unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minted_token_is_let_in_and_explained() {
+    let auth = format!("[[auth.issuers]]\nissuer = \"me\"\naudience = [\"edge\"]\nsecret = \"{SECRET}\"\n");
+    let path = config("minted", &auth);
+    let path = path.to_str().unwrap();
+    let made = throughline(&["token", "--config", path, "--sub", "ada", "--history", "chat:*"], "");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let token = text(&made.stdout).trim();
+    let node = Node::start(Setup::auth(&auth.replace("[[auth.issuers]]", "[[issuers]]")));
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    assert_eq!(
+        status(&node, http::get("/v1/history?channel=chat:1", &headers)).await,
+        200
+    );
+    assert_eq!(
+        status(&node, http::get("/v1/history?channel=news", &headers)).await,
+        403
+    );
+
+    let explained = throughline(&["token", "verify", "--config", path], token);
+    let said = text(&explained.stdout);
+    assert_eq!(explained.status.code(), Some(0), "{said}");
+    for part in ["\"HS256\"", "\"ada\"", "(in 59 min)", "accepted"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let expired = forge(
+        r#"{"alg":"HS256"}"#,
+        r#"{"iss":"me","aud":"edge","sub":"ada","exp":1}"#,
+        Signer::Hmac(SECRET.as_bytes()),
+    );
+    let explained = throughline(&["token", "verify", "--config", path, &expired], "");
+    let said = text(&explained.stdout);
+    assert_eq!(explained.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("days ago)") && said.contains("refused: the token has expired"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_key_is_let_in_by_the_lines_that_come_with_it() {
+    let made = throughline(
+        &["key", "--name", "a \"b\"", "--scope", "publish", "--channel", "chat:*"],
+        "",
+    );
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let lines = text(&made.stdout);
+    let key = lines.lines().find_map(|line| line.strip_prefix("# tlk_")).unwrap();
+    let node = Node::start(Setup::auth(&lines.replace("[[auth.api_keys]]", "[[api_keys]]")));
+    let key = format!("tlk_{key}");
+    let publish = |channel: &str| {
+        let body = format!("{{\"channel\":\"{channel}\",\"data\":1}}");
+        http::post("/v1/publish", &[("x-api-key", &key)], body.as_bytes())
+    };
+    assert_eq!(status(&node, publish("chat:1")).await, 200);
+    assert_eq!(status(&node, publish("news")).await, 403);
+    let wrong = throughline(&["key", "--scope", "everything"], "");
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_configuration_that_is_wrong_says_where_and_shows_no_secret() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys");
+    let issuer = |rest: &str| format!("[[auth.issuers]]\n{rest}\n");
+    for (name, text_of, expected) in [
+        (
+            "short",
+            issuer("secret = \"hush hush\""),
+            "auth.issuers[0].secret: a secret for HS256 must have at least 32",
+        ),
+        ("quote", "[[auth.issuers]]\nsecret = \"hush hush\n".to_owned(), "line 2"),
+        ("nothing", issuer("issuer = \"a\""), "needs exactly one of `secret`"),
+        (
+            "two",
+            issuer("secret = \"hush hush\"\njwks_url = \"https://a\""),
+            "needs exactly one of `secret`",
+        ),
+        (
+            "algorithm",
+            issuer(&format!(
+                "algorithm = \"RS256\"\npublic_key_file = \"{keys}/ec.pub.pem\""
+            )),
+            "one for ES256",
+        ),
+        (
+            "private",
+            issuer(&format!("public_key_file = \"{keys}/rsa.pem\"")),
+            "not a public key",
+        ),
+        (
+            "url",
+            issuer("jwks_url = \"file:///etc/passwd\""),
+            "must begin with https://",
+        ),
+        ("cookie", "[auth]\ncookie = \"a\"\n".to_owned(), "everything is open"),
+        (
+            "same",
+            issuer(&format!("secret = \"{SECRET}\"")) + &issuer(&format!("secret = \"{SECRET}\"")),
+            "each must have an `issuer` of its own",
+        ),
+        (
+            "hash",
+            "[[auth.api_keys]]\nname = \"a\"\nhash = \"x\"\nscopes = []\nchannels = []\n".to_owned(),
+            "64 hexadecimal digits",
+        ),
+    ] {
+        let path = config(name, &text_of);
+        // It ends whatever it finds, as a server would not.
+        let ended = throughline(&["token", "verify", "--config", path.to_str().unwrap(), "x"], "");
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(78), "{name}: {said}");
+        assert!(said.contains(expected), "{name}: {said}");
+        assert!(!said.contains("hush hush") && !said.contains(SECRET), "{name}: {said}");
+    }
+}
