@@ -11,7 +11,7 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "drain",
     "event_stream",
     "history",
