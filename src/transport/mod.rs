@@ -67,7 +67,7 @@ impl Transports {
         Self {
             node,
             timings,
-            pulse: Arc::new(Pulse::new(timings.heartbeat_ms)),
+            pulse: Arc::new(Pulse::new(timings)),
             heartbeat_frame: text_frame(Push::Heartbeat.to_json().as_bytes()),
             ping_frame: ping_frame(b""),
             told_refusals: Bucket::new(TOLD_REFUSALS, clock),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::Timings;
 use crate::delivery::{Parked, Parking};
 
 /// Ticks in one heartbeat: a heartbeat comes at most this fraction of it early.
@@ -20,18 +21,19 @@ const SLOTS: u32 = 64;
 #[derive(Debug)]
 pub struct Pulse {
     tick: Duration,
-    heartbeat_ms: u64,
+    /// Here once, and not in every connection.
+    timings: Timings,
     now: AtomicU32,
     slots: Box<[Parking]>,
 }
 
 impl Pulse {
-    /// A clock that is fine enough for a heartbeat of `heartbeat_ms`.
-    pub(super) fn new(heartbeat_ms: u64) -> Self {
-        let tick_ms = (heartbeat_ms / u64::from(TICKS_PER_HEARTBEAT)).max(TICK_MS_MIN);
+    /// A clock that is fine enough for the heartbeat.
+    pub(super) fn new(timings: Timings) -> Self {
+        let tick_ms = (timings.heartbeat_ms / u64::from(TICKS_PER_HEARTBEAT)).max(TICK_MS_MIN);
         Self {
             tick: Duration::from_millis(tick_ms),
-            heartbeat_ms,
+            timings,
             now: AtomicU32::new(0),
             slots: (0..SLOTS).map(|_| Parking::new()).collect(),
         }
@@ -54,7 +56,12 @@ impl Pulse {
 
     /// How many ticks a heartbeat takes.
     pub(super) fn heartbeat(&self) -> u32 {
-        self.ticks(self.heartbeat_ms)
+        self.ticks(self.timings.heartbeat_ms)
+    }
+
+    /// How many ticks a reader may take nothing.
+    pub(super) fn write_timeout(&self) -> u32 {
+        self.ticks(self.timings.write_timeout_ms)
     }
 
     /// How many ticks pass within so many milliseconds; at least one.
@@ -127,7 +134,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_alarm_rings_when_due_and_not_before() {
-        let pulse = Arc::new(Pulse::new(3200));
+        let pulse = Arc::new(Pulse::new(Timings {
+            heartbeat_ms: 3200,
+            ..Timings::default()
+        }));
         let clock = Arc::clone(&pulse);
         let running = tokio::spawn(async move {
             loop {

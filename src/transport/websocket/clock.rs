@@ -19,7 +19,6 @@ const NEVER: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Clock {
     alarm: Alarm,
-    write_timeout: u32,
     sent: u32,
     pinged: u32,
     heard: u32,
@@ -71,7 +70,6 @@ impl Clock {
         let early = u32::try_from(spread).unwrap_or_default() / 2;
         Self {
             alarm: Alarm::new(Arc::clone(pulse), usize::try_from(spread).unwrap_or_default()),
-            write_timeout: pulse.ticks(transports.timings.write_timeout_ms),
             sent: now,
             pinged: now.saturating_sub(early),
             heard: now,
@@ -156,7 +154,7 @@ impl Clock {
         let heartbeat = self.alarm.pulse().heartbeat();
         Poll::Ready(if !matches!(self.closing, Closing::Open) {
             Due::Over
-        } else if now >= self.stuck.saturating_add(self.write_timeout) {
+        } else if now >= self.stuck.saturating_add(self.alarm.pulse().write_timeout()) {
             Due::Stuck
         } else if now >= self.message_due {
             Due::Late
@@ -178,7 +176,7 @@ impl Clock {
             Closing::Until(due) | Closing::LastChance(due) => due,
             Closing::Open => {
                 let heartbeat = self.alarm.pulse().heartbeat();
-                let stuck = self.stuck.saturating_add(self.write_timeout);
+                let stuck = self.stuck.saturating_add(self.alarm.pulse().write_timeout());
                 let beat = self.sent.min(self.pinged) + heartbeat;
                 let silent = self.heard + 2 * heartbeat;
                 stuck.min(beat).min(silent).min(self.message_due).min(self.token)
