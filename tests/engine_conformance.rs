@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use throughline::delivery::{
     ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, IdempotencyKey, Joined, LogPolicy, Outside, Position,
-    Published, Resume, Since, Subscription, subscribe,
+    Publication, Published, Resume, Since, Subscription, subscribe,
 };
 use throughline::engine::redis::Prefix;
 use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings};
@@ -475,6 +475,37 @@ async fn a_publish_that_is_dropped_half_way_still_wakes_the_readers(world: World
     assert_eq!(waiting.await.len(), 2_000);
 }
 
+async fn bytes_and_age_bound_the_window(world: World) {
+    let data = "1".repeat(1_000);
+    let size = Publication::new(&draft(&data), "e-0".parse().unwrap(), 0).bytes_max();
+    let narrow = LogPolicy {
+        bytes_max: 5 * size + size / 2,
+        ..POLICY
+    };
+    for _ in 0..8 {
+        let policy = narrow;
+        world.publish(Draft { policy, ..draft(&data) }).await.unwrap();
+    }
+    let held = || async {
+        let page = world.engine().history(&channel(), Since::Start, 99).await.unwrap();
+        let offsets = page.publications.iter().map(|publication| publication.position.offset);
+        (page.start.offset, offsets.collect::<Vec<_>>(), page.top.offset)
+    };
+    assert_eq!(held().await, (3, vec![4, 5, 6, 7, 8], 8));
+    world.pass_ms(POLICY.age_ms_max / 2);
+    world.publish(draft("1")).await.unwrap();
+    world.pass_ms(POLICY.age_ms_max / 2 + 1_000);
+    assert_eq!(held().await, (8, vec![9], 9));
+    world.pass_ms(POLICY.age_ms_max);
+    assert_eq!(held().await, (9, vec![], 9));
+    let policy = LogPolicy {
+        bytes_max: size / 2,
+        ..POLICY
+    };
+    world.publish(Draft { policy, ..draft(&data) }).await.unwrap();
+    assert_eq!(held().await, (10, vec![], 10), "one that does not fit is not kept");
+}
+
 /// Asks the same of every engine.
 macro_rules! every_engine {
     ($($test:ident)+) => {
@@ -505,5 +536,6 @@ every_engine! {
     a_channel_that_is_born_again_is_never_taken_for_the_one_before
     a_forged_or_future_position_is_a_gap_and_never_an_error
     many_publishers_give_one_order_to_all_readers
+    bytes_and_age_bound_the_window
     a_publish_that_is_dropped_half_way_still_wakes_the_readers
 }

@@ -152,7 +152,7 @@ pub enum EngineKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// Where it is: `redis://[user:password@]host[:port][/database]`, or `unix:///path`; without it,
+    /// Where it is: `redis://[user:password@]host[:port][/database]`, `rediss://…` for TLS, or `redis+unix:///path`; without it,
     /// `redis://127.0.0.1:6379/0`.
     pub url: Option<Secret>,
     /// What every key begins with.

@@ -1,9 +1,9 @@
 //! The engine that several nodes share: the logs are streams in Redis.
 //!
 //! **Pub/Sub is the hint, the stream is the truth.**
-//! One script stores a publication and tells the nodes of it, as one step ([`scripts`]).
-//! A node hears over one connection ([`feed`]) and goes on with what follows its live end ([`channel`]); whatever else
-//! it hears, and whatever it did not hear ([`tops`]), sends it to the stream ([`reads`]).
+//! One script stores a publication and tells the nodes of it, as one step (`scripts`).
+//! A node hears over one connection (`feed`) and goes on with what follows its live end (`channel`); whatever else
+//! it hears, and whatever it did not hear (`tops`), sends it to the stream (`reads`).
 //!
 //! *Nothing is passed over.* Every publication has a random tag, and says the tag of the one before it.
 //! If Redis loses the end of a log, in a failover say, and gives out the same offsets again, the tags differ: a live end
@@ -51,7 +51,7 @@ const READINGS_MAX: usize = 32;
 /// Where Redis is, and what of it is ours.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://[user:password@]host[:port][/database]`, `rediss://…`, or `unix:///path`.
+    /// `redis://[user:password@]host[:port][/database]`, `rediss://…`, or `redis+unix:///path`.
     pub url: String,
     /// What every key begins with.
     pub prefix: Prefix,
@@ -260,7 +260,7 @@ impl fmt::Display for BadUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "not the URL of a Redis, like redis://127.0.0.1:6379/0, rediss://user:password@host or unix:///path: {}",
+            "not the URL of a Redis, like redis://127.0.0.1:6379/0, rediss://user:password@host or redis+unix:///path: {}",
             self.0
         )
     }
