@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,8 +17,10 @@ use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::delivery::{ChannelName, Engine, EngineError, Joined, LogPolicy, Outside, Published, Since, Subscription};
-use crate::engine::{Contents, MemoryEngine, MeteredEngine, Snapshot, SnapshotError};
+use crate::delivery::{
+    ChannelName, Engine, EngineError, Health, Joined, LogPolicy, Outside, Published, Since, Subscription,
+};
+use crate::engine::{Contents, MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, RATELIMIT, RATELIMIT_POLICY, admission, count_refusals};
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Item, Limits, Problem, compact};
@@ -55,6 +57,7 @@ struct Kept {
 pub struct Builder {
     engine: Option<Arc<dyn Engine>>,
     kept: Option<Kept>,
+    health: Option<Arc<dyn Health>>,
     window: Option<LogPolicy>,
     limits: Limits,
     timings: Timings,
@@ -94,6 +97,15 @@ impl Builder {
             kept: Some(kept),
             ..self
         })
+    }
+
+    /// The node is ready only while its engine is.
+    #[must_use]
+    pub fn health(self, health: Arc<dyn Health>) -> Self {
+        Self {
+            health: Some(health),
+            ..self
+        }
     }
 
     /// How much of each channel's log is kept.
@@ -161,7 +173,7 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window));
+        let node = Arc::new(Node::new(engine, outside, metrics, self.limits, window).with_health(self.health));
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(beat(Arc::downgrade(&transports)));
@@ -386,24 +398,5 @@ impl fmt::Debug for Builder {
             .field("timings", &self.timings)
             .field("rates", &self.rates)
             .finish_non_exhaustive()
-    }
-}
-
-/// The system's clock and randomness.
-#[derive(Debug)]
-struct System;
-
-impl Outside for System {
-    fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "without randomness epochs would repeat, and readers would be told lies"
-    )]
-    fn random(&self) -> u64 {
-        getrandom::u64().expect("the system's source of randomness")
     }
 }

@@ -6,6 +6,8 @@
     reason = "in a test, what is not as it should be is a panic"
 )]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,9 +15,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use throughline::delivery::{
     ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, IdempotencyKey, Joined, LogPolicy, Outside, Position,
-    Published, Resume, Since, Subscription, subscribe,
+    Publication, Published, Resume, Since, Subscription, subscribe,
 };
-use throughline::engine::MemoryEngine;
+use throughline::engine::redis::Prefix;
+use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings};
+
+use crate::support::redis::Redis;
 
 /// Time that stands until it is moved, and numbers that never repeat.
 #[derive(Debug)]
@@ -41,28 +46,89 @@ const POLICY: LogPolicy = LogPolicy {
     position_ttl_ms: 3_600_000,
 };
 
+/// An engine, and what its time is.
 struct World {
     outside: Arc<Simulated>,
-    memory: Arc<MemoryEngine>,
+    engine: Arc<dyn Engine>,
+    keeper: Keeper,
+}
+
+/// What keeps the logs.
+enum Keeper {
+    Memory(Arc<MemoryEngine>),
+    Redis(Redis),
+}
+
+fn simulated() -> Arc<Simulated> {
+    Arc::new(Simulated {
+        now_ms: AtomicU64::new(1_000),
+        drawn: AtomicU64::new(0),
+    })
+}
+
+fn memory() -> World {
+    let outside = simulated();
+    let memory = Arc::new(MemoryEngine::new(Arc::clone(&outside) as Arc<dyn Outside>));
+    World {
+        outside,
+        engine: Arc::clone(&memory) as Arc<dyn Engine>,
+        keeper: Keeper::Memory(memory),
+    }
+}
+
+async fn redis() -> World {
+    let outside = simulated();
+    let redis = Redis::start(&[]).await;
+    let settings = RedisSettings {
+        url: redis.url(),
+        prefix: Prefix::default(),
+    };
+    let engine = RedisEngine::start(settings, Arc::clone(&outside) as Arc<dyn Outside>).unwrap();
+    World {
+        outside,
+        engine: Arc::new(engine),
+        keeper: Keeper::Redis(redis),
+    }
+}
+
+/// What an engine keeps of its channels.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    /// The position of one channel.
+    Position,
+    More,
 }
 
 impl World {
-    fn new() -> Self {
-        let outside = Arc::new(Simulated {
-            now_ms: AtomicU64::new(1_000),
-            drawn: AtomicU64::new(0),
-        });
-        let memory = Arc::new(MemoryEngine::new(Arc::clone(&outside) as Arc<dyn Outside>));
-        Self { outside, memory }
-    }
-
     fn engine(&self) -> Arc<dyn Engine> {
-        Arc::clone(&self.memory) as Arc<dyn Engine>
+        Arc::clone(&self.engine)
     }
 
     fn pass_ms(&self, ms: u64) {
         self.outside.now_ms.fetch_add(ms, Ordering::SeqCst);
-        self.memory.sweep();
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.sweep(),
+            Keeper::Redis(redis) => redis.pass_ms(ms),
+        }
+    }
+
+    async fn kept(&self) -> Kept {
+        match &self.keeper {
+            Keeper::Memory(memory) => match memory.channel_counts() {
+                (0, 0) => Kept::Nothing,
+                (1, 1) => Kept::Position,
+                _ => Kept::More,
+            },
+            Keeper::Redis(redis) => {
+                let keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+                match &keys[..] {
+                    [] => Kept::Nothing,
+                    [only] if only.ends_with(":top") => Kept::Position,
+                    _ => Kept::More,
+                }
+            }
+        }
     }
 
     async fn publish(&self, draft: Draft) -> Result<Published, EngineErrorKind> {
@@ -74,9 +140,13 @@ impl World {
     }
 
     async fn publish_many(&self, count: u64) -> Position {
+        self.publish_each(count).await.pop().unwrap()
+    }
+
+    async fn publish_each(&self, count: u64) -> Vec<Position> {
         let drafts: Vec<_> = (0..count).map(|n| draft(&n.to_string())).collect();
-        let mut results = self.engine().publish(&drafts).await;
-        results.pop().unwrap().unwrap().position
+        let results = self.engine().publish(&drafts).await;
+        results.into_iter().map(|result| result.unwrap().position).collect()
     }
 
     async fn subscribe(&self, since: Since) -> (Joined, Subscription) {
@@ -128,9 +198,7 @@ async fn offsets(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     offsets
 }
 
-#[tokio::test]
-async fn a_fresh_reader_gets_what_comes_and_an_early_one_all_there_is() {
-    let world = World::new();
+async fn a_fresh_reader_gets_what_comes_and_an_early_one_all_there_is(world: World) {
     let top = world.publish_many(3).await;
     let (joined, mut now) = world.subscribe(Since::Now).await;
     assert_eq!(
@@ -148,9 +216,7 @@ async fn a_fresh_reader_gets_what_comes_and_an_early_one_all_there_is() {
     assert_eq!(offsets(&mut last, 3).await, [3, 4, 5]);
 }
 
-#[tokio::test]
-async fn a_reader_that_comes_back_misses_nothing_that_the_window_holds() {
-    let world = World::new();
+async fn a_reader_that_comes_back_misses_nothing_that_the_window_holds(world: World) {
     let left_at = world.publish_many(3).await;
     world.publish_many(10).await;
     let (joined, mut subscription) = world.subscribe(Since::After(left_at)).await;
@@ -164,11 +230,9 @@ async fn a_reader_that_comes_back_misses_nothing_that_the_window_holds() {
     assert_eq!(offsets(&mut subscription, 10).await, (4..=13).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn a_reader_that_was_away_too_long_is_told_exactly_what_it_lost() {
-    let world = World::new();
+async fn a_reader_that_was_away_too_long_is_told_exactly_what_it_lost(world: World) {
     let left_at = world.publish_many(2).await;
-    let top = world.publish_many(11).await;
+    let missed = world.publish_each(11).await;
     let (joined, mut subscription) = world.subscribe(Since::After(left_at)).await;
     assert_eq!(
         joined,
@@ -184,17 +248,20 @@ async fn a_reader_that_was_away_too_long_is_told_exactly_what_it_lost() {
         gap,
         Gap {
             from: left_at,
-            to: Position { offset: 3, ..top }
+            to: missed[0]
         }
     );
     assert_eq!(offsets(&mut subscription, 10).await, (4..=13).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn a_reader_that_is_lapped_catches_up_from_the_window_or_is_told() {
-    let world = World::new();
+async fn a_reader_that_is_lapped_catches_up_from_the_window_or_is_told(world: World) {
     let (_, mut lapped) = world.subscribe(Since::Now).await;
-    world.publish_many(200).await;
+    let (_, mut witness) = world.subscribe(Since::Now).await;
+    let top = world.publish_many(200).await;
+    // Publications reach the tail in their own time. When one reader has the last one, all have been there.
+    while witness.cursor() != top {
+        next(&mut witness).await;
+    }
     let Delivery::Gap(gap) = next(&mut lapped).await else {
         panic!("the tail and the window have passed it by")
     };
@@ -212,13 +279,13 @@ async fn a_reader_that_is_lapped_catches_up_from_the_window_or_is_told() {
         };
         500
     ];
-    world.engine().publish(&drafts).await;
+    for result in world.engine().publish(&drafts).await {
+        result.unwrap();
+    }
     assert_eq!(offsets(&mut lapped, 500).await, (201..=700).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn live_readers_need_no_window() {
-    let world = World::new();
+async fn live_readers_need_no_window(world: World) {
     let none = LogPolicy { count_max: 0, ..POLICY };
     let (joined, mut live) = world.subscribe(Since::Now).await;
     for _ in 0..3 {
@@ -235,9 +302,7 @@ async fn live_readers_need_no_window() {
     assert_eq!(late.resume, Resume::Gap);
 }
 
-#[tokio::test]
-async fn a_repeated_key_is_answered_with_the_first_position() {
-    let world = World::new();
+async fn a_repeated_key_is_answered_with_the_first_position(world: World) {
     let first = world.publish(keyed("1", "ada")).await.unwrap();
     assert!(!first.duplicate);
     assert_eq!(
@@ -262,9 +327,7 @@ async fn a_repeated_key_is_answered_with_the_first_position() {
     assert!(!world.publish(keyed("1", "ada")).await.unwrap().duplicate);
 }
 
-#[tokio::test]
-async fn nothing_happened_is_complete_for_as_long_as_positions_live() {
-    let world = World::new();
+async fn nothing_happened_is_complete_for_as_long_as_positions_live(world: World) {
     let (unused, subscription) = world.subscribe(Since::Now).await;
     drop(subscription);
     world.pass_ms(POLICY.position_ttl_ms / 2);
@@ -279,7 +342,7 @@ async fn nothing_happened_is_complete_for_as_long_as_positions_live() {
     let top = world.publish_many(20).await;
     world.pass_ms(POLICY.age_ms_max + 1);
     world.pass_ms(POLICY.position_ttl_ms / 2);
-    assert_eq!(world.memory.channel_counts(), (1, 1), "only its position is left");
+    assert_eq!(world.kept().await, Kept::Position, "only its position is left");
     let (joined, subscription) = world.subscribe(Since::After(top)).await;
     assert_eq!(
         joined,
@@ -291,14 +354,12 @@ async fn nothing_happened_is_complete_for_as_long_as_positions_live() {
     drop(subscription);
 }
 
-#[tokio::test]
-async fn a_channel_that_is_born_again_is_never_taken_for_the_one_before() {
-    let world = World::new();
+async fn a_channel_that_is_born_again_is_never_taken_for_the_one_before(world: World) {
     let old = world.publish_many(5).await;
     for _ in 0..3 {
         world.pass_ms(POLICY.age_ms_max + POLICY.position_ttl_ms);
     }
-    assert_eq!(world.memory.channel_counts(), (0, 0), "it costs nothing any more");
+    assert_eq!(world.kept().await, Kept::Nothing, "it costs nothing any more");
     let top = world.publish_many(5).await;
     assert_ne!(old.epoch, top.epoch);
     let (joined, mut subscription) = world.subscribe(Since::After(old)).await;
@@ -322,9 +383,7 @@ async fn a_channel_that_is_born_again_is_never_taken_for_the_one_before() {
     assert_eq!(offsets(&mut subscription, 5).await, [1, 2, 3, 4, 5]);
 }
 
-#[tokio::test]
-async fn a_forged_or_future_position_is_a_gap_and_never_an_error() {
-    let world = World::new();
+async fn a_forged_or_future_position_is_a_gap_and_never_an_error(world: World) {
     let top = world.publish_many(5).await;
     let future = Position { offset: 6, ..top };
     let foreign: Position = "zzzz-3".parse().unwrap();
@@ -351,16 +410,14 @@ async fn a_forged_or_future_position_is_a_gap_and_never_an_error() {
             gap,
             Gap {
                 from,
-                to: Position { offset: 0, ..top }
+                to: Position::origin(top.epoch)
             }
         );
         assert_eq!(offsets(&mut subscription, 5).await, [1, 2, 3, 4, 5]);
     }
 }
 
-#[tokio::test]
-async fn many_publishers_give_one_order_to_all_readers() {
-    let world = World::new();
+async fn many_publishers_give_one_order_to_all_readers(world: World) {
     let wide = LogPolicy {
         count_max: 10_000,
         bytes_max: 1 << 30,
@@ -402,9 +459,7 @@ async fn many_publishers_give_one_order_to_all_readers() {
     assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
-#[tokio::test]
-async fn a_publish_that_is_dropped_half_way_still_wakes_the_readers() {
-    let world = World::new();
+async fn a_publish_that_is_dropped_half_way_still_wakes_the_readers(world: World) {
     let mut readers: Vec<_> = futures_util::future::join_all((0..2_000).map(|_| world.subscribe(Since::Now))).await;
     let waiting: Vec<_> = readers.iter_mut().map(|(_, subscription)| next(subscription)).collect();
     let mut waiting = Box::pin(futures_util::future::join_all(waiting));
@@ -418,4 +473,69 @@ async fn a_publish_that_is_dropped_half_way_still_wakes_the_readers() {
     );
     drop(publish);
     assert_eq!(waiting.await.len(), 2_000);
+}
+
+async fn bytes_and_age_bound_the_window(world: World) {
+    let data = "1".repeat(1_000);
+    let size = Publication::new(&draft(&data), "e-0".parse().unwrap(), 0).bytes_max();
+    let narrow = LogPolicy {
+        bytes_max: 5 * size + size / 2,
+        ..POLICY
+    };
+    for _ in 0..8 {
+        let policy = narrow;
+        world.publish(Draft { policy, ..draft(&data) }).await.unwrap();
+    }
+    let held = || async {
+        let page = world.engine().history(&channel(), Since::Start, 99).await.unwrap();
+        let offsets = page.publications.iter().map(|publication| publication.position.offset);
+        (page.start.offset, offsets.collect::<Vec<_>>(), page.top.offset)
+    };
+    assert_eq!(held().await, (3, vec![4, 5, 6, 7, 8], 8));
+    world.pass_ms(POLICY.age_ms_max / 2);
+    world.publish(draft("1")).await.unwrap();
+    world.pass_ms(POLICY.age_ms_max / 2 + 1_000);
+    assert_eq!(held().await, (8, vec![9], 9));
+    world.pass_ms(POLICY.age_ms_max);
+    assert_eq!(held().await, (9, vec![], 9));
+    let policy = LogPolicy {
+        bytes_max: size / 2,
+        ..POLICY
+    };
+    world.publish(Draft { policy, ..draft(&data) }).await.unwrap();
+    assert_eq!(held().await, (10, vec![], 10), "one that does not fit is not kept");
+}
+
+/// Asks the same of every engine.
+macro_rules! every_engine {
+    ($($test:ident)+) => {
+        mod of_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::memory()).await;
+            })+
+        }
+
+        mod of_redis {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::redis().await).await;
+            })+
+        }
+    };
+}
+
+every_engine! {
+    a_fresh_reader_gets_what_comes_and_an_early_one_all_there_is
+    a_reader_that_comes_back_misses_nothing_that_the_window_holds
+    a_reader_that_was_away_too_long_is_told_exactly_what_it_lost
+    a_reader_that_is_lapped_catches_up_from_the_window_or_is_told
+    live_readers_need_no_window
+    a_repeated_key_is_answered_with_the_first_position
+    nothing_happened_is_complete_for_as_long_as_positions_live
+    a_channel_that_is_born_again_is_never_taken_for_the_one_before
+    a_forged_or_future_position_is_a_gap_and_never_an_error
+    many_publishers_give_one_order_to_all_readers
+    bytes_and_age_bound_the_window
+    a_publish_that_is_dropped_half_way_still_wakes_the_readers
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use throughline::Edge;
 use throughline::config::{Address, Config, LogFormat, Openness};
-use throughline::engine::Contents;
+use throughline::delivery::Engine;
+use throughline::engine::{Contents, RedisEngine, System};
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
+use throughline::{Builder, Edge};
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
@@ -60,12 +61,9 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         .rates(config.rates())
         .trusted_proxies(config.trusted_proxies.clone());
     // Last of all that can fail: a snapshot that is loaded is gone from the disk.
-    let edge = match &config.engine.snapshot {
-        None => edge.build(),
-        Some(file) => match edge.snapshot(file) {
-            Ok(edge) => edge.build(),
-            Err(error) => return fail(Exit::Config, format_args!("engine.snapshot: {error}")),
-        },
+    let edge = match with_engine(edge, config) {
+        Ok(edge) => edge.build(),
+        Err(error) => return fail(Exit::Config, error),
     };
     Startup {
         urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
@@ -82,6 +80,19 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     };
     server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls)).await;
     save(&edge).await
+}
+
+/// The edge, with the engine that is configured.
+fn with_engine(edge: Builder, config: &Config) -> Result<Builder, String> {
+    if let Some(settings) = config.redis().map_err(|fault| fault.to_string())? {
+        let engine = RedisEngine::start(settings, Arc::new(System));
+        let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
+        return Ok(edge.engine(Arc::clone(&engine) as Arc<dyn Engine>).health(engine));
+    }
+    match &config.engine.snapshot {
+        None => Ok(edge),
+        Some(file) => edge.snapshot(file).map_err(|error| format!("engine.snapshot: {error}")),
+    }
 }
 
 /// Writes the snapshot, where one is kept.

@@ -26,6 +26,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::LogPolicy;
+use crate::engine::RedisSettings;
+use crate::engine::redis::Prefix;
 use crate::protocol::Limits;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
@@ -38,7 +40,8 @@ pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
 pub use sections::{
-    Connections, Drain, EngineFiles, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, TlsFiles, Window,
+    Connections, Drain, EngineFiles, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisPlace,
+    TlsFiles, Window,
 };
 pub use setting::Shown;
 pub use source::Source;
@@ -112,7 +115,33 @@ impl Config {
             );
             return Err(Fault::of_key("connections.unix_mode", why));
         }
+        self.redis()?;
         self.addresses(openness).map(|_| ())
+    }
+
+    /// Where the logs are kept, if that is not in this process.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what would be right.
+    pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
+        if self.engine.kind == EngineKind::Memory {
+            return Ok(None);
+        }
+        if self.engine.snapshot.is_some() {
+            let why = "engine.snapshot is of engine.kind = \"memory\"; Redis keeps its logs itself";
+            return Err(Fault::of_key("engine.snapshot", why));
+        }
+        let place = &self.engine.redis;
+        let prefix = Prefix::parse(&place.prefix);
+        let prefix = prefix.map_err(|bad| {
+            let why = format!("engine.redis.prefix = {:?}: {bad}", place.prefix);
+            Fault::of_key("engine.redis.prefix", why)
+        })?;
+        let url = place.url.as_ref().map_or("redis://127.0.0.1:6379/0", Secret::reveal);
+        Ok(Some(RedisSettings {
+            url: url.to_owned(),
+            prefix,
+        }))
     }
 
     /// How much of a channel's log is kept.

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
+
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
 use crate::transport::Timings;
@@ -130,6 +132,40 @@ pub struct Drain {
 pub struct EngineFiles {
     /// The file in which the logs outlive a restart: written at the end of the drain, loaded and removed at the start.
     pub snapshot: Option<PathBuf>,
+    /// What keeps the logs: this process, or a Redis, which several nodes share.
+    pub kind: EngineKind,
+    /// Of the engine `redis`.
+    pub redis: RedisPlace,
+}
+
+/// What keeps the logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// This process: one node, whose logs end with it.
+    #[default]
+    Memory,
+    /// A Redis, which several nodes share.
+    Redis,
+}
+
+/// `[engine.redis]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisPlace {
+    /// Where it is: `redis://[user:password@]host[:port][/database]`, `rediss://…` over TLS, or `redis+unix:///path`; without: `redis://127.0.0.1:6379/0`.
+    pub url: Option<Secret>,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl Default for RedisPlace {
+    fn default() -> Self {
+        Self {
+            url: None,
+            prefix: "throughline:".to_owned(),
+        }
+    }
 }
 
 /// `[log]`

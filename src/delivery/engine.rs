@@ -1,5 +1,6 @@
 //! What keeps the logs: the port that every engine fills, and its contract.
 
+use std::borrow::Cow;
 use std::{error, fmt};
 
 use futures_util::future::BoxFuture;
@@ -16,6 +17,9 @@ use super::{ChannelName, Draft, Page, Position, Since, Tail};
 ///
 /// *No silent miss.* From the moment at which [`Engine::attach`] returns, a publication reaches the tail, or the tail
 /// says that the reader is behind.
+///
+/// *Patience.* [`Engine::history`] fails for want of an answer only after it has waited for one: a reader that follows
+/// asks again at once, for as long as it takes.
 ///
 /// *Epochs.* A channel's log that was forgotten begins its next life in a new epoch.
 ///
@@ -35,6 +39,15 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// The live tail on this node; dropping the last one of a channel detaches.
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>>;
+}
+
+/// Whether an engine can do its work. A port of its own: an engine that is always there needs none.
+pub trait Health: fmt::Debug + Send + Sync + 'static {
+    /// What is missing, if anything.
+    ///
+    /// # Errors
+    /// Why publications and new readers have to wait.
+    fn check(&self) -> Result<(), Cow<'static, str>>;
 }
 
 /// Time and chance, which come in from outside so that both can be simulated.
@@ -63,8 +76,10 @@ pub struct EngineError {
 /// What a caller may want to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineErrorKind {
-    /// The engine cannot be reached, or did not answer in time.
+    /// The engine cannot be reached; nothing was stored.
     Unavailable,
+    /// It did not answer in time: what was asked may be done or not.
+    Unanswered,
     /// It holds as much as it may; nothing was stored.
     Full,
     /// The idempotency key was used for another payload; nothing was stored.
@@ -93,7 +108,11 @@ impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             EngineErrorKind::Unavailable => "the engine is not available; try again later",
-            EngineErrorKind::Full => "the engine remembers as many idempotency keys as it may; try again later",
+            EngineErrorKind::Unanswered => {
+                "the engine did not answer in time, so this may have been done or not; repeat it, a publication with the \
+                 same idempotency key"
+            }
+            EngineErrorKind::Full => "the engine holds as much as it may; try again later",
             EngineErrorKind::KeyMismatch => {
                 "this idempotency key was used for another payload on this channel; use a new key for new data"
             }

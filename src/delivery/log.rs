@@ -136,7 +136,7 @@ impl Log {
                 let offset = top.offset.saturating_sub(count).max(self.start.offset);
                 (self.position_at(offset).unwrap_or(self.start), None)
             }
-            Since::After(given) if self.position_at(given.offset) == Some(given) => (given, None),
+            Since::After(given) if self.holds(&given) => (given, None),
             Since::After(given) => (
                 self.start,
                 Some(Gap {
@@ -163,13 +163,18 @@ impl Log {
         if *cursor == top || (cursor.epoch == top.epoch && cursor.offset > top.offset) {
             return Follow::CaughtUp;
         }
-        if self.position_at(cursor.offset) != Some(*cursor) {
+        if !self.holds(cursor) {
             return Follow::Behind;
         }
         let index = usize::try_from(cursor.offset - self.start.offset).unwrap_or(usize::MAX);
         self.window
             .get(index)
             .map_or(Follow::Behind, |next| Follow::Next(Arc::clone(next)))
+    }
+
+    /// Whether `position` stands in this log, as its start or within its window.
+    pub fn holds(&self, position: &Position) -> bool {
+        self.position_at(position.offset) == Some(*position)
     }
 
     /// The position that has `offset`, if what follows it is still here.

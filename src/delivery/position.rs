@@ -28,15 +28,15 @@ impl Word {
         })
     }
 
-    /// 11 digits to the base of 62 hold any 64 bits.
-    fn from_bits(mut bits: u64) -> Self {
+    /// 11 digits to the base of 62 hold any 64 bits; fewer hold what fits.
+    fn from_bits(mut bits: u64, len: u8) -> Self {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut bytes = [0; 16];
-        for digit in &mut bytes[..11] {
+        for digit in &mut bytes[..usize::from(len)] {
             *digit = DIGITS[(bits % 62) as usize];
             bits /= 62;
         }
-        Self { len: 11, bytes }
+        Self { len, bytes }
     }
 
     fn as_str(&self) -> &str {
@@ -51,7 +51,7 @@ pub struct Epoch(Word);
 impl Epoch {
     /// A new epoch from 64 random bits.
     pub fn from_bits(bits: u64) -> Self {
-        Self(Word::from_bits(bits))
+        Self(Word::from_bits(bits, 11))
     }
 
     /// Its text: letters and digits.
@@ -71,6 +71,11 @@ impl fmt::Debug for Epoch {
 pub struct Tag(Word);
 
 impl Tag {
+    /// A new tag from random bits, of which it keeps 47.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(Word::from_bits(bits, 8))
+    }
+
     /// Reads 1 to 16 letters and digits.
     pub fn parse(text: &str) -> Option<Self> {
         Word::parse(text).map(Self)

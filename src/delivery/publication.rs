@@ -51,12 +51,23 @@ pub struct Publication {
 impl Publication {
     /// What a draft becomes at its position.
     pub fn new(draft: &Draft, position: Position, time_ms: u64) -> Self {
-        Self {
-            channel: draft.channel.clone(),
+        Self::kept(
+            draft.channel.clone(),
             position,
             time_ms,
-            event: draft.event.clone(),
-            data: draft.data.clone(),
+            draft.event.clone(),
+            draft.data.clone(),
+        )
+    }
+
+    /// One that an engine has kept, as it was given to the engine.
+    pub fn kept(channel: ChannelName, position: Position, time_ms: u64, event: Option<Box<str>>, data: Bytes) -> Self {
+        Self {
+            channel,
+            position,
+            time_ms,
+            event,
+            data,
             encoded: OnceLock::new(),
         }
     }

@@ -163,6 +163,13 @@ impl Subscription {
                 },
                 Stage::Read(page) => match ready!(page.as_mut().poll(cx)) {
                     Ok(page) => self.stage = Stage::CatchUp(page.into()),
+                    Err(error) if error.is_retryable() => {
+                        // The engine has waited before it gave up. The reader keeps its place and waits on; others get
+                        // their turn first.
+                        self.stage = self.read_log();
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     Err(error) => {
                         self.stage = Stage::Ended;
                         return Poll::Ready(Some(Delivery::Ended(EndReason::Engine(error))));

@@ -1,5 +1,6 @@
 //! The live end of a channel's log on this node, and the readers that wait at it.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
@@ -16,8 +17,10 @@ const TAIL_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Live {
     newest: RwLock<Log>,
-    /// Counts what was pushed, so that a reader that is caught up sees without a lock that it still is.
+    /// Counts what was pushed, from 1 on, so that a reader that is caught up sees without a lock that it still is.
     pushes: AtomicU64,
+    /// Counts how often the log's past came into doubt: whatever a reader knows of it must then be asked again.
+    doubts: AtomicU64,
     parking: Parking,
     attached: AtomicUsize,
 }
@@ -27,7 +30,8 @@ impl Live {
     pub fn at(top: Position) -> Self {
         Self {
             newest: RwLock::new(Log::at(top)),
-            pushes: AtomicU64::new(0),
+            pushes: AtomicU64::new(1),
+            doubts: AtomicU64::new(0),
             parking: Parking::new(),
             attached: AtomicUsize::new(0),
         }
@@ -36,9 +40,53 @@ impl Live {
     /// Takes the next publication. Readers see it now, but sleep until [`Live::wake`].
     pub fn push(&self, publication: Arc<Publication>) {
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        self.push_to(&mut newest, publication);
+    }
+
+    /// Takes a publication if it follows the one that is now the newest, which must be the one at `after`, and says
+    /// whether it did.
+    pub fn push_after(&self, after: &Position, publication: Arc<Publication>) -> bool {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        let follows = newest.top() == *after && after.precedes(&publication.position);
+        if follows {
+            self.push_to(&mut newest, publication);
+        }
+        follows
+    }
+
+    fn push_to(&self, newest: &mut Log, publication: Arc<Publication>) {
         // The newest one stays, however large, so that a live reader never needs the log for it.
         let bytes_max = TAIL_BYTES_MAX.max(publication.bytes_max());
         newest.push(publication, TAIL_COUNT_MAX, bytes_max);
+        self.pushes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The position of the newest publication here.
+    pub fn top(&self) -> Position {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner).top()
+    }
+
+    /// Whether a position stands in what is at hand here.
+    pub fn holds(&self, position: &Position) -> bool {
+        self.newest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .holds(position)
+    }
+
+    /// Goes on at another position, if the newest publication here is still the one at `from`: the log has another
+    /// past than was thought. Readers are woken to read it anew by the next [`Live::wake`].
+    pub fn restart(&self, from: &Position, at: Position) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        if newest.top() == *from {
+            *newest = Log::at(at);
+            self.doubt();
+        }
+    }
+
+    /// Every reader is behind until it has read the log again: some may know what the log no longer has.
+    pub fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::SeqCst);
         self.pushes.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -48,20 +96,26 @@ impl Live {
     }
 
     /// What follows `cursor`, and the count of pushes at which nothing follows that any more.
-    fn next(&self, cursor: &Position) -> (Follow, Option<u64>) {
+    ///
+    /// A reader that has not heard of the last doubt is behind, once.
+    fn next(&self, cursor: &Position, doubts: &mut u64) -> (Follow, Option<NonZeroU64>) {
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
         let pushes = self.pushes.load(Ordering::SeqCst);
+        let heard = std::mem::replace(doubts, self.doubts.load(Ordering::SeqCst));
+        if heard != *doubts {
+            return (Follow::Behind, None);
+        }
         let next = newest.next(cursor);
         let is_last = match &next {
             Follow::Next(publication) => publication.position == newest.top(),
             Follow::CaughtUp => true,
             Follow::Behind => false,
         };
-        (next, is_last.then_some(pushes))
+        (next, NonZeroU64::new(pushes).filter(|_| is_last))
     }
 
-    fn is_at(&self, pushes: Option<u64>) -> bool {
-        pushes == Some(self.pushes.load(Ordering::SeqCst))
+    fn is_at(&self, pushes: Option<NonZeroU64>) -> bool {
+        pushes.map_or(0, NonZeroU64::get) == self.pushes.load(Ordering::SeqCst)
     }
 }
 
@@ -71,7 +125,9 @@ pub struct Tail {
     live: Arc<Live>,
     parked: Parked,
     /// The count of pushes at which this reader was caught up.
-    seen: Option<u64>,
+    seen: Option<NonZeroU64>,
+    /// The doubts that this reader has heard of.
+    doubts: u64,
 }
 
 impl Tail {
@@ -79,6 +135,7 @@ impl Tail {
     pub fn new(live: Arc<Live>) -> Self {
         let parked = Parked::new(live.attached.fetch_add(1, Ordering::Relaxed));
         Self {
+            doubts: live.doubts.load(Ordering::SeqCst),
             live,
             parked,
             seen: None,
@@ -93,7 +150,7 @@ impl Tail {
     ) -> Poll<Result<Arc<Publication>, Behind>> {
         loop {
             if !self.live.is_at(self.seen) {
-                let (next, seen) = self.live.next(cursor);
+                let (next, seen) = self.live.next(cursor, &mut self.doubts);
                 self.seen = seen;
                 match next {
                     Follow::Next(publication) => return Poll::Ready(Ok(publication)),

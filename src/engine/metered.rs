@@ -31,6 +31,7 @@ impl MeteredEngine {
 fn word(kind: EngineErrorKind) -> &'static str {
     match kind {
         EngineErrorKind::Unavailable => "unavailable",
+        EngineErrorKind::Unanswered => "unanswered",
         EngineErrorKind::Full => "full",
         EngineErrorKind::KeyMismatch => "key_mismatch",
     }

@@ -110,6 +110,27 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// When to try again, in milliseconds; `None`: not with the same request.
     pub retry_ms: Option<u64>,
+    /// What became of the request.
+    pub outcome: Outcome,
+}
+
+/// What became of a request that met a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was not carried out.
+    Refused,
+    /// It may have been carried out or not.
+    Unknown,
+}
+
+impl Outcome {
+    /// The word that a client is told, where there is something to tell.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Refused => None,
+            Self::Unknown => Some("unknown"),
+        }
+    }
 }
 
 impl Problem {
@@ -129,6 +150,7 @@ impl Problem {
             code,
             detail,
             retry_ms: None,
+            outcome: Outcome::Refused,
         }
     }
 
@@ -150,6 +172,7 @@ impl Problem {
             .text("detail", &self.detail)
             .text("code", self.code.as_str())
             .optional_number("retry_ms", self.retry_ms)
+            .optional_text("outcome", self.outcome.as_str())
             .finish()
     }
 }
@@ -178,11 +201,14 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         const RETRY_MS: u64 = 1000;
         let code = match error.kind() {
-            EngineErrorKind::Unavailable => Code::EngineUnavailable,
+            EngineErrorKind::Unavailable | EngineErrorKind::Unanswered => Code::EngineUnavailable,
             EngineErrorKind::Full => Code::Overloaded,
             EngineErrorKind::KeyMismatch => Code::IdempotencyMismatch,
         };
-        let problem = Self::new(code, error.to_string());
+        let mut problem = Self::new(code, error.to_string());
+        if error.kind() == EngineErrorKind::Unanswered {
+            problem.outcome = Outcome::Unknown;
+        }
         if error.is_retryable() {
             problem.retry_after_ms(RETRY_MS)
         } else {

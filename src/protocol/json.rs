@@ -53,6 +53,15 @@ impl Object {
         }
     }
 
+    /// Adds a string, if there is one.
+    #[must_use]
+    pub fn optional_text(self, name: &str, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.text(name, text),
+            None => self,
+        }
+    }
+
     /// Adds an array of what is JSON already.
     #[must_use]
     pub fn array(self, name: &str, elements: impl IntoIterator<Item = impl AsRef<str>>) -> Self {

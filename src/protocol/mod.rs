@@ -16,7 +16,7 @@ mod request;
 pub mod websocket;
 
 pub use close::Ending;
-pub use code::{Code, Problem};
+pub use code::{Code, Outcome, Problem};
 pub use command::{Command, CommandId, HistoryQuery, read_command};
 pub use framing::Framed;
 pub use json::{Object, compact};

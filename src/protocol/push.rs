@@ -134,6 +134,7 @@ fn with_problem(object: Object, problem: &Problem) -> Object {
         .text("code", problem.code.as_str())
         .text("message", &problem.detail)
         .optional_number("retry_ms", problem.retry_ms)
+        .optional_text("outcome", problem.outcome.as_str())
 }
 
 fn resume_word(resume: Resume) -> &'static str {

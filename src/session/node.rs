@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
+    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
     Published, Since,
 };
 use crate::metrics::Metrics;
-use crate::protocol::{Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem};
+use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem};
 
 /// Publications that `history` answers unless told.
 const HISTORY_COUNT_DEFAULT: u64 = 100;
@@ -35,6 +35,7 @@ pub struct Node {
     policy: LogPolicy,
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
+    health: Option<Arc<dyn Health>>,
     /// Who publishes where everything is open.
     anybody: Arc<str>,
 }
@@ -56,8 +57,28 @@ impl Node {
             limits,
             policy,
             publishing: AtomicUsize::new(0),
+            health: None,
             anybody: Arc::from(""),
         }
+    }
+
+    /// The same node, which is ready when its engine says so.
+    #[must_use]
+    pub fn with_health(self, health: Option<Arc<dyn Health>>) -> Self {
+        Self { health, ..self }
+    }
+
+    /// Whether it takes new sessions and publications.
+    ///
+    /// # Errors
+    /// Why not, and when to ask again.
+    pub fn check_ready(&self) -> Result<(), Problem> {
+        const RETRY_MS: u64 = 1000;
+        if self.registry.is_draining() {
+            return Err(Problem::new(Code::Draining, "this node is shutting down").retry_after_ms(RETRY_MS));
+        }
+        let missing = self.health.as_ref().map_or(Ok(()), |health| health.check());
+        missing.map_err(|why| Problem::new(Code::EngineUnavailable, why).retry_after_ms(RETRY_MS))
     }
 
     /// What clients may send.
@@ -183,17 +204,23 @@ impl Node {
             return Ok(page);
         }
         let end = before.offset.min(page.top.offset + 1);
-        let offset = end.saturating_sub(limit as u64 + 1).max(page.start.offset);
-        let after = Position {
-            offset,
-            tag: None,
-            ..*before
-        };
-        page = self.engine.history(channel, Since::After(after), limit).await?;
-        // The position was made up here: that it is gone tells nobody anything.
-        page.gap = None;
+        let offset = end.saturating_sub(limit as u64 + 1);
+        // Nobody but the engine can make up a position, so it is told how far from the top it is. Should something be
+        // published meanwhile, that is too little: then more is asked for than is given.
+        for more in [0, 64, 4096] {
+            let count = page.top.offset.saturating_sub(offset).saturating_add(more as u64);
+            page = self
+                .engine
+                .history(channel, Since::Last(count), limit.saturating_add(more))
+                .await?;
+            if page.top.epoch != before.epoch || page.after.offset <= offset.max(page.start.offset) {
+                break;
+            }
+        }
         page.publications
             .retain(|publication| is_before(&publication.position, before));
+        let surplus = page.publications.len().saturating_sub(limit);
+        page.publications.drain(..surplus);
         let fits = self.fitting(page.publications.iter().rev());
         page.publications.drain(..page.publications.len() - fits);
         Ok(page)

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 pub(crate) mod clock;
+pub(crate) mod crowd;
 pub(crate) mod deadline;
 pub(crate) mod event_source;
 pub(crate) mod event_stream;
@@ -21,6 +22,9 @@ pub(crate) mod promise;
 pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
+pub(crate) mod redis;
+pub(crate) mod redis_proxy;
+pub(crate) mod served;
 pub(crate) mod service;
 pub(crate) mod text;
 pub(crate) mod traffic;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Connections};
-use throughline::delivery::{Engine, LogPolicy};
+use throughline::delivery::{Engine, Health, LogPolicy};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::limits::RateSettings;
@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     /// How much each client may do, once and for all, for buckets do not refill; absent: whatever it wants.
     pub(crate) rates: Option<RateSettings>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whether that engine can do its work.
+    pub(crate) health: Option<Arc<dyn Health>>,
 }
 
 impl Default for Setup {
@@ -57,6 +59,7 @@ impl Default for Setup {
             engine: None,
             rates: None,
             trusted_proxies: Vec::new(),
+            health: None,
         }
     }
 }
@@ -100,6 +103,9 @@ impl Node {
             // The clock stands still: nothing comes back, however long a test takes.
             let clock = Arc::new(|| Duration::ZERO);
             builder = builder.rates(rates).trusted_proxies(setup.trusted_proxies).clock(clock);
+        }
+        if let Some(health) = setup.health {
+            builder = builder.health(health);
         }
         let edge = builder.build();
         let connections = Connections {

@@ -66,6 +66,14 @@ impl Publisher {
         answer.ok_or_else(|| ended("before it answered"))
     }
 
+    /// The status of the answer to a request, whatever its body is.
+    pub(crate) async fn status(&mut self, request: &[u8]) -> io::Result<u16> {
+        let mut link = Link::connect(self.address, Receive::Usual).await?;
+        link.send(request).await?;
+        let head = Head::read(&mut link).await?;
+        Ok(head.ok_or_else(|| ended("before it answered"))?.status)
+    }
+
     async fn exchange(&mut self, mut link: Link, request: &[u8]) -> io::Result<Option<(u16, Value)>> {
         link.send(request).await?;
         let Some(head) = Head::read(&mut link).await? else {

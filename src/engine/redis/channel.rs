@@ -1,0 +1,199 @@
+//! One channel on this node: its live end, and what keeps that true to the log.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OnceCell, watch};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::entry::{Entry, Top};
+use super::keys::Keys;
+use super::reads::{Reads, read};
+use crate::delivery::{ChannelName, Live, Since};
+
+/// Publications that are filled in at a time.
+const FILL_COUNT_MAX: usize = 128;
+
+/// Nothing is being filled in; it is; it is, and has to be once more.
+const IDLE: u8 = 0;
+const FILLING: u8 = 1;
+const AGAIN: u8 = 2;
+
+/// What this node knows of a channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) name: ChannelName,
+    pub(super) keys: Keys,
+    pub(super) reads: Reads,
+    /// Its live end, once somebody has attached.
+    pub(super) live: OnceCell<Arc<Live>>,
+    /// Whether this node wants to be told of publications.
+    pub(super) is_wanted: AtomicBool,
+    /// Whether Redis has said that it is.
+    pub(super) is_heard: watch::Sender<bool>,
+    /// Something was heard before there was a live end.
+    is_early: AtomicBool,
+    filling: AtomicU8,
+    /// Its readers are about to be woken.
+    pub(super) is_woken: AtomicBool,
+    /// The highest offset that a reader was given, or told of, from the log.
+    handed: AtomicU64,
+    ttl_ms: AtomicU64,
+    renewed_at: Mutex<Instant>,
+    idle_since: Mutex<Option<Instant>>,
+}
+
+impl Channel {
+    pub(super) fn new(name: ChannelName, keys: Keys) -> Self {
+        Self {
+            name,
+            keys,
+            reads: Reads::default(),
+            live: OnceCell::new(),
+            is_wanted: AtomicBool::new(false),
+            is_heard: watch::Sender::new(false),
+            is_early: AtomicBool::new(false),
+            filling: AtomicU8::new(IDLE),
+            is_woken: AtomicBool::new(false),
+            handed: AtomicU64::new(0),
+            ttl_ms: AtomicU64::new(u64::MAX),
+            renewed_at: Mutex::new(Instant::now()),
+            idle_since: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::SeqCst)
+    }
+
+    /// Whether something was heard that the live end came too late for.
+    pub(super) fn take_early(&self) -> bool {
+        self.is_early.swap(false, Ordering::SeqCst)
+    }
+
+    /// A reader was told of the log up to here.
+    pub(super) fn note_handed(&self, top: Top) {
+        self.handed.fetch_max(top.position.offset, Ordering::SeqCst);
+        self.ttl_ms.store(top.ttl_ms, Ordering::Relaxed);
+    }
+
+    /// For how long its top is to be kept on, if that has to be said again: readers here keep it alive.
+    pub(super) fn renewal_ms(&self, now: Instant) -> Option<u64> {
+        let ttl_ms = self.ttl_ms.load(Ordering::Relaxed);
+        let mut renewed_at = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = now.duration_since(*renewed_at).as_millis() >= u128::from(ttl_ms / 4);
+        is_due.then(|| {
+            *renewed_at = now;
+            ttl_ms
+        })
+    }
+
+    /// Since when nobody has been reading here, as far as is known.
+    pub(super) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        let is_read = self.live.get().is_some_and(|live| Arc::strong_count(live) > 1);
+        let mut idle_since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *idle_since = (!is_read).then(|| idle_since.unwrap_or(now));
+        *idle_since
+    }
+
+    /// Takes what Redis tells of a publication: the live end goes on with it, or is filled in from the log.
+    pub(super) fn hear(self: &Arc<Self>, shared: &Arc<Shared>, bytes: Vec<u8>) {
+        let Some(live) = self.live.get() else {
+            self.is_early.store(true, Ordering::SeqCst);
+            // It may have begun in between, and not have seen this.
+            if self.live.get().is_some() && self.take_early() {
+                self.fill(shared);
+            }
+            return;
+        };
+        let Some(entry) = Entry::read(&self.name, bytes) else {
+            tracing::error!(channel = %self.name, "what Redis tells cannot be read; does anybody else publish there?");
+            return;
+        };
+        let told = entry.publication.position;
+        if live.push_after(&entry.after, Arc::new(entry.publication)) {
+            shared.wakes.add(self);
+            return;
+        }
+        let top = live.top();
+        // What was filled in is told afterwards, too. Another past would show when the tops are compared.
+        if told.epoch != top.epoch || told.offset > top.offset {
+            self.fill(shared);
+        }
+    }
+
+    /// Sees to it that the live end is brought up to the log's top, from the log.
+    pub(super) fn fill(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let next = |state| (state != AGAIN).then_some(state + 1);
+        if self.filling.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next) == Ok(IDLE) {
+            tokio::spawn(fill(Arc::clone(shared), Arc::clone(self)));
+        }
+    }
+
+    /// Whether what Redis says of the top is what is known here; where it is not, it is only in doubt: either may be
+    /// ahead of the other by what is on its way.
+    pub(super) fn is_at(&self, top: Option<&Top>) -> bool {
+        match (self.live.get(), top) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(live), Some(top)) => live.holds(&top.position),
+        }
+    }
+
+    /// Readers that were told of more than there is have to read anew.
+    pub(super) fn doubt_above(self: &Arc<Self>, shared: &Shared, top: &Top) {
+        let Some(live) = self.live.get() else { return };
+        let offset = top.position.offset;
+        if live.top() == top.position && self.handed.swap(offset, Ordering::SeqCst) > offset {
+            live.doubt();
+            shared.wakes.add(self);
+        }
+    }
+}
+
+async fn fill(shared: Arc<Shared>, channel: Arc<Channel>) {
+    while let Some(live) = channel.live.get() {
+        match fill_part(&shared, &channel, live).await {
+            // Redis does not answer. When it does again, the tops are compared.
+            None => break,
+            Some(Filled::Partly) => {}
+            Some(Filled::ToTheTop) => {
+                let done = channel
+                    .filling
+                    .compare_exchange(FILLING, IDLE, Ordering::SeqCst, Ordering::SeqCst);
+                if done.is_ok() {
+                    return;
+                }
+                channel.filling.store(FILLING, Ordering::SeqCst);
+            }
+        }
+    }
+    channel.filling.store(IDLE, Ordering::SeqCst);
+}
+
+/// How far a live end was brought.
+enum Filled {
+    Partly,
+    ToTheTop,
+}
+
+/// Reads on from the live end's top.
+async fn fill_part(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Arc<Live>) -> Option<Filled> {
+    let from = live.top();
+    let page = read(shared, channel, Since::After(from), FILL_COUNT_MAX).await.ok()?;
+    if page.gap.is_some() {
+        live.restart(&from, page.after);
+    }
+    let mut at = page.after;
+    for publication in page.publications {
+        let position = publication.position;
+        // Where it does not follow, what was told meanwhile has come first.
+        live.push_after(&at, publication);
+        at = position;
+    }
+    shared.wakes.add(channel);
+    let top = live.top();
+    let is_at_top = top.epoch == page.top.epoch && top.offset >= page.top.offset;
+    Some(if is_at_top { Filled::ToTheTop } else { Filled::Partly })
+}

@@ -1,0 +1,188 @@
+//! A connection that is kept up: made again whenever it breaks, for ever, with jittered pauses.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult, Script, Value};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::delivery::{EngineError, EngineErrorKind, Outside};
+
+/// How long connecting may take, the greeting included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a connection is asked whether it still is one, and how long it may take to say so.
+const PROBE_PERIOD: Duration = Duration::from_millis(500);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a command may take to be answered.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The longest break that is waited for.
+pub(super) const BREAK_MAX: Duration = Duration::from_millis(400);
+
+/// Commands that wait to be written; more of them wait with their callers.
+const COMMANDS_MAX: usize = 1_024;
+
+/// Where connections go to, and where chance comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) client: redis::Client,
+    pub(super) outside: Arc<dyn Outside>,
+}
+
+impl Place {
+    pub(super) fn new(info: ConnectionInfo, outside: Arc<dyn Outside>) -> RedisResult<Self> {
+        let client = redis::Client::open(info)?;
+        Ok(Self { client, outside })
+    }
+
+    /// The database that the keys are in.
+    pub(super) fn database(&self) -> i64 {
+        self.client.get_connection_info().redis_settings().db()
+    }
+
+    /// Connects to the primary.
+    pub(super) async fn connect(&self, config: AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+        let config = config
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_pipeline_buffer_size(COMMANDS_MAX);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .unwrap_or_else(|_| Err(too_late()))?;
+        probe(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// A pause before the next attempt: at least 50 ms, and at most a second and a bit, however many have failed.
+    pub(super) async fn pause(&self, failed: u32) {
+        const LEAST_MS: u64 = 50;
+        let most_ms = LEAST_MS << failed.min(4);
+        tokio::time::sleep(Duration::from_millis(LEAST_MS + self.outside.random() % most_ms)).await;
+    }
+}
+
+fn too_late() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+/// Whether the other side answers, has its data, and is a primary.
+pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("PING").cmd("ROLE");
+    let answers = connection.send_packed_commands(&pipeline, 0, 2);
+    let answers = timeout(PROBE_TIMEOUT, answers)
+        .await
+        .unwrap_or_else(|_| Err(too_late()))?;
+    for answer in answers {
+        if let Value::ServerError(error) = answer {
+            // A user that may not ask for the role learns from its writes.
+            if error.code() != "NOPERM" {
+                return Err(error.into());
+            }
+        } else if is_of_replica(&answer) {
+            return Err(std::io::Error::other("this is a replica; publications go to the primary").into());
+        }
+    }
+    Ok(())
+}
+
+fn is_of_replica(role: &Value) -> bool {
+    matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"slave".to_vec())))
+}
+
+/// The connection, while there is one.
+#[derive(Debug)]
+pub(super) struct Link {
+    up: watch::Sender<Option<MultiplexedConnection>>,
+    /// When it came or went last.
+    changed_at: Mutex<Instant>,
+    doubted: Notify,
+}
+
+impl Link {
+    pub(super) fn new() -> Self {
+        Self {
+            up: watch::Sender::new(None),
+            changed_at: Mutex::new(Instant::now()),
+            doubted: Notify::new(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.borrow().is_some()
+    }
+
+    /// Whether it has been down for longer than a short break takes: then it is of no use to wait.
+    pub(super) fn is_away(&self) -> bool {
+        let changed_at = *self.changed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_up() && changed_at.elapsed() > BREAK_MAX
+    }
+
+    fn set(&self, connection: Option<MultiplexedConnection>) {
+        *self.changed_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.up.send_replace(connection);
+    }
+
+    /// The connection, for which it waits until `deadline`.
+    pub(super) async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, EngineError> {
+        let mut up = self.up.subscribe();
+        let found = timeout_at(deadline, up.wait_for(Option::is_some)).await;
+        let found = found.ok().and_then(Result::ok).and_then(|found| found.clone());
+        found.ok_or_else(|| EngineErrorKind::Unavailable.into())
+    }
+
+    /// Something went wrong with it: it is asked at once whether it still is a connection.
+    pub(super) fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Keeps it up for as long as this future lives.
+    pub(super) async fn keep(&self, place: &Place, scripts: &[&Script]) {
+        let mut failed = 0;
+        loop {
+            match self.hold(place, scripts).await {
+                Ok(()) => failed = 0,
+                Err(error) => {
+                    if failed == 0 {
+                        tracing::warn!(%error, "Redis cannot be reached; trying on");
+                    }
+                    failed += 1;
+                }
+            }
+            place.pause(failed).await;
+        }
+    }
+
+    /// One connection's life. An error is one that did not come about.
+    async fn hold(&self, place: &Place, scripts: &[&Script]) -> RedisResult<()> {
+        let mut connection = place.connect(AsyncConnectionConfig::new()).await?;
+        load(&mut connection, scripts).await?;
+        self.set(Some(connection.clone()));
+        tracing::debug!("connected to Redis");
+        let broken = loop {
+            let _ = timeout(PROBE_PERIOD, self.doubted.notified()).await;
+            if let Err(error) = probe(&mut connection).await {
+                break error;
+            }
+        };
+        self.set(None);
+        tracing::warn!(error = %broken, "the connection to Redis broke");
+        Ok(())
+    }
+}
+
+/// Makes the scripts known, so that a call names them only.
+pub(super) async fn load(connection: &mut MultiplexedConnection, scripts: &[&Script]) -> RedisResult<()> {
+    for script in scripts {
+        let loading = script.prepare_invoke();
+        timeout(PROBE_TIMEOUT, loading.load_async(connection))
+            .await
+            .unwrap_or_else(|_| Err(too_late()))?;
+    }
+    Ok(())
+}

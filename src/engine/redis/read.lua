@@ -1,0 +1,48 @@
+-- Reads part of a channel's log. What is too old goes.
+--
+-- KEYS  1 the channel's top, 2 its log
+-- ARGV  1 an epoch, should the channel be unknown; 2 for how long it is then kept, in ms
+--       3 the first offset that is wanted; 4 or the newest so many, if that is more (-1: they are not wanted)
+--       5 the most entries
+--
+-- Answers the top, the first line of the oldest entry (empty if there is none), and entries from the first offset on.
+-- `publish.lua` says what they look like.
+
+local top_key, log = KEYS[1], KEYS[2]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+local top = redis.call('GET', top_key)
+if not top then
+  local time = string.format('%.0f', now)
+  top = table.concat({ ARGV[1] .. '-0', time, 0, 0, time, 0, ARGV[2] }, ' ')
+  redis.call('SET', top_key, top, 'PX', ARGV[2])
+  redis.call('UNLINK', log)
+  return { top, '' }
+end
+local offset, age = string.match(top, '^%w+%-(%d+)%-?%w* %d+ %d+ %d+ %d+ (%d+)')
+offset, age = tonumber(offset), tonumber(age)
+
+local first
+while true do
+  first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  if not first then
+    return { top, '' }
+  end
+  if now - tonumber(string.match(first[2][2], '^%S+ %S+ (%d+)')) <= age then
+    break
+  end
+  redis.call('XDEL', log, first[1])
+end
+
+local answer = { top, string.match(first[2][2], '^[^\n]*') }
+local from, newest, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+if newest >= 0 then
+  from = math.min(from, math.max(offset - newest + 1, 0))
+end
+if count > 0 and from <= offset then
+  for _, entry in ipairs(redis.call('XRANGE', log, string.format('%.0f', from), '+', 'COUNT', count)) do
+    answer[#answer + 1] = entry[2][2]
+  end
+end
+return answer

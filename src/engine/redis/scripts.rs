@@ -1,0 +1,204 @@
+//! The scripts: what they are called with, and what they answer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, Script, ServerError, Value};
+use sha1::{Digest, Sha1};
+
+use super::keys::Keys;
+use super::link::load;
+use crate::delivery::{Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Tag};
+
+/// For how long an idempotency key is remembered, in milliseconds.
+const KEY_TTL_MS: u64 = 5 * 60 * 1000;
+
+/// For how long a channel that never had a publication, and so no policy, keeps its epoch without readers.
+const UNUSED_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The longest time that Redis is asked to keep something: ten years.
+const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// The scripts, which Redis knows by their fingerprints.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    publish: Script,
+    read: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            publish: Script::new(include_str!("publish.lua")),
+            read: Script::new(include_str!("read.lua")),
+        }
+    }
+
+    pub(super) fn all(&self) -> [&Script; 2] {
+        [&self.publish, &self.read]
+    }
+
+    /// The call that stores a draft.
+    pub(super) fn publish(&self, keys: &Keys, draft: &Draft, epoch: Epoch, tag: Tag) -> Cmd {
+        let bytes = Publication::new(draft, Position::origin(epoch), 0).bytes_max();
+        let age_ms = draft.policy.age_ms_max.min(TTL_MS_MAX);
+        let ttl_ms = age_ms.saturating_add(draft.policy.position_ttl_ms).clamp(1, TTL_MS_MAX);
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.publish.get_hash());
+        match &draft.key {
+            None => call.arg(2).arg(&keys.top).arg(&keys.log),
+            Some(key) => call.arg(3).arg(&keys.top).arg(&keys.log).arg(keys.idempotency(key)),
+        };
+        call.arg(epoch.as_str()).arg(tag.as_str());
+        match &draft.event {
+            None => call.arg("-"),
+            Some(event) => call.arg(format!("+{event}")),
+        };
+        call.arg(&draft.data[..])
+            .arg(bytes)
+            .arg(draft.policy.count_max)
+            .arg(draft.policy.bytes_max)
+            .arg(age_ms)
+            .arg(ttl_ms)
+            .arg(&keys.hints);
+        if draft.key.is_some() {
+            call.arg(fingerprint(draft)).arg(KEY_TTL_MS);
+        }
+        call
+    }
+
+    /// The call that reads from an offset on, or so many of the newest, but at most so many.
+    pub(super) fn read(&self, keys: &Keys, epoch: Epoch, wanted: (Offset, Option<u64>, usize)) -> Cmd {
+        let (from, newest, count) = wanted;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.read.get_hash()).arg(2).arg(&keys.top).arg(&keys.log);
+        call.arg(epoch.as_str()).arg(UNUSED_TTL_MS).arg(from);
+        match newest {
+            None => call.arg("-1"),
+            Some(newest) => call.arg(newest),
+        };
+        call.arg(count);
+        call
+    }
+
+    /// Calls one script; if Redis has forgotten the scripts, it is told them again.
+    pub(super) async fn call(&self, connection: &mut MultiplexedConnection, call: &Cmd) -> RedisResult<Value> {
+        let mut answer = connection.send_packed_command(call).await?;
+        if is_forgotten(&answer) {
+            load(connection, &self.all()).await?;
+            answer = connection.send_packed_command(call).await?;
+        }
+        if let Value::ServerError(error) = answer {
+            return Err(error.into());
+        }
+        Ok(answer)
+    }
+
+    /// Calls several scripts in one go, and answers in their order.
+    ///
+    /// # Errors
+    /// If the answers did not come: each call may have been carried out or not.
+    pub(super) async fn call_all(
+        &self,
+        connection: &mut MultiplexedConnection,
+        calls: &[Cmd],
+    ) -> RedisResult<Vec<Value>> {
+        let mut answers = send_all(connection, calls.iter()).await?;
+        let is_missed: Vec<_> = answers.iter().map(is_forgotten).collect();
+        if is_missed.contains(&true) {
+            load(connection, &self.all()).await?;
+            let missed = || {
+                is_missed
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, is_missed)| **is_missed)
+                    .map(|(at, _)| at)
+            };
+            let again = send_all(connection, missed().map(|at| &calls[at])).await?;
+            for (at, answer) in missed().zip(again) {
+                answers[at] = answer;
+            }
+        }
+        Ok(answers)
+    }
+}
+
+async fn send_all<'a>(
+    connection: &mut MultiplexedConnection,
+    calls: impl Iterator<Item = &'a Cmd>,
+) -> RedisResult<Vec<Value>> {
+    let mut pipeline = redis::pipe();
+    for call in calls {
+        pipeline.add_command(call.clone());
+    }
+    let count = pipeline.len();
+    connection.send_packed_commands(&pipeline, 0, count).await
+}
+
+fn is_forgotten(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// Tells payloads apart, on every node alike.
+fn fingerprint(draft: &Draft) -> String {
+    let mut hasher = Sha1::new();
+    if let Some(event) = &draft.event {
+        hasher.update(b"+");
+        hasher.update(event.as_bytes());
+    }
+    // No JSON has this byte, so event and data cannot be confused.
+    hasher.update([0]);
+    hasher.update(&draft.data);
+    URL_SAFE_NO_PAD.encode(hasher.finalize())
+}
+
+/// Reads the answer to [`Scripts::publish`].
+pub(super) fn read_published(answer: &Value) -> Result<Published, EngineError> {
+    if let Value::ServerError(error) = answer {
+        return Err(refused(error));
+    }
+    let text = if let Value::BulkString(bytes) = answer {
+        str::from_utf8(bytes).unwrap_or_default()
+    } else {
+        ""
+    };
+    let published = |position: &str, duplicate| {
+        let position = position.parse();
+        position.map(|position| Published { position, duplicate })
+    };
+    match text.split_at_checked(1) {
+        Some(("+", position)) => published(position, false),
+        Some(("=", position)) => published(position, true),
+        Some(("!", "")) => return Err(EngineErrorKind::KeyMismatch.into()),
+        _ => published("", false),
+    }
+    .map_err(|_| {
+        tracing::error!(?answer, "Redis answered a publication with what cannot be read");
+        EngineErrorKind::Unanswered.into()
+    })
+}
+
+fn refused(error: &ServerError) -> EngineError {
+    // These are said before a script begins, or by its first write: nothing was done.
+    const BEFORE: [&str; 9] = [
+        "READONLY",
+        "LOADING",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOSCRIPT",
+        "NOPERM",
+        "BUSY",
+    ];
+    tracing::warn!(
+        code = error.code(),
+        details = error.details(),
+        "Redis refused a publication"
+    );
+    match error.code() {
+        "OOM" => EngineErrorKind::Full.into(),
+        code if BEFORE.contains(&code) => EngineErrorKind::Unavailable.into(),
+        _ => EngineErrorKind::Unanswered.into(),
+    }
+}

@@ -1,0 +1,89 @@
+//! Comparing tops: what was lost on its way, the last publication too, shows in that the log has more, or another past.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::channel::Channel;
+use super::entry::{Top, bytes_of};
+use super::link::ANSWER_TIMEOUT;
+
+/// How often.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// How long what is on its way may take, before a difference counts.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Tops that are asked for in one command.
+const TOPS_MAX: usize = 250;
+
+/// Compares for as long as this future lives: every few seconds, and when there is a reason.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        let _ = tokio::time::timeout(PERIOD, shared.compare_now.notified()).await;
+        for channels in shared.channels.wanted().chunks(TOPS_MAX) {
+            // If Redis is away, there is nothing to compare with; when it is back, there will be a reason.
+            let Some(tops) = ask(&shared, channels).await else {
+                break;
+            };
+            compare(&shared, channels, tops).await;
+        }
+    }
+}
+
+/// The tops that Redis has. Those of channels with readers are kept alive.
+async fn ask(shared: &Shared, channels: &[Arc<Channel>]) -> Option<Vec<Option<Top>>> {
+    if !shared.reading.is_up() {
+        return None;
+    }
+    let now = Instant::now();
+    let mut pipeline = redis::pipe();
+    let mut asking = redis::cmd("MGET");
+    for channel in channels {
+        asking.arg(&channel.keys.top);
+    }
+    pipeline.add_command(asking);
+    for channel in channels {
+        if let Some(ttl_ms) = channel.renewal_ms(now) {
+            pipeline.cmd("PEXPIRE").arg(&channel.keys.top).arg(ttl_ms);
+        }
+    }
+    let mut connection = shared.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
+    let asked = pipeline.len();
+    let mut answers = connection
+        .send_packed_commands(&pipeline, 0, asked)
+        .await
+        .ok()?
+        .into_iter();
+    let Some(Value::Array(tops)) = answers.next() else {
+        return None;
+    };
+    let read = |top| bytes_of(top).and_then(|bytes| Top::read(&bytes));
+    Some(tops.into_iter().map(read).collect())
+}
+
+async fn compare(shared: &Arc<Shared>, channels: &[Arc<Channel>], tops: Vec<Option<Top>>) {
+    let differing: HashMap<usize, Option<Top>> = tops
+        .into_iter()
+        .enumerate()
+        .filter(|(at, top)| {
+            if let Some(top) = top {
+                channels[*at].doubt_above(shared, top);
+            }
+            !channels[*at].is_at(top.as_ref())
+        })
+        .collect();
+    if differing.is_empty() {
+        return;
+    }
+    tokio::time::sleep(GRACE).await;
+    for (at, top) in differing {
+        if !channels[at].is_at(top.as_ref()) {
+            channels[at].fill(shared);
+        }
+    }
+}
