@@ -57,16 +57,25 @@ impl Configured {
     pub(crate) fn load(self) -> Result<Loaded<Config>, ConfigError> {
         let openness = self.openness();
         let loaded = self.load_unchecked()?;
-        let checked = loaded.config.check(openness);
-        checked.map_err(|fault| loaded.placed(fault))?;
-        Ok(loaded)
+        let mut faults = loaded.config.faults();
+        faults.extend(loaded.config.addresses(openness).err());
+        loaded.unless(faults)
+    }
+
+    /// Reads and checks all of it but the addresses to listen on: sockets that are handed over come before them.
+    pub(crate) fn load_but_addresses(self) -> Result<Loaded<Config>, ConfigError> {
+        let loaded = self.load_unchecked()?;
+        let faults = loaded.config.faults();
+        loaded.unless(faults)
     }
 
     /// Reads it, to be looked at.
     pub(crate) fn load_unchecked(self) -> Result<Loaded<Config>, ConfigError> {
         let mut sources = self.file.sources();
         if !self.listen.is_empty() {
-            sources.flags.push(("listen", "--listen", self.listen.join(",")));
+            let texts = self.listen.iter().map(|text| toml::Value::from(text.as_str()));
+            let list = toml::Value::Array(texts.collect());
+            sources.flags.push(("listen", "--listen", list.to_string()));
         }
         config::load(&sources)
     }

@@ -55,13 +55,21 @@ async fn ask(peer: &Peer) -> Result<(), Failure> {
 
 impl Healthcheck {
     fn peer(self) -> Result<Peer, String> {
+        let is_own = self.url.is_none();
         let target = if let Some(target) = self.url {
             target
         } else {
             let loaded = self.config.load().map_err(|error| error.to_string())?;
-            target_of(loaded.config.listen.texts().first().map_or("", String::as_str))?
+            let scheme = if loaded.config.tls.cert_file.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            let listen = loaded.config.listen.texts().first().map_or("", String::as_str);
+            target_of(listen, scheme)?
         };
-        let trust = if self.insecure_skip_verify {
+        // Whoever listens where this configuration says so is asked by its address, which no certificate names.
+        let trust = if self.insecure_skip_verify || is_own {
             tls::Trust::Anyone
         } else {
             tls::Trust::Machine
@@ -72,7 +80,7 @@ impl Healthcheck {
 }
 
 /// Where to ask a server that listens there.
-fn target_of(listen: &str) -> Result<Target, String> {
+fn target_of(listen: &str, scheme: &str) -> Result<Target, String> {
     if listen.starts_with("unix:") {
         return listen.parse();
     }
@@ -86,7 +94,7 @@ fn target_of(listen: &str) -> Result<Target, String> {
         return Err("listen has port 0, which is any that was free; say where the server is with --url".to_owned());
     }
     address.set_ip(reachable(address.ip()));
-    Ok(Target::of_address(address))
+    format!("{scheme}://{address}").parse()
 }
 
 /// A server that listens on every address is asked at this machine's own.
@@ -110,9 +118,9 @@ mod tests {
             ("[::]:8000", "http://[::1]:8000"),
             ("unix:/run/t.sock", "unix:/run/t.sock"),
         ] {
-            assert_eq!(target_of(listen).unwrap().to_string(), url);
+            assert_eq!(target_of(listen, "http").unwrap().to_string(), url);
         }
-        assert!(target_of("127.0.0.1:0").unwrap_err().contains("--url"));
-        assert!(target_of("nonsense").unwrap_err().contains("--url"));
+        assert!(target_of("127.0.0.1:0", "http").unwrap_err().contains("--url"));
+        assert!(target_of("nonsense", "http").unwrap_err().contains("--url"));
     }
 }

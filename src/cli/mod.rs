@@ -34,11 +34,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Serve; also what happens without a command
     Serve(serve::Serve),
-    /// Publish to a channel, and print where it landed
     Publish(publish::Publish),
-    /// Print what is published to channels, reconnecting and resuming
     Subscribe(subscribe::Subscribe),
-    /// Print what a channel's window holds
     History(history::History),
     /// Say whether the configuration is well
     Check(check::Check),
@@ -50,7 +47,6 @@ enum Command {
     Token(token::Token),
     /// Make an API key, and the configuration that lets it in
     Key(key::Key),
-    /// Ask a server whether it is ready: exit code 0 if so, else 1
     Healthcheck(healthcheck::Healthcheck),
     /// Print what this binary is
     Version(version::Version),

@@ -1,5 +1,6 @@
 //! `throughline serve`: reads the configuration, says where everything is, serves, drains.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use super::signals::Signals;
 use super::startup::Startup;
 use crate::telemetry::{self, Format};
 
+/// How long the drain may take beyond its window: publications, sessions that do not leave, requests.
+const LEAVE_TIME: Duration = Duration::from_secs(15);
+
 /// How long a service manager is asked to wait for the snapshot, beyond what a stop usually takes.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(5 * 60);
 
@@ -31,7 +35,7 @@ pub(crate) struct Serve {
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
     let openness = serve.configured.openness();
-    let loaded = match serve.configured.load() {
+    let loaded = match serve.configured.load_but_addresses() {
         Ok(loaded) => loaded,
         Err(error) => return fail(Exit::Config, error),
     };
@@ -40,15 +44,12 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     if let Err(why) = telemetry::begin(format, config.log.level.as_str()) {
         return fail(Exit::Config, why);
     }
-    if let Err(fault) = config.addresses(openness) {
-        return fail(Exit::Config, loaded.placed(fault));
-    }
     open_as_many_files_as_allowed();
     let tls = match load_tls(config) {
         Ok(tls) => tls,
         Err(error) => return fail(Exit::Config, error),
     };
-    let (listeners, addresses, are_handed_over) = match listen(config, openness) {
+    let (listeners, addresses, are_handed_over) = match listen(&loaded, openness) {
         Ok(listening) => listening,
         Err(ended) => return ended,
     };
@@ -70,12 +71,13 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     }
     .announce(format);
     service_manager::is_ready();
+    let drain = config.drain_window() + LEAVE_TIME;
     let settings = Settings {
         drain_window: config.drain_window(),
         connections: config.connections.clone(),
         tls: tls.clone(),
     };
-    server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls)).await;
+    server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls, drain)).await;
     save(&edge).await
 }
 
@@ -97,7 +99,8 @@ async fn save(edge: &Edge) -> ExitCode {
 }
 
 /// What was handed over, or else what is configured; where that is; and which of the two it is.
-fn listen(config: &Config, openness: Openness) -> Result<(Vec<Listener>, Vec<Address>, bool), ExitCode> {
+fn listen(loaded: &Loaded<Config>, openness: Openness) -> Result<(Vec<Listener>, Vec<Address>, bool), ExitCode> {
+    let config = &loaded.config;
     let handed_over = server::handed_over().map_err(|error| {
         fail(
             Exit::Config,
@@ -108,7 +111,9 @@ fn listen(config: &Config, openness: Openness) -> Result<(Vec<Listener>, Vec<Add
     let listeners = if are_handed_over {
         handed_over
     } else {
-        let addresses = config.addresses(openness).map_err(|fault| fail(Exit::Config, fault))?;
+        let addresses = config
+            .addresses(openness)
+            .map_err(|fault| fail(Exit::Config, loaded.placed(fault)))?;
         bind(&addresses, config)?
     };
     let mut addresses = Vec::new();
@@ -164,10 +169,14 @@ fn log_format(configured: LogFormat) -> Format {
 fn bind(addresses: &[Address], config: &Config) -> Result<Vec<Listener>, ExitCode> {
     let bound = addresses.iter().map(|address| {
         Listener::bind(address, &config.connections).map_err(|error| {
-            let hint = "another process may listen there; choose another with --listen, or port 0 for any";
+            let hint = if error.kind() == ErrorKind::AddrInUse {
+                "; choose another address with --listen, or port 0 for any"
+            } else {
+                "; see --listen, or `listen` in the configuration"
+            };
             fail(
                 Exit::Unavailable,
-                format_args!("cannot listen on {address}: {error}; {hint}"),
+                format_args!("cannot listen on {address}: {error}{hint}"),
             )
         })
     });

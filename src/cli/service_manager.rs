@@ -13,9 +13,10 @@ pub(crate) fn is_ready() {
     }
 }
 
-/// The drain begins.
-pub(crate) fn is_stopping() {
+/// The drain begins, and may take so long.
+pub(crate) fn is_stopping(drain: Duration) {
     tell(NotifyState::Stopping);
+    needs(drain);
 }
 
 /// A snapshot may take longer to write than a stop usually takes.

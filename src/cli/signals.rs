@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use throughline::server::Tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::exit::Exit;
 use super::service_manager;
 
-/// They are taken before anything else begins, so that none is missed.
+/// They are taken before anything is served, so that none is missed.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -28,7 +29,7 @@ impl Signals {
 
     /// Ready at the first signal to stop; a second one ends the process at once. Until then, and for as long as the
     /// process lives, the certificate is looked at again at each SIGHUP.
-    pub(crate) async fn told_to_stop(mut self, tls: Option<Arc<Tls>>) {
+    pub(crate) async fn told_to_stop(mut self, tls: Option<Arc<Tls>>, drain: Duration) {
         let mut hangup = self.hangup;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
@@ -43,7 +44,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        service_manager::is_stopping();
+        service_manager::is_stopping(drain);
         tracing::info!("draining; a second signal stops at once");
         tokio::spawn(async move {
             tokio::select! {

@@ -78,6 +78,7 @@ async fn subscribe(args: Subscribe) -> ExitCode {
     let wait = args.wait.map(Duration::from_secs);
     let mut deadline = pin!(deadline(wait));
     let mut printer = Printer {
+        was_connected: false,
         format: if args.json { Format::Json } else { Format::Columns },
         publications_left: args.count,
     };
@@ -89,7 +90,10 @@ async fn subscribe(args: Subscribe) -> ExitCode {
             () = &mut deadline => return printer.waited_long_enough(),
         };
         match happening {
-            Some(Ok(Happening::Connected)) => talk(&connected),
+            Some(Ok(Happening::Connected)) => {
+                printer.was_connected = true;
+                talk(&connected);
+            }
             Some(Ok(Happening::Reconnecting { delay, why })) => {
                 talk(format_args!("reconnecting in {} ms: {why}", delay.as_millis()));
             }
@@ -116,6 +120,7 @@ async fn deadline(wait: Option<Duration>) {
 }
 
 struct Printer {
+    was_connected: bool,
     format: Format,
     publications_left: Option<u64>,
 }
@@ -130,6 +135,10 @@ enum Format {
 impl Printer {
     /// Nothing came for as long as somebody would wait.
     fn waited_long_enough(&self) -> ExitCode {
+        if !self.was_connected {
+            talk("nobody served there for as long as --wait says");
+            return Exit::Unavailable.into();
+        }
         let Some(left) = self.publications_left else {
             return Exit::Done.into();
         };

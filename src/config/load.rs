@@ -135,6 +135,15 @@ impl<T> Loaded<T> {
         }
     }
 
+    /// Gives it back, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// All that is, each with the place where its value comes from.
+    pub fn unless(self, faults: Vec<Fault>) -> Result<Self, ConfigError> {
+        let faults = faults.into_iter().map(|fault| self.placed(fault)).collect();
+        ConfigError::unless_empty(faults).map(|()| self)
+    }
+
     /// Every key with its value and its source.
     pub fn shown(&self) -> impl Iterator<Item = Shown> {
         self.keys.keys.iter().map(|key| {

@@ -96,37 +96,43 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what neither a type nor a range of one key can say.
-    ///
-    /// # Errors
-    /// The key that is wrong, and what would be right.
-    pub fn check(&self, openness: Openness) -> Result<(), Fault> {
+    /// What neither a type nor a range of one key can say: each thing that is wrong, but for the addresses to listen on.
+    pub fn faults(&self) -> Vec<Fault> {
         let connections = &self.connections;
-        if connections.speaks_proxy_protocol() == connections.proxy_protocol_from.is_empty() {
-            return Err(Fault::of_key(
-                "connections.proxy_protocol",
-                "connections.proxy_protocol = \"v2\" and connections.proxy_protocol_from = [\"10.0.0.0/8\"], the networks \
-                 of the proxies, need each other",
-            ));
-        }
-        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
-            let why = "tls.cert_file and tls.key_file need each other";
-            return Err(Fault::of_key("tls.cert_file", why));
-        }
-        if connections.unix_mode().is_none() {
-            let why = format!(
+        let mut faults = Vec::new();
+        let mut unless = |is_well: bool, key: &str, why: String| {
+            if !is_well {
+                faults.push(Fault::of_key(key, why));
+            }
+        };
+        unless(
+            connections.speaks_proxy_protocol() != connections.proxy_protocol_from.is_empty(),
+            "connections.proxy_protocol",
+            "connections.proxy_protocol = \"v2\" and connections.proxy_protocol_from = [\"10.0.0.0/8\"], the networks of \
+             the proxies, need each other"
+                .to_owned(),
+        );
+        unless(
+            self.tls.cert_file.is_some() == self.tls.key_file.is_some(),
+            "tls.cert_file",
+            "tls.cert_file and tls.key_file need each other".to_owned(),
+        );
+        unless(
+            connections.unix_mode().is_some(),
+            "connections.unix_mode",
+            format!(
                 "connections.unix_mode = {:?}: must be a file mode in octal, like \"660\"",
                 connections.unix_mode
-            );
-            return Err(Fault::of_key("connections.unix_mode", why));
-        }
-        if self.engine.kind == EngineKind::Redis && self.engine.snapshot.is_some() {
-            let why = "engine.snapshot is of the memory engine; with engine.kind = \"redis\" leave it out";
-            return Err(Fault::of_key("engine.snapshot", why));
-        }
-        self.redis()?;
-        self.auth.check()?;
-        self.addresses(openness).map(|_| ())
+            ),
+        );
+        unless(
+            self.engine.kind == EngineKind::Memory || self.engine.snapshot.is_none(),
+            "engine.snapshot",
+            "engine.snapshot is of the memory engine; with engine.kind = \"redis\" leave it out".to_owned(),
+        );
+        faults.extend(self.redis().err());
+        faults.extend(self.auth.check().err());
+        faults
     }
 
     /// Where the logs are kept, if that is not in this process.

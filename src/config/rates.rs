@@ -14,11 +14,13 @@ pub struct Rates {
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub ip_connections_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub ip_connections_burst: u32,
     /// Long-polls from one address, per second.
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub ip_polls_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub ip_polls_burst: u32,
     /// The most open connections and waiting polls of one address.
     pub ip_open_connections_max: u32,
@@ -26,6 +28,7 @@ pub struct Rates {
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub ip_publications_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub ip_publications_burst: u32,
     /// How many times what one IPv6 /64 may do its /48 may do.
     #[schemars(range(min = 1))]
@@ -34,21 +37,25 @@ pub struct Rates {
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub user_publications_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub user_publications_burst: u32,
     /// Publications under one API key, per second.
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub key_publications_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub key_publications_burst: u32,
     /// Publications to one channel, per second.
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub channel_publications_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub channel_publications_burst: u32,
     /// Commands of one WebSocket session, per second.
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub session_commands_per_s: u32,
     /// The same, at once.
+    #[schemars(range(min = 1))]
     pub session_commands_burst: u32,
     /// Whether what is over a limit is only counted, and passes.
     pub dry_run: bool,

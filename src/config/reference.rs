@@ -78,6 +78,9 @@ fn remark(key: &Key) -> String {
 fn unit(key: &Key) -> Option<&'static str> {
     let name = key.path.last()?;
     let name = name.strip_suffix("_max").unwrap_or(name);
+    if name.ends_with("_per_s") {
+        return Some("per second");
+    }
     match name.rsplit('_').next()? {
         "ms" => Some("milliseconds"),
         "s" => Some("seconds"),

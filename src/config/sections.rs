@@ -11,6 +11,9 @@ use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
 use crate::transport::Timings;
 
+/// The longest that a connection may be silent or stuck: an hour, far below what the kernel takes for its own timers.
+const CONNECTION_MS_MAX: u64 = 60 * 60 * 1000;
+
 /// `[window]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -60,10 +63,10 @@ pub struct InputLimits {
 #[serde(default, deny_unknown_fields)]
 pub struct Connections {
     /// How long a connection may be silent before a heartbeat, in milliseconds.
-    #[schemars(range(min = 32))]
+    #[schemars(range(min = 32, max = CONNECTION_MS_MAX))]
     pub heartbeat_ms: u64,
     /// How long a reader may take nothing before it is closed, in milliseconds.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = CONNECTION_MS_MAX))]
     pub write_timeout_ms: u64,
     /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,

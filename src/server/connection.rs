@@ -121,7 +121,9 @@ impl House {
 
     async fn enter(&self, stream: Stream, peer: Peer) -> io::Result<Visitor> {
         if let Stream::Tcp(stream) = &stream {
-            self.prepare(&SockRef::from(stream))?;
+            self.prepare(&SockRef::from(stream)).inspect_err(|error| {
+                tracing::warn!(%error, "a connection is lost, for its socket's options cannot be set");
+            })?;
         }
         doorway::enter(stream, peer, self.proxies.as_ref(), self.tls.as_deref()).await
     }

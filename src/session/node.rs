@@ -325,7 +325,9 @@ impl Node {
         let ids = self.registry.ids();
         let batch_len = ids.len().div_ceil(BATCHES).max(1);
         let spread_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(RETRY_MS_MIN);
-        let pause = window / u32::try_from(BATCHES).unwrap_or(1);
+        // Few sessions are spread over the whole window, too.
+        let batches = u32::try_from(ids.len().div_ceil(batch_len)).unwrap_or(1);
+        let pause = window / batches.max(1);
         for (at, batch) in ids.chunks(batch_len).enumerate() {
             if at > 0 {
                 tokio::time::sleep(pause).await;

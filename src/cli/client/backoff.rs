@@ -40,7 +40,8 @@ impl Backoff {
         match comeback {
             Comeback::Never => None,
             Comeback::Backoff => Some(own.max(delay_min)),
-            Comeback::After(delay) => Some(delay),
+            // The server's word counts, but for one that would make this client a burden.
+            Comeback::After(delay) => Some(delay.max(Duration::from_millis(DELAY_MS_MIN))),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Where the server is: a URL, taken apart once.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -39,19 +38,6 @@ pub(crate) enum Dial {
 }
 
 impl Target {
-    /// The server that listens at this address, over plain HTTP.
-    pub(crate) fn of_address(address: SocketAddr) -> Self {
-        Self {
-            dial: Dial::Tcp {
-                host: address.ip().to_string(),
-                port: address.port(),
-            },
-            is_secure: false,
-            authority: address.to_string(),
-            prefix: String::new(),
-        }
-    }
-
     /// The server that listens at this socket.
     fn of_socket(path: &str) -> Self {
         Self {
