@@ -439,11 +439,11 @@ async fn a_poll_ends_with_its_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_tell_users_and_keys_apart() {
-    let none = Rate::new(0, 0);
+    let boundless = Rate::new(0, 0);
     let mut setup = secured();
     setup.rates = Some(RateSettings {
-        ip_publications: none,
-        channel_publications: none,
+        ip_publications: boundless,
+        channel_publications: boundless,
         user_publications: Rate::new(1, 1),
         key_publications: Rate::new(1, 2),
         allow: Vec::new(),
