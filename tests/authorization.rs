@@ -14,6 +14,7 @@ use support::link::{Link, Receive};
 use support::node::{Node, Setup};
 use support::tokens::{self, SECRET, api_key, hash, token};
 use support::websocket::{Said, WebSocket};
+use throughline::session::limits::{Rate, RateSettings};
 use throughline::transport::Timings;
 
 const HANDSHAKE: [(&str, &str); 4] = [
@@ -62,7 +63,7 @@ async fn problem(address: SocketAddr, request: Vec<u8>) -> (u16, Value) {
     (head.status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-const ROUTES: [&str; 10] = [
+const ROUTES: [&str; 11] = [
     "publish chat:1",
     "publish news",
     "history chat:1",
@@ -73,6 +74,7 @@ const ROUTES: [&str; 10] = [
     "ws chat:1",
     "ws news",
     "livez",
+    "metrics",
 ];
 
 fn request(route: &str, credential: &[(&str, &str)]) -> Vec<u8> {
@@ -89,7 +91,7 @@ fn request(route: &str, credential: &[(&str, &str)]) -> Vec<u8> {
             let headers = [&HANDSHAKE, credential].concat();
             http::get(&format!("/v1/ws?channel={channel}"), &headers)
         }
-        _ => http::get("/livez", credential),
+        _ => http::get(&format!("/{verb}"), credential),
     }
 }
 
@@ -110,31 +112,35 @@ async fn every_route_by_every_credential() {
     let unknown = bearer(api_key('X'));
     let header = |value| vec![("authorization", value)];
     // Of the routes, in their order; 101 and 200 let in.
-    let all_401 = "401 401 401 401 401 401 401 401 401 200";
-    let all_403 = "403 403 403 403 403 403 403 403 403 200";
+    let all_401 = "401 401 401 401 401 401 401 401 401 200 401";
+    let all_403 = "403 403 403 403 403 403 403 403 403 200 403";
     let table = [
         ("nothing", vec![], all_401),
         ("garbage", header("Bearer x"), all_401),
         ("an empty token", header("Bearer"), all_401),
         ("an expired token", header(&expired), all_401),
-        ("a token", header(&full), "200 403 200 403 200 403 200 101 403 200"),
+        ("a token", header(&full), "200 403 200 403 200 403 200 101 403 200 403"),
         (
             "a reader's token",
             header(&reader),
-            "403 403 403 403 200 403 200 101 403 200",
+            "403 403 403 403 200 403 200 101 403 200 403",
         ),
         ("a token without grants", header(&nothing), all_403),
         (
             "a publisher's key",
             header(&publisher),
-            "200 403 403 403 403 403 403 403 403 200",
+            "200 403 403 403 403 403 403 403 403 200 403",
         ),
         (
             "a reader's key",
             vec![("x-api-key", &history[7..])],
-            "403 403 200 403 403 403 403 403 403 200",
+            "403 403 200 403 403 403 403 403 403 200 403",
         ),
-        ("an operator's key", header(&operator), all_403),
+        (
+            "an operator's key",
+            header(&operator),
+            "403 403 403 403 403 403 403 403 403 200 200",
+        ),
         ("an unknown key", header(&unknown), all_401),
     ];
     for (name, credential, expected) in &table {
@@ -429,4 +435,37 @@ async fn a_poll_ends_with_its_token() {
     }
     // It was told while it waited, and the next poll waited for the end all the same.
     assert_eq!(kinds, ["subscribed", "expiring", "expiring", "closing"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_tell_users_and_keys_apart() {
+    let boundless = Rate::new(0, 0);
+    let mut setup = secured();
+    setup.rates = Some(RateSettings {
+        ip_publications: boundless,
+        channel_publications: boundless,
+        user_publications: Rate::new(1, 1),
+        key_publications: Rate::new(1, 2),
+        allow: Vec::new(),
+        ..RateSettings::default()
+    });
+    let node = Node::start(setup);
+    let bearer = |text: String| format!("Bearer {text}");
+    let (ada, bob) = (token("ada", 600, &all_of_chat()), token("bob", 600, &all_of_chat()));
+    let anew = token("ada", 500, &all_of_chat());
+    for (credential, expected) in [
+        (bearer(ada), 200),
+        (bearer(anew), 429),
+        (bearer(bob), 200),
+        (bearer(api_key('P')), 200),
+        (bearer(api_key('P')), 200),
+        (bearer(api_key('P')), 429),
+    ] {
+        let (head, _) = ask(
+            node.address,
+            request("publish chat:1", &[("authorization", &credential)]),
+        )
+        .await;
+        assert_eq!(head.status, expected);
+    }
 }

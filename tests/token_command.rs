@@ -159,3 +159,26 @@ fn a_configuration_that_is_wrong_says_where_and_shows_no_secret() {
         assert!(!said.contains("hush hush") && !said.contains(SECRET), "{name}: {said}");
     }
 }
+
+#[test]
+fn what_is_shown_of_the_configuration_has_no_secret() {
+    let rest = format!("issuer = \"a\"\nsecret = \"{SECRET}\"\n");
+    let path = config("shown", &format!("[[auth.issuers]]\n{rest}"));
+    let shown = throughline(&["config", "show", "--config", path.to_str().unwrap()], "");
+    let said = text(&shown.stdout);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    assert!(said.contains("***") && !said.contains(SECRET), "{said}");
+    for (name, wrong) in [
+        ("one", format!("[auth.issuers]\n{rest}")),
+        ("section", format!("[[auth]]\n{rest}")),
+        ("type", format!("[[auth.issuers]]\n{rest}audience = 5\n")),
+        ("field", format!("[[auth.issuers]]\n{rest}secrets = 5\n")),
+    ] {
+        let path = config(&format!("shown_{name}"), &wrong);
+        let checked = throughline(&["check", "--config", path.to_str().unwrap()], "");
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(78), "{name}: {said}");
+        assert!(said.contains("line 1") && said.contains("auth"), "{name}: {said}");
+        assert!(!said.contains(SECRET), "{name}: {said}");
+    }
+}
