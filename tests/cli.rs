@@ -325,7 +325,7 @@ async fn where_nobody_serves_that_is_said_with_what_to_do() {
     folder
         .run(&arguments)
         .await
-        .says(0, &["reconnecting", "cannot connect to"]);
+        .says(69, &["reconnecting", "cannot connect to", "nobody served there"]);
     let by_variable = [("THROUGHLINE_URL", url.as_str())];
     folder
         .run_with(&by_variable, &["publish", "news", "1"])

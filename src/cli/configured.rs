@@ -73,9 +73,14 @@ impl Configured {
     pub(crate) fn load_unchecked(self) -> Result<Loaded<Config>, ConfigError> {
         let mut sources = self.file.sources();
         if !self.listen.is_empty() {
+            // A text with a comma in it would be read as two.
             let texts = self.listen.iter().map(|text| toml::Value::from(text.as_str()));
             let list = toml::Value::Array(texts.collect());
-            sources.flags.push(("listen", "--listen", list.to_string()));
+            let text = match self.listen.as_slice() {
+                [one] if !one.contains(',') => one.clone(),
+                _ => list.to_string(),
+            };
+            sources.flags.push(("listen", "--listen", text));
         }
         config::load(&sources)
     }

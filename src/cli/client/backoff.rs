@@ -82,9 +82,13 @@ mod tests {
     fn the_server_wins() {
         let mut backoff = Backoff::default();
         backoff.at_least(Duration::from_secs(60));
+        let told = |seconds| Comeback::After(Duration::from_secs(seconds));
+        assert_eq!(backoff.after(told(7)), Some(Duration::from_secs(7)));
+        let least = Some(Duration::from_millis(DELAY_MS_MIN));
         assert_eq!(
-            backoff.after(Comeback::After(Duration::from_millis(7))),
-            Some(Duration::from_millis(7))
+            backoff.after(told(0)),
+            least,
+            "a server that asks for a storm gets none"
         );
         assert_eq!(backoff.after(Comeback::Never), None);
     }
