@@ -1,6 +1,8 @@
 //! An HTTP/1.1 connection, from its first request to its last.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::connection::{Attending, Guest};
@@ -19,6 +22,9 @@ const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection may be kept between two requests. That a head arrives in time is seen to by the guard.
 pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// How long a connection without any request yet is kept when all others end.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(250);
+
 /// Serves until either side ends it.
 pub(super) async fn serve(guest: Guest) {
     let Guest {
@@ -29,7 +35,10 @@ pub(super) async fn serve(guest: Guest) {
         mut watch,
         ..
     } = guest;
+    let is_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_asked);
     let service = router.map_request(move |request: axum::http::Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request
@@ -44,8 +53,15 @@ pub(super) async fn serve(guest: Guest) {
     let mut connection = pin!(connection.with_upgrades());
     tokio::select! {
         served = connection.as_mut() => return told(served),
-        () = watch.reached(Phase::Ending) => connection.as_mut().graceful_shutdown(),
+        () = watch.reached(Phase::Ending) => {}
     }
+    // Whoever connected a moment ago has a request on its way, and is owed an answer to it.
+    if !is_asked.load(Ordering::Relaxed)
+        && let Ok(served) = timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await
+    {
+        return told(served);
+    }
+    connection.as_mut().graceful_shutdown();
     tokio::select! {
         served = connection => told(served),
         () = watch.reached(Phase::Cut) => {}
