@@ -339,7 +339,8 @@ impl Edge {
     }
 }
 
-/// Everything is open, so pages of every origin may ask.
+/// Pages of every origin may ask: what they may see is said by the token that they show, and a cookie counts for its
+/// own origins alone.
 fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)

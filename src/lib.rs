@@ -7,14 +7,15 @@
 //! Joining, reconnecting, being slow, changing the transport and moving to another node are the same thing: a cursor
 //! that is behind, which reads the log and then follows its live end.
 //!
-//! The modules in reading order; each knows only those above it:
+//! The modules in reading order, by floors; each knows lower floors only:
 //!
 //! 0. [`metrics`]: what is counted; imports nothing of ours.
 //! 1. [`delivery`]: log, cursor, tail, subscription. Knows no HTTP, no Redis, no JSON, no clock, no randomness.
 //! 2. [`engine`]: what keeps the logs. [`protocol`]: the words on the wire, without I/O.
-//! 3. [`session`]: who is connected and what they are told; no sockets, no bytes. [`http`]: bodies and problems.
-//! 4. [`transport`]: WebSocket, SSE, long-poll. [`api`]: publish, history, health.
-//! 5. [`config`], [`Edge`] and [`server`]: composition.
+//! 3. [`session`]: who is connected, who they are, how much they may do, what they are told; no sockets, no bytes.
+//! 4. [`http`]: bodies and problems, who a request comes from, and the guard over a connection's bytes.
+//! 5. [`transport`]: WebSocket, SSE, long-poll. [`api`]: publish, history, health, metrics.
+//! 6. [`Edge`], then [`config`], then [`server`]: composition. The binary's command line stands above all.
 //!
 //! What is deliberately absent: a queue per reader, a lock that all deliveries share, a request that must reach the
 //! node of an earlier one.
