@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::delivery::{
-    ChannelName, Engine, EngineError, Health, Joined, LogPolicy, Outside, Published, Since, Subscription,
+    ChannelName, Engine, EngineError, Health, Joined, Listing, LogPolicy, Outside, Published, Since, Subscription,
 };
 use crate::engine::{Contents, MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, RATELIMIT, RATELIMIT_POLICY, admission, count_refusals};
@@ -59,6 +59,7 @@ pub struct Builder {
     engine: Option<Arc<dyn Engine>>,
     kept: Option<Kept>,
     health: Option<Arc<dyn Health>>,
+    listing: Option<Arc<dyn Listing>>,
     window: Option<LogPolicy>,
     limits: Limits,
     timings: Timings,
@@ -106,6 +107,15 @@ impl Builder {
     pub fn health(self, health: Arc<dyn Health>) -> Self {
         Self {
             health: Some(health),
+            ..self
+        }
+    }
+
+    /// Who tells which channels are followed on this node, where the engine is not this edge's own.
+    #[must_use]
+    pub fn listing(self, listing: Arc<dyn Listing>) -> Self {
+        Self {
+            listing: Some(listing),
             ..self
         }
     }
@@ -173,19 +183,23 @@ impl Builder {
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
+        let mut listing = self.listing;
         let engine = self.engine.unwrap_or_else(|| {
             let memory = match &self.kept {
                 Some(kept) => Arc::clone(&kept.engine),
                 None => Arc::new(MemoryEngine::new(Arc::clone(&outside))),
             };
             tokio::spawn(sweep(Arc::downgrade(&memory)));
+            listing = Some(Arc::clone(&memory) as Arc<dyn Listing>);
             memory
         });
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let node = Node::new(engine, outside, metrics, self.limits, window);
-        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
+        let node = node.with_health(self.health).with_listing(listing);
+        let node = Arc::new(node.with_authority(self.authority));
+        node.follow_control();
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(beat(Arc::downgrade(&transports)));
@@ -260,8 +274,15 @@ impl Edge {
             .route("/v1/publish", api::publish_route())
             .method_not_allowed_fallback(method_not_allowed)
             .with_state(Arc::clone(&self.node));
+        let operating = Router::new()
+            .route("/v1/disconnect", api::disconnect_route())
+            .route("/v1/unsubscribe", api::unsubscribe_route())
+            .route("/v1/channels", api::channels_route())
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(Arc::clone(&self.node));
         let governed = subscribing
             .merge(publishing)
+            .merge(operating)
             .layer(middleware::from_fn_with_state(self.door.clone(), admission));
         let serving = Router::new()
             .route("/v1/history", api::history_route())
@@ -371,7 +392,8 @@ async fn end_connections(State(node): State<Arc<Node>>, request: Request, next: 
 
 /// What is asked for where nothing is.
 async fn not_found(uri: Uri) -> Problem {
-    let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /livez, /readyz and /metrics";
+    let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /v1/channels, /v1/disconnect, /v1/unsubscribe, \
+                    /livez, /readyz and /metrics";
     let shown: String = uri.path().chars().take(64).collect();
     Problem::new(Code::NotFound, format!("there is no {shown}; there are {there_is}"))
 }

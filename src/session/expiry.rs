@@ -74,6 +74,7 @@ impl Session {
     /// Goes on with a new token; what it does not allow any more ends.
     pub(super) fn refreshed(&mut self, identity: Arc<Identity>, id: Option<CommandId>) {
         self.expiry = Expiry::Ahead;
+        self.registered.renew(Arc::clone(&identity));
         self.identity = identity;
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::control::Control;
 use super::identity::{Action, Authority, Credential, Identity};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
-    Published, Since,
+    ChannelName, Draft, Engine, EngineError, Followed, Health, IdempotencyKey, Listing, LogPolicy, Outside, Page,
+    Position, Publication, Published, Since,
 };
 use crate::metrics::Metrics;
-use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
+use crate::protocol::{Code, Ending, FollowedQuery, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
 
 /// Publications that `history` answers unless told.
 const HISTORY_COUNT_DEFAULT: u64 = 100;
@@ -40,6 +41,8 @@ pub struct Node {
     /// Who may come in; without one, everything is open.
     authority: Option<Authority>,
     anybody: Arc<Identity>,
+    pub(super) control: Control,
+    listing: Option<Arc<dyn Listing>>,
 }
 
 impl Node {
@@ -62,6 +65,8 @@ impl Node {
             health: None,
             authority: None,
             anybody: Arc::new(Identity::anybody()),
+            control: Control::new(),
+            listing: None,
         }
     }
 
@@ -84,12 +89,14 @@ impl Node {
     /// Who shows this.
     ///
     /// # Errors
-    /// What [`Authority::identify`] says.
+    /// What [`Authority::identify`] says; `denied`, if an operator has sent them away.
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
-        match &self.authority {
-            None => Ok(Arc::clone(&self.anybody)),
-            Some(authority) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
-        }
+        let identity = match &self.authority {
+            None => Arc::clone(&self.anybody),
+            Some(authority) => authority.identify(credential, self.now_ms()).await.map(Arc::new)?,
+        };
+        self.check_denied(&identity, None).await?;
+        Ok(identity)
     }
 
     /// Who goes on with a new token: the same user.
@@ -103,6 +110,7 @@ impl Node {
             return Err(Problem::new(Code::BadRequest, detail));
         };
         let renewed = authority.verify(token.reveal(), self.now_ms()).await?;
+        self.check_denied(&renewed, None).await?;
         if renewed.user() == identity.user() {
             return Ok(Arc::new(renewed));
         }
@@ -114,6 +122,32 @@ impl Node {
     #[must_use]
     pub fn with_health(self, health: Option<Arc<dyn Health>>) -> Self {
         Self { health, ..self }
+    }
+
+    /// The same node, whose engine tells which channels somebody follows.
+    #[must_use]
+    pub fn with_listing(self, listing: Option<Arc<dyn Listing>>) -> Self {
+        Self { listing, ..self }
+    }
+
+    /// The channels that somebody follows on this node: one more than was asked for, if there are more.
+    ///
+    /// # Errors
+    /// `not_found`, if the engine does not tell.
+    pub async fn followed(&self, query: &FollowedQuery) -> Result<Vec<Followed>, Problem> {
+        let Some(listing) = self.listing.clone() else {
+            return Err(Problem::new(
+                Code::NotFound,
+                "this node's engine does not tell which channels are followed",
+            ));
+        };
+        let query = query.clone();
+        // On a thread that may take its time.
+        let looking =
+            tokio::task::spawn_blocking(move || listing.followed(&query.prefix, &query.after, query.limit + 1));
+        looking.await.map_err(|_| {
+            Problem::new(Code::Overloaded, "the channels could not be looked at; try again").retry_after_ms(1000)
+        })
     }
 
     /// Whether it takes new sessions and publications.
@@ -159,9 +193,9 @@ impl Node {
         self.outside.random() % below.max(1)
     }
 
-    pub(super) fn register(&self) -> Registered {
+    pub(super) fn register(&self, identity: Arc<Identity>) -> Registered {
         let bits = u128::from(self.outside.random()) << 64 | u128::from(self.outside.random());
-        self.registry.register(bits)
+        self.registry.register(bits, identity)
     }
 
     /// Publishes one item.
@@ -244,6 +278,7 @@ impl Node {
     /// `forbidden`, or what the engine says.
     pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
         identity.may(Action::History, &query.channel)?;
+        self.check_denied(identity, Some(&query.channel)).await?;
         let count_max = self.limits.history_count_max;
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)

@@ -39,8 +39,8 @@ use self::keys::Keys;
 use self::link::{ANSWER_TIMEOUT, BREAK_MAX, Link, Place};
 use self::scripts::{Scripts, read_published};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published, Since,
-    Tag, Tail,
+    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing, Live,
+    Outside, Page, Published, Since, Tag, Tail,
 };
 
 pub use keys::{BadPrefix, Prefix};
@@ -225,6 +225,12 @@ impl Engine for RedisEngine {
             Ok(Tail::new(live))
         }
         .boxed()
+    }
+}
+
+impl Listing for RedisEngine {
+    fn followed(&self, prefix: &str, after: &str, limit: usize) -> Vec<Followed> {
+        self.shared.channels.followed(FirstByName::new(prefix, after, limit))
     }
 }
 

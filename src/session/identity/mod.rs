@@ -8,6 +8,7 @@ mod explain;
 mod issuer;
 mod key;
 mod key_set;
+mod mark;
 mod mint;
 mod pattern;
 mod refusal;
@@ -21,6 +22,7 @@ pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
+pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
@@ -109,6 +111,7 @@ pub struct Identity {
     grants: Grants,
     is_operator: bool,
     lifetime: Option<Lifetime>,
+    mark: Option<TokenMark>,
 }
 
 impl Identity {
@@ -126,15 +129,17 @@ impl Identity {
             },
             is_operator: true,
             lifetime: None,
+            mark: None,
         }
     }
 
     fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
         Self {
-            publisher: Arc::from(format!("{USER}{user}")),
+            publisher: Self::user_word(user),
             grants,
             is_operator: false,
             lifetime: Some(lifetime),
+            mark: None,
         }
     }
 
@@ -144,7 +149,26 @@ impl Identity {
             grants,
             is_operator: scopes.contains(&Scope::Operator),
             lifetime: None,
+            mark: None,
         }
+    }
+
+    /// The same, by the token that has just been checked.
+    fn shown_by(self, token: &str) -> Self {
+        Self {
+            mark: Some(TokenMark::of(token)),
+            ..self
+        }
+    }
+
+    /// The mark of the token that it was shown by, if it was.
+    pub(crate) fn mark(&self) -> Option<TokenMark> {
+        self.mark
+    }
+
+    /// How a user is told from API keys and from nobody, where limits and denials tell users apart.
+    pub(crate) fn user_word(user: &str) -> Arc<str> {
+        Arc::from(format!("{USER}{user}"))
     }
 
     /// The user, if it is one.
