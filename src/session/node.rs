@@ -233,6 +233,7 @@ impl Node {
             channel: item.channel,
             data: item.data,
             event: item.event,
+            sender: identity.user().map(Into::into),
             key,
             policy: self.policy,
         }
