@@ -109,7 +109,10 @@ mod tests {
         let json = r#"{"type":"publication","channel":"chat:42","position":"00000000000-42","time":7,"event":"li\"ke","sender":{"user":"a\"da"},"data":{"a":1e400}}"#;
         let framed = Framed::of(&publication);
         assert_eq!(framed.json(), json);
-        assert_eq!(framed.websocket()[..4], [0x81, 126, 0, u8::try_from(json.len()).unwrap()]);
+        assert_eq!(
+            framed.websocket()[..4],
+            [0x81, 126, 0, u8::try_from(json.len()).unwrap()]
+        );
         assert_eq!(&framed.websocket()[4..], json.as_bytes());
         assert_eq!(
             framed.event_stream().concat(),
