@@ -5,6 +5,7 @@ mod expiry;
 pub mod identity;
 pub mod limits;
 mod node;
+pub mod outgoing;
 pub mod policy;
 mod ready;
 mod registry;
