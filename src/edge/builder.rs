@@ -15,6 +15,7 @@ use crate::protocol::Limits;
 use crate::session::Node;
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::policy::Policies;
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -33,6 +34,7 @@ pub struct Builder {
     health: Option<Arc<dyn Health>>,
     listing: Option<Arc<dyn Listing>>,
     window: Option<LogPolicy>,
+    policies: Option<Policies>,
     limits: Limits,
     timings: Timings,
     rates: Option<RateSettings>,
@@ -92,11 +94,21 @@ impl Builder {
         }
     }
 
-    /// How much of each channel's log is kept.
+    /// How much of each channel's log is kept, where no [policies](Builder::policies) say it.
     #[must_use]
     pub fn window(self, window: LogPolicy) -> Self {
         Self {
             window: Some(window),
+            ..self
+        }
+    }
+
+    /// What each namespace allows, and how much of its channels' logs is kept; unless told, everything for those to
+    /// whom it was granted.
+    #[must_use]
+    pub fn policies(self, policies: Policies) -> Self {
+        Self {
+            policies: Some(policies),
             ..self
         }
     }
@@ -168,7 +180,8 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Node::new(engine, outside, metrics, self.limits, window);
+        let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
+        let node = Node::new(engine, outside, metrics, self.limits, policies);
         let node = node.with_health(self.health).with_listing(listing);
         let node = Arc::new(node.with_authority(self.authority));
         node.follow_control();

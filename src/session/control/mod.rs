@@ -217,6 +217,7 @@ impl Node {
             channel: ChannelName::control(),
             data: removal.to_json().into(),
             event: Some(removal.verb().into()),
+            sender: None,
             key: None,
             policy: LOG,
         };
