@@ -103,7 +103,9 @@ impl Registry {
         self.policies.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
             let sessions: Vec<_> = lock(shard).values().cloned().collect();
-            sessions.iter().for_each(|session| session.wake());
+            for session in sessions {
+                session.wake();
+            }
         }
     }
 
