@@ -191,7 +191,9 @@ async fn variables_that_are_nearly_keys_are_errors_and_name_the_key() {
 fn configurations(page: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(page)).unwrap();
     let blocks = text.split("```toml\n").skip(1);
-    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+    blocks
+        .map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
