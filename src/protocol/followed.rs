@@ -36,13 +36,14 @@ impl FollowedQuery {
             match &*name {
                 "prefix" => asked.prefix = value.into_owned(),
                 "after" => asked.after = value.into_owned(),
-                "limit" => match value.parse() {
-                    Ok(limit @ 1..) => asked.limit = usize::min(limit, LIMIT_MAX),
-                    _ => {
+                "limit" => {
+                    let limit: Option<usize> = value.parse().ok();
+                    let bad = || {
                         let detail = format!("`limit` must be a whole number from 1 on, not {value:?}");
-                        return Err(Problem::new(Code::BadRequest, detail));
-                    }
-                },
+                        Problem::new(Code::BadRequest, detail)
+                    };
+                    asked.limit = limit.filter(|limit| *limit > 0).ok_or_else(bad)?.min(LIMIT_MAX);
+                }
                 _ => {}
             }
         }

@@ -84,9 +84,7 @@ impl Session {
         self.identity = identity;
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });
-        for (channel, problem) in refused {
-            self.end_subscription(channel, problem);
-        }
+        self.withdraw(refused);
         // An operator may have come meanwhile, who saw the old token.
         if let Err(problem) = self.check_denied(None) {
             let session = self.registered.shared();

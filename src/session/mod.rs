@@ -3,6 +3,7 @@
 mod control;
 mod counted;
 mod expiry;
+mod heeding;
 pub mod identity;
 pub mod limits;
 mod node;
@@ -12,6 +13,7 @@ mod ready;
 mod registry;
 mod replies;
 mod subscriptions;
+mod withdrawn;
 
 use std::fmt;
 use std::sync::Arc;
@@ -116,13 +118,6 @@ impl Session {
     /// Why it may read what is there, but not wait for more.
     pub fn refusal(&self) -> Option<Problem> {
         self.node().registry().is_draining().then(draining)
-    }
-
-    /// Whether an operator has sent it away meanwhile, everywhere or from a channel.
-    fn check_denied(&self, channel: Option<&ChannelName>) -> Result<(), Problem> {
-        let node = self.node();
-        let session = Some(self.registered.id());
-        node.control.check(&self.identity, session, (channel, node.now_ms()))
     }
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
@@ -351,6 +346,10 @@ impl Session {
             self.finish(done);
         }
         self.heed();
+        // Not while something is under way that was allowed before.
+        if self.working.is_none() && self.registered.takes_new_policies() {
+            self.obey_policies();
+        }
         if let Some(push) = self.replies.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
@@ -368,34 +367,6 @@ impl Session {
             Some(ending) if self.working.is_none() => Poll::Ready(Output::Ending(Box::new(ending))),
             _ => Poll::Pending,
         }
-    }
-
-    /// Why nothing more is served, if so.
-    fn early_ending(&self) -> Option<Ending> {
-        if self.expiry.is_over() {
-            return Some(identity::token_expired().into());
-        }
-        self.registered.ending(Urgency::Now)
-    }
-
-    /// Ends the subscriptions that others have ended.
-    fn heed(&mut self) {
-        for (channel, problem) in self.registered.take_unsubscribed() {
-            self.end_subscription(channel, problem);
-        }
-    }
-
-    /// Ends a subscription, if it is there, and says why.
-    fn end_subscription(&mut self, channel: ChannelName, problem: Problem) {
-        let Some(key) = self.subscriptions.key_of(&channel) else {
-            return;
-        };
-        self.subscriptions.remove(key);
-        self.reply(Push::Unsubscribed {
-            channel,
-            problem: Some(problem),
-            id: None,
-        });
     }
 
     fn finish(&mut self, done: Done) {

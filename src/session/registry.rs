@@ -95,6 +95,8 @@ pub struct Registry {
     count: AtomicUsize,
     /// Counts what sessions were told: while it stands still, no session needs to look whether it was one.
     notices: AtomicU32,
+    /// Counts the changes of policies, for each session to see whether it has obeyed the newest.
+    policies: AtomicU32,
     is_draining: AtomicBool,
 }
 
@@ -105,6 +107,7 @@ impl Registry {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
             notices: AtomicU32::new(0),
+            policies: AtomicU32::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -142,7 +145,19 @@ impl Registry {
             shared,
             registry: Arc::clone(self),
             notices_seen: 0,
+            policies_seen: 0,
             told: None,
+        }
+    }
+
+    /// Policies have changed: every session looks at its subscriptions again.
+    pub(super) fn tell_new_policies(&self) {
+        self.policies.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            let sessions: Vec<_> = lock(shard).values().cloned().collect();
+            for session in sessions {
+                session.wake();
+            }
         }
     }
 
@@ -221,6 +236,9 @@ pub(super) struct Registered {
     notices_seen: u32,
     /// How soon it was told to end, if it was.
     told: Option<Urgency>,
+    /// The change of policies that it has obeyed; a session that has just begun has obeyed none, for what it asks for
+    /// may have been allowed before one.
+    policies_seen: u32,
 }
 
 impl Registered {
@@ -239,6 +257,12 @@ impl Registered {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Whether policies have changed since it was last asked.
+    pub(super) fn takes_new_policies(&mut self) -> bool {
+        let policies = self.registry.policies.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.policies_seen, policies) != policies
     }
 
     /// The subscriptions that others ended since it was last asked. Without a lock if nobody was told anything.

@@ -63,7 +63,7 @@ pub(crate) async fn read(address: SocketAddr, target: &str) -> (u16, Value) {
 #[derive(Debug)]
 pub(crate) enum Client {
     Ws(WebSocket),
-    Sse(EventSource),
+    Sse(Box<EventSource>),
     /// A poll that waits. What is answered is the last that it is told.
     Poll(Link),
 }
@@ -104,7 +104,7 @@ impl Client {
                         for _ in 0..=channels.len() {
                             stream.event().await.unwrap();
                         }
-                        Ok(Self::Sse(*stream))
+                        Ok(Self::Sse(stream))
                     }
                 }
             }

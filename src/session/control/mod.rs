@@ -22,10 +22,10 @@ use crate::delivery::{ChannelName, Draft, EngineError, EngineErrorKind, LogPolic
 use crate::protocol::{Code, Problem, Removal};
 
 /// The most removals that the log holds: what a node reads when it begins.
-const REMOVALS_MAX: u64 = 65_536;
+const REMOVALS_MAX: u32 = 65_536;
 
 /// Room for what other nodes store meanwhile.
-const REMOVALS_MARGIN: u64 = 256;
+const REMOVALS_MARGIN: u32 = 256;
 
 /// How much of the log is kept: all that may still count.
 const LOG: LogPolicy = LogPolicy {
@@ -109,20 +109,18 @@ impl Control {
 
     /// Returns when this node knows everything that was decided before it began.
     async fn is_whole(&self) -> Result<(), Problem> {
+        const RETRY_MS: u64 = 1000;
         if self.progress.borrow().is_whole {
             return Ok(());
         }
         let mut progress = self.progress.subscribe();
         let known = tokio::time::timeout(KNOWN_TIMEOUT, progress.wait_for(|progress| progress.is_whole)).await;
-        match known {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => {
-                const RETRY_MS: u64 = 1000;
-                let detail = "this node does not know yet whom operators have sent away, for its engine does not answer; \
-                              try again";
-                Err(Problem::new(Code::EngineUnavailable, detail).retry_after_ms(RETRY_MS))
-            }
+        if matches!(known, Ok(Ok(_))) {
+            return Ok(());
         }
+        let detail =
+            "this node does not know yet whom operators have sent away, for its engine does not answer; try again";
+        Err(Problem::new(Code::EngineUnavailable, detail).retry_after_ms(RETRY_MS))
     }
 
     /// Changes who is refused.
@@ -143,7 +141,7 @@ impl Control {
         let Some((oldest, until_ms)) = denials.oldest() else {
             return Ok(());
         };
-        if top.offset.saturating_sub(oldest) < REMOVALS_MAX - REMOVALS_MARGIN {
+        if top.offset.saturating_sub(oldest) < u64::from(REMOVALS_MAX - REMOVALS_MARGIN) {
             return Ok(());
         }
         let left_ms = until_ms.saturating_sub(now_ms).max(1000);
