@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use throughline::delivery::{ChannelName, Draft, Engine, Health, LogPolicy};
+use throughline::delivery::{Ack, ChannelName, Draft, Engine, Health, LogPolicy};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
 
@@ -108,6 +108,7 @@ fn draft(channel: usize) -> Draft {
         event: None,
         key: None,
         policy: POLICY,
+        ack: Ack::Stored,
     }
 }
 

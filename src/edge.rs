@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::delivery::{
-    ChannelName, Engine, EngineError, Health, Joined, LogPolicy, Outside, Published, Since, Subscription,
+    Ack, ChannelName, Engine, EngineError, Health, Joined, LogPolicy, Outside, Published, Since, Subscription,
 };
 use crate::engine::{Contents, MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, RATELIMIT, RATELIMIT_POLICY, admission, count_refusals};
@@ -60,6 +60,7 @@ pub struct Builder {
     kept: Option<Kept>,
     health: Option<Arc<dyn Health>>,
     window: Option<LogPolicy>,
+    ack: Ack,
     limits: Limits,
     timings: Timings,
     rates: Option<RateSettings>,
@@ -117,6 +118,12 @@ impl Builder {
             window: Some(window),
             ..self
         }
+    }
+
+    /// When publishers are answered: when a publication is stored, unless told.
+    #[must_use]
+    pub fn ack(self, ack: Ack) -> Self {
+        Self { ack, ..self }
     }
 
     /// What clients may send.
@@ -185,7 +192,11 @@ impl Builder {
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let node = Node::new(engine, outside, metrics, self.limits, window);
-        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
+        let node = Arc::new(
+            node.with_ack(self.ack)
+                .with_health(self.health)
+                .with_authority(self.authority),
+        );
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(beat(Arc::downgrade(&transports)));

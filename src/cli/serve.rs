@@ -133,6 +133,7 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let config = &loaded.config;
     let mut builder = Edge::builder()
         .window(config.log_policy())
+        .ack(config.ack())
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())

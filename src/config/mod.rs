@@ -13,6 +13,7 @@ mod kind;
 mod listen;
 mod load;
 mod nearest;
+mod publishing;
 mod rates;
 mod reference;
 mod secret;
@@ -38,6 +39,7 @@ pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
+pub use publishing::{AckKind, Publishing};
 pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
@@ -56,6 +58,8 @@ pub struct Config {
     pub listen: Listen,
     /// How much of each channel's log is kept.
     pub window: Window,
+    /// When publishers are answered.
+    pub publishing: Publishing,
     /// What clients may send.
     pub limits: InputLimits,
     /// How connections are kept.
@@ -82,6 +86,7 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:8000".into(),
             window: Window::default(),
+            publishing: Publishing::default(),
             limits: InputLimits::default(),
             connections: Connections::default(),
             tls: TlsFiles::default(),
@@ -130,6 +135,7 @@ impl Config {
             "engine.snapshot",
             "engine.snapshot is of the memory engine; with engine.kind = \"redis\" leave it out".to_owned(),
         );
+        faults.extend(self.ack_fault());
         faults.extend(self.redis().err());
         faults.extend(self.auth.check().err());
         faults

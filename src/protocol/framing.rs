@@ -79,7 +79,7 @@ fn encode(publication: &Publication) -> Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{ChannelName, Draft, Epoch, LogPolicy, Position};
+    use crate::delivery::{Ack, ChannelName, Draft, Epoch, LogPolicy, Position};
 
     #[test]
     fn all_forms_carry_the_same_json() {
@@ -96,6 +96,7 @@ mod tests {
             event: Some("li\"ke".into()),
             key: None,
             policy,
+            ack: Ack::Stored,
         };
         let position = Position {
             offset: 42,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::identity::{Action, Authority, Credential, Identity};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
-    Published, Since,
+    Ack, ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position,
+    Publication, Published, Since,
 };
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
@@ -34,6 +34,8 @@ pub struct Node {
     metrics: Arc<Metrics>,
     limits: Limits,
     policy: LogPolicy,
+    /// When publishers are answered.
+    ack: Ack,
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
@@ -58,11 +60,18 @@ impl Node {
             registry: Arc::new(Registry::new()),
             limits,
             policy,
+            ack: Ack::Stored,
             publishing: AtomicUsize::new(0),
             health: None,
             authority: None,
             anybody: Arc::new(Identity::anybody()),
         }
+    }
+
+    /// The same, whose publishers are answered when this is true.
+    #[must_use]
+    pub fn with_ack(self, ack: Ack) -> Self {
+        Self { ack, ..self }
     }
 
     /// The same, for those alone who the authority lets in.
@@ -235,6 +244,7 @@ impl Node {
             event: item.event,
             key,
             policy: self.policy,
+            ack: self.ack,
         }
     }
 

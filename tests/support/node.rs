@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Auth, Connections};
-use throughline::delivery::{Engine, Health, LogPolicy};
+use throughline::delivery::{Ack, Engine, Health, LogPolicy};
 use throughline::http::HttpFetch;
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
@@ -23,6 +23,7 @@ use super::deadline::within;
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) window: LogPolicy,
+    pub(crate) ack: Ack,
     pub(crate) limits: Limits,
     pub(crate) timings: Timings,
     /// The kernel's send buffer for each connection; 0 leaves it to the kernel.
@@ -51,6 +52,7 @@ impl Default for Setup {
                 age_ms_max: 24 * 60 * 60 * 1000,
                 position_ttl_ms: 24 * 60 * 60 * 1000,
             },
+            ack: Ack::Stored,
             limits: Limits::default(),
             timings: Timings {
                 heartbeat_ms: 600_000,
@@ -109,6 +111,7 @@ impl Node {
     pub(crate) fn start_at(ip: IpAddr, setup: Setup) -> Self {
         let mut builder = Edge::builder()
             .window(setup.window)
+            .ack(setup.ack)
             .limits(setup.limits)
             .timings(setup.timings);
         if let Some(engine) = setup.engine {
