@@ -328,7 +328,7 @@ async fn a_batch_is_answered_in_its_order_whatever_each_asks_for() {
     let pair = Pair::start().await;
     let engine = pair.engine().await;
     let ack = |n: usize| {
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             Ack::Stored
         } else {
             replicated(1, 100 + u64::try_from(n % 3).unwrap())
@@ -338,7 +338,7 @@ async fn a_batch_is_answered_in_its_order_whatever_each_asks_for() {
     let keyed = |n: usize| draft(&name(n), &n.to_string(), Some(&n.to_string()), ack(n));
     let batch: Vec<_> = (0..60).map(keyed).collect();
     for (n, published) in publish_until_acknowledged(&*engine, &batch).await.iter().enumerate() {
-        let expected = (u64::try_from(n / 3 + 1).unwrap(), n % 3 != 0);
+        let expected = (u64::try_from(n / 3 + 1).unwrap(), !n.is_multiple_of(3));
         assert_eq!((published.position.offset, published.replicated), expected, "{n}");
     }
 }
@@ -403,10 +403,9 @@ async fn a_redis_that_stands_still_while_it_is_waited_for_is_answered_in_time_an
     let refused = within("an answer", publish(&*engine, keyed())).await;
     let is_known = [Err(EngineErrorKind::Unanswered), Err(EngineErrorKind::Unavailable)].contains(&refused);
     assert!(is_known, "{refused:?}");
-    println!(
-        "a publication to a Redis that stands still was refused after {:?}",
-        asked.elapsed()
-    );
+    let took = asked.elapsed();
+    // Two seconds, and what a slow machine needs beyond them.
+    assert!(took < Duration::from_secs(4), "refused after {took:?}");
     pair.primary.thaw();
     pair.replica.thaw();
     let published = &publish_until_acknowledged(&*engine, &[keyed()]).await[0];

@@ -40,6 +40,7 @@ impl Config {
         faults.extend(self.ack_fault());
         faults.extend(self.redis().err());
         faults.extend(self.auth.check().err());
+        faults.extend(self.namespace_faults());
         faults
     }
 }

@@ -13,6 +13,7 @@ mod keys;
 mod kind;
 mod listen;
 mod load;
+mod namespaces;
 mod nearest;
 mod publishing;
 mod rates;
@@ -32,6 +33,7 @@ pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
+pub use namespaces::{NamespaceTable, NamespaceWindow};
 pub use publishing::{AckKind, Publishing};
 pub use rates::Rates;
 pub use reference::{table, template};
@@ -68,6 +70,11 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
+    /// `:` of channels' names (`default` for names without one, `*` for all that have no table), and with `window`,
+    /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
+    /// as it is for all.
+    pub namespaces: Vec<NamespaceTable>,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -87,6 +94,7 @@ impl Default for Config {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             auth: Auth::default(),
+            namespaces: Vec::new(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

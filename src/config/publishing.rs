@@ -57,19 +57,20 @@ impl Publishing {
     }
 }
 
-impl Config {
-    /// When publishers are answered.
-    pub fn ack(&self) -> Ack {
-        self.publishing.ack()
+impl Publishing {
+    /// What is to be said where there cannot be replicas.
+    pub(super) fn needs_replicas(key: &str) -> String {
+        format!(
+            "{key} = \"replicated\" needs an engine that has replicas: the memory engine has none; set engine.kind = \
+             \"redis\", or {key} = \"stored\""
+        )
     }
+}
 
+impl Config {
     /// Replicas that there cannot be.
     pub(super) fn ack_fault(&self) -> Option<Fault> {
-        let is_well = self.ack() == Ack::Stored || self.engine.kind == EngineKind::Redis;
-        (!is_well).then(|| {
-            let why = "publishing.ack = \"replicated\" needs an engine that has replicas: the memory engine has none; set \
-                       engine.kind = \"redis\", or publishing.ack = \"stored\"";
-            Fault::of_key("publishing.ack", why.to_owned())
-        })
+        let is_well = self.publishing.ack == AckKind::Stored || self.engine.kind == EngineKind::Redis;
+        (!is_well).then(|| Fault::of_key("publishing.ack", Publishing::needs_replicas("publishing.ack")))
     }
 }

@@ -57,7 +57,10 @@ impl Config {
 
     /// How much each client may do.
     pub fn rates(&self) -> RateSettings {
-        self.rates.settings(&self.trusted_proxies)
+        RateSettings {
+            namespaces: self.namespace_rates(),
+            ..self.rates.settings(&self.trusted_proxies)
+        }
     }
 
     /// How long the transports wait.

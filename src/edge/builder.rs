@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, clocks};
-use crate::delivery::{Ack, Engine, Health, LogPolicy, Outside};
+use crate::delivery::{Engine, Health, LogPolicy, Outside};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::Door;
 use crate::metrics::Metrics;
@@ -15,6 +15,7 @@ use crate::protocol::Limits;
 use crate::session::Node;
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::policy::Policies;
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -32,7 +33,7 @@ pub struct Builder {
     kept: Option<Kept>,
     health: Option<Arc<dyn Health>>,
     window: Option<LogPolicy>,
-    ack: Ack,
+    policies: Option<Policies>,
     limits: Limits,
     timings: Timings,
     rates: Option<RateSettings>,
@@ -83,7 +84,7 @@ impl Builder {
         }
     }
 
-    /// How much of each channel's log is kept.
+    /// How much of each channel's log is kept, where no [policies](Builder::policies) say it.
     #[must_use]
     pub fn window(self, window: LogPolicy) -> Self {
         Self {
@@ -92,10 +93,14 @@ impl Builder {
         }
     }
 
-    /// When publishers are answered: when a publication is stored, unless told.
+    /// What each namespace allows, and how much of its channels' logs is kept; unless told, everything for those to
+    /// whom it was granted.
     #[must_use]
-    pub fn ack(self, ack: Ack) -> Self {
-        Self { ack, ..self }
+    pub fn policies(self, policies: Policies) -> Self {
+        Self {
+            policies: Some(policies),
+            ..self
+        }
     }
 
     /// What clients may send.
@@ -163,9 +168,9 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Node::new(engine, outside, metrics, self.limits, window);
-        let node = node.with_ack(self.ack).with_health(self.health);
-        let node = Arc::new(node.with_authority(self.authority));
+        let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
+        let node = Node::new(engine, outside, metrics, self.limits, policies);
+        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));

@@ -8,11 +8,12 @@ use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Auth, Connections};
 use throughline::delivery::{Ack, Engine, Health, LogPolicy};
-use throughline::http::HttpFetch;
+use throughline::http::HttpClient;
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::RateSettings;
+use throughline::session::policy::{Policies, Policy};
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -109,9 +110,12 @@ impl Node {
 
     /// At another of this machine's addresses.
     pub(crate) fn start_at(ip: IpAddr, setup: Setup) -> Self {
+        let policy = Policy {
+            ack: setup.ack,
+            ..Policy::granted(setup.window)
+        };
         let mut builder = Edge::builder()
-            .window(setup.window)
-            .ack(setup.ack)
+            .policies(Policies::uniform(policy))
             .limits(setup.limits)
             .timings(setup.timings);
         if let Some(engine) = setup.engine {
@@ -125,7 +129,7 @@ impl Node {
         if let Some(health) = setup.health {
             builder = builder.health(health);
         }
-        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
             builder = builder.authority(authority);
         }
