@@ -104,6 +104,7 @@ fn draft(channel: &str, data: &str, key: Option<&str>, ack: Ack) -> Draft {
         channel: ChannelName::parse(channel).unwrap(),
         data: data.to_owned().into(),
         event: None,
+        sender: None,
         key: key.map(|key| IdempotencyKey {
             publisher: "".into(),
             key: key.into(),

@@ -282,6 +282,7 @@ impl Node {
             channel: item.channel,
             data: item.data,
             event: item.event,
+            sender: identity.user().map(Into::into),
             key,
             policy: policy.window,
             ack: policy.ack,
