@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Auth, Connections};
 use throughline::delivery::{Ack, Engine, Health, LogPolicy};
+use throughline::delivery::{Engine, Health, LogPolicy};
 use throughline::http::HttpClient;
+use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
@@ -37,6 +39,8 @@ pub(crate) struct Setup {
     /// How much each client may do, once and for all, for buckets do not refill; absent: whatever it wants.
     pub(crate) rates: Option<RateSettings>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask; none: the same origin.
+    pub(crate) origins: &'static [&'static str],
     /// Whether that engine can do its work.
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
@@ -66,6 +70,7 @@ impl Default for Setup {
             engine: None,
             rates: None,
             trusted_proxies: Vec::new(),
+            origins: &[],
             health: None,
             auth: Auth::default(),
         }
@@ -117,14 +122,22 @@ impl Node {
         let mut builder = Edge::builder()
             .policies(Policies::uniform(policy))
             .limits(setup.limits)
-            .timings(setup.timings);
+            .timings(setup.timings)
+            .trusted_proxies(setup.trusted_proxies)
+            .origins(
+                setup
+                    .origins
+                    .iter()
+                    .map(|text| text.parse::<OriginPattern>().expect("an origin"))
+                    .collect(),
+            );
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
         }
         if let Some(rates) = setup.rates {
             // The clock stands still: nothing comes back, however long a test takes.
             let clock = Arc::new(|| Duration::ZERO);
-            builder = builder.rates(rates).trusted_proxies(setup.trusted_proxies).clock(clock);
+            builder = builder.rates(rates).clock(clock);
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
