@@ -83,11 +83,11 @@ impl Pair {
     /// A node that acknowledges what one replica has.
     async fn node(&self) -> (Node, Arc<RedisEngine>) {
         let engine = self.engine().await;
-        let node = Node::start(Setup {
+        let setup = Setup {
             engine: Some(Arc::clone(&engine) as Arc<dyn Engine>),
-            ack: replicated(1, 300),
             ..Setup::default()
-        });
+        };
+        let node = Node::start(setup.acknowledging(replicated(1, 300)));
         (node, engine)
     }
 }

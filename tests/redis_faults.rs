@@ -42,12 +42,12 @@ impl Edge {
             prefix: Prefix::default(),
         };
         let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-        let node = Node::start(Setup {
+        let setup = Setup {
             engine: Some(Arc::clone(&engine) as Arc<dyn Engine>),
             health: Some(Arc::clone(&engine) as Arc<dyn Health>),
-            ack,
             ..Setup::window(100_000)
-        });
+        };
+        let node = Node::start(setup.acknowledging(ack));
         Self { node, engine }
     }
 
