@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use self::denials::Denials;
 use super::identity::Identity;
 use super::{Node, SessionId};
-use crate::delivery::{ChannelName, Draft, EngineError, EngineErrorKind, LogPolicy, Position};
+use crate::delivery::{Ack, ChannelName, Draft, EngineError, EngineErrorKind, LogPolicy, Position};
 use crate::protocol::{Code, Problem, Removal};
 
 /// The most removals that the log holds: what a node reads when it begins.
@@ -218,6 +218,7 @@ impl Node {
             sender: None,
             key: None,
             policy: LOG,
+            ack: Ack::Stored,
         };
         let stored = self.engine().publish(&[draft]).await;
         let stored = stored.into_iter().next();
