@@ -1,5 +1,6 @@
 //! What operators decide: whose sessions end, who is refused for how long, and which channels are followed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "a figure is shown")]
 
 mod support;
 
