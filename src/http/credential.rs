@@ -114,7 +114,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// A browser sends cookies along whoever's page asks: so the page's origin must be one that may.
-fn may_use_cookie(head: &request::Parts, rule: &CookieRule) -> bool {
+pub(super) fn may_use_cookie(head: &request::Parts, rule: &CookieRule) -> bool {
     let headers = &head.headers;
     let mut origins = headers.get_all(ORIGIN).into_iter();
     match (origins.next(), origins.next()) {

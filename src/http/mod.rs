@@ -1,6 +1,7 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
 mod admission;
+mod carried;
 mod client;
 mod client_address;
 mod credential;
@@ -29,6 +30,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use crate::protocol::{Code, Problem};
 
 pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
+pub use carried::carried;
 pub use client::HttpClient;
 pub use client_address::{ClientAddress, client_address};
 pub use credential::{SUBPROTOCOL, credential};

@@ -2,6 +2,7 @@
 
 mod counted;
 mod expiry;
+pub mod hooks;
 pub mod identity;
 pub mod limits;
 mod node;
