@@ -9,6 +9,7 @@ mod checks;
 mod environment;
 mod error;
 mod file;
+mod hooks;
 mod keys;
 mod kind;
 mod listen;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany};
 pub use error::{ConfigError, Fault};
+pub use hooks::Hooks;
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
@@ -64,6 +66,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// Where the app is asked, which then decides; while it names no URL, nobody is.
+    pub hooks: Hooks,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -82,6 +86,7 @@ impl Default for Config {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             auth: Auth::default(),
+            hooks: Hooks::default(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

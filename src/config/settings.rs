@@ -7,6 +7,7 @@ use crate::delivery::LogPolicy;
 use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
 use crate::protocol::Limits;
+use crate::session::hooks::HookSettings;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
 
@@ -58,6 +59,11 @@ impl Config {
     /// How much each client may do.
     pub fn rates(&self) -> RateSettings {
         self.rates.settings(&self.trusted_proxies)
+    }
+
+    /// What the app is asked.
+    pub fn hooks(&self) -> Option<HookSettings> {
+        self.hooks.settings(self.limits.publication_bytes_max)
     }
 
     /// How long the transports wait.

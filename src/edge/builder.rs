@@ -13,7 +13,9 @@ use crate::http::Door;
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
+use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
+use crate::session::outgoing::Ask;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::transport::{Timings, Transports};
 
@@ -38,6 +40,7 @@ pub struct Builder {
     clock: Option<Clock>,
     trusted_proxies: Vec<IpNet>,
     authority: Option<Authority>,
+    hooks: Option<(HookSettings, Arc<dyn Ask>)>,
 }
 
 impl Builder {
@@ -138,6 +141,16 @@ impl Builder {
     pub fn authority(self, authority: Authority) -> Self {
         Self {
             authority: Some(authority),
+            ..self
+        }
+    }
+
+    /// An app that decides who may come in and what they may do, and who asks it. With it nothing is open any more that
+    /// neither the app nor the [authority](Builder::authority) allows.
+    #[must_use]
+    pub fn hooks(self, settings: HookSettings, ask: Arc<dyn Ask>) -> Self {
+        Self {
+            hooks: Some((settings, ask)),
             ..self
         }
     }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Auth, Connections};
+use throughline::config::{Address, Auth, Connections, Hooks};
 use throughline::delivery::{Engine, Health, LogPolicy};
 use throughline::http::HttpClient;
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
-use throughline::session::limits::RateSettings;
+use throughline::session::outgoing::Ask;
+use throughline::session::limits::{Clock, RateSettings};
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::deadline::within;
 
 /// What a node is started with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) window: LogPolicy,
     pub(crate) limits: Limits,
@@ -39,6 +40,10 @@ pub(crate) struct Setup {
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
     pub(crate) auth: Auth,
+    /// Which app is asked; unless told, none.
+    pub(crate) hooks: Hooks,
+    /// By which the app's answers grow old; absent: the machine's.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Default for Setup {
@@ -65,6 +70,8 @@ impl Default for Setup {
             trusted_proxies: Vec::new(),
             health: None,
             auth: Auth::default(),
+            hooks: Hooks::default(),
+            clock: None,
         }
     }
 }
@@ -122,7 +129,15 @@ impl Node {
         if let Some(health) = setup.health {
             builder = builder.health(health);
         }
-        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
+        if let Some(clock) = setup.clock {
+            builder = builder.clock(clock);
+        }
+        let client = Arc::new(HttpClient::default());
+        assert_eq!(setup.hooks.faults(), [], "[hooks] that are right");
+        if let Some(hooks) = setup.hooks.settings(setup.limits.publication_bytes_max) {
+            builder = builder.hooks(hooks, Arc::clone(&client) as Arc<dyn Ask>);
+        }
+        let fetch: Arc<dyn FetchKeys> = client;
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
             builder = builder.authority(authority);
         }
