@@ -133,7 +133,7 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
     let mut builder = Edge::builder()
-        .window(config.log_policy())
+        .policies(config.policies())
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())

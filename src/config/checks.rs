@@ -40,6 +40,7 @@ impl Config {
         faults.extend(self.redis().err());
         faults.extend(self.auth.check().err());
         faults.extend(self.hooks.faults());
+        faults.extend(self.namespace_faults());
         faults
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod kind;
 mod listen;
 mod load;
+mod namespaces;
 mod nearest;
 mod rates;
 mod reference;
@@ -33,6 +34,7 @@ pub use hooks::Hooks;
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
+pub use namespaces::{NamespaceTable, NamespaceWindow};
 pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
@@ -68,6 +70,11 @@ pub struct Config {
     pub auth: Auth,
     /// Where the app is asked, which then decides; while it names no URL, nobody is.
     pub hooks: Hooks,
+    /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
+    /// `:` of channels' names (`default` for names without one, `*` for all that have no table), and with `window`,
+    /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
+    /// as it is for all.
+    pub namespaces: Vec<NamespaceTable>,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -87,6 +94,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             auth: Auth::default(),
             hooks: Hooks::default(),
+            namespaces: Vec::new(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

@@ -58,7 +58,10 @@ impl Config {
 
     /// How much each client may do.
     pub fn rates(&self) -> RateSettings {
-        self.rates.settings(&self.trusted_proxies)
+        RateSettings {
+            namespaces: self.namespace_rates(),
+            ..self.rates.settings(&self.trusted_proxies)
+        }
     }
 
     /// What the app is asked.

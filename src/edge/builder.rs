@@ -17,6 +17,7 @@ use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
 use crate::session::outgoing::Ask;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::policy::Policies;
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -34,6 +35,7 @@ pub struct Builder {
     kept: Option<Kept>,
     health: Option<Arc<dyn Health>>,
     window: Option<LogPolicy>,
+    policies: Option<Policies>,
     limits: Limits,
     timings: Timings,
     rates: Option<RateSettings>,
@@ -85,11 +87,21 @@ impl Builder {
         }
     }
 
-    /// How much of each channel's log is kept.
+    /// How much of each channel's log is kept, where no [policies](Builder::policies) say it.
     #[must_use]
     pub fn window(self, window: LogPolicy) -> Self {
         Self {
             window: Some(window),
+            ..self
+        }
+    }
+
+    /// What each namespace allows, and how much of its channels' logs is kept; unless told, everything for those to
+    /// whom it was granted.
+    #[must_use]
+    pub fn policies(self, policies: Policies) -> Self {
+        Self {
+            policies: Some(policies),
             ..self
         }
     }
@@ -169,7 +181,8 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Node::new(engine, outside, metrics, self.limits, window);
+        let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
+        let node = Node::new(engine, outside, metrics, self.limits, policies);
         let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
