@@ -182,9 +182,20 @@ impl Builder {
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
-        let node = Node::new(engine, outside, metrics, self.limits, policies);
-        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
+        let node = Node::new(engine, Arc::clone(&outside), Arc::clone(&metrics), self.limits, policies);
+        // Where the app decides, nothing is open.
+        let authority = self.authority.or_else(|| self.hooks.as_ref().map(|_| Authority::default()));
+        let node = Arc::new(node.with_health(self.health).with_authority(authority));
         let clock = self.clock.unwrap_or_else(system_clock);
+        if let Some((settings, ask)) = self.hooks {
+            let around = Surroundings {
+                ask,
+                clock: Arc::clone(&clock),
+                outside,
+                metrics,
+            };
+            node.set_hooks(Some(Hooks::new(settings, around)));
+        }
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self

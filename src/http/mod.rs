@@ -36,7 +36,7 @@ pub use client_address::{ClientAddress, client_address};
 pub use credential::{SUBPROTOCOL, credential};
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
-pub use identify::identify;
+pub use identify::{identify, verify};
 pub use kept::{Kept, Place};
 pub use lease::{Lease, Lent, Narrow};
 pub use peer::Peer;
