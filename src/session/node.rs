@@ -341,6 +341,7 @@ impl Node {
             channel: item.channel,
             data: item.data,
             event: item.event,
+            sender: identity.user().map(Into::into),
             key,
             policy: policy.window,
         })
