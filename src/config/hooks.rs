@@ -117,7 +117,10 @@ impl Hooks {
             cache_s: self.cache_s,
             cache_count_max: self.cache_count_max,
             in_flight_max: self.in_flight_max,
-            secret: self.secret.as_ref().map(|secret| protocol::Secret::new(secret.reveal().to_owned())),
+            secret: self
+                .secret
+                .as_ref()
+                .map(|secret| protocol::Secret::new(secret.reveal().to_owned())),
             headers: self.forward_headers.iter().map(name).collect(),
             sends_address: self.forward_address,
             publication_bytes_max,
@@ -126,10 +129,7 @@ impl Hooks {
 
     /// Each thing that is wrong.
     pub fn faults(&self) -> Vec<Fault> {
-        let mut faults: Vec<Fault> = self
-            .urls()
-            .filter_map(|(key, url)| url_fault(key, url?))
-            .collect();
+        let mut faults: Vec<Fault> = self.urls().filter_map(|(key, url)| url_fault(key, url?)).collect();
         let mut seen = HashSet::new();
         for name in &self.forward_headers {
             let lower = name.to_ascii_lowercase();
@@ -148,15 +148,21 @@ impl Hooks {
         if let Some(secret) = &self.secret
             && secret.reveal().len() < SECRET_BYTES_MIN
         {
-            let why = format!(
-                "hooks.secret: must have at least {SECRET_BYTES_MIN} bytes; `openssl rand -hex 32` makes one"
-            );
+            let why =
+                format!("hooks.secret: must have at least {SECRET_BYTES_MIN} bytes; `openssl rand -hex 32` makes one");
             faults.push(Fault::of_key("hooks.secret", why));
         }
         if !self.is_configured() && *self != Self::default() {
             let why = "hooks: the app is not asked anything; add hooks.connect_url, hooks.subscribe_url or \
                        hooks.publish_url, or leave the section out";
-            faults.push(Fault::of_key("hooks.connect_url", why));
+            let key = if self.secret.is_some() {
+                "hooks.secret"
+            } else if !self.forward_headers.is_empty() {
+                "hooks.forward_headers"
+            } else {
+                "hooks.connect_url"
+            };
+            faults.push(Fault::of_key(key, why));
         }
         faults
     }

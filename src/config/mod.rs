@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany};
 pub use error::{ConfigError, Fault};
-pub use hooks::Hooks;
 pub use file::{PLACES, find};
+pub use hooks::Hooks;
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};

@@ -15,8 +15,8 @@ use crate::protocol::Limits;
 use crate::session::Node;
 use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
-use crate::session::outgoing::Ask;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::outgoing::Ask;
 use crate::session::policy::Policies;
 use crate::transport::{Timings, Transports};
 
@@ -182,9 +182,17 @@ impl Builder {
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
-        let node = Node::new(engine, Arc::clone(&outside), Arc::clone(&metrics), self.limits, policies);
+        let node = Node::new(
+            engine,
+            Arc::clone(&outside),
+            Arc::clone(&metrics),
+            self.limits,
+            policies,
+        );
         // Where the app decides, nothing is open.
-        let authority = self.authority.or_else(|| self.hooks.as_ref().map(|_| Authority::default()));
+        let authority = self
+            .authority
+            .or_else(|| self.hooks.as_ref().map(|_| Authority::default()));
         let node = Arc::new(node.with_health(self.health).with_authority(authority));
         let clock = self.clock.unwrap_or_else(system_clock);
         if let Some((settings, ask)) = self.hooks {

@@ -8,7 +8,7 @@ use axum::routing::MethodRouter;
 
 use super::cors::cors;
 use super::{Edge, answers};
-use crate::http::{admission, count_refusals};
+use crate::http::{admission, count_refusals, locate};
 use crate::{api, transport};
 
 impl Edge {
@@ -67,6 +67,7 @@ impl Edge {
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
         let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
-        governed.merge(serving).layer(counted)
+        let located = middleware::from_fn_with_state(self.door.clone(), locate);
+        governed.merge(serving).layer(counted).layer(located)
     }
 }

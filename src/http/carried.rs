@@ -16,16 +16,14 @@ use crate::session::identity::CookieRule;
 ///
 /// # Errors
 /// `too_large`.
-pub fn carried(
-    head: &request::Parts,
-    hooks: &Hooks,
-    rule: &CookieRule,
-) -> Result<Option<Arc<Carried>>, Problem> {
+pub fn carried(head: &request::Parts, hooks: &Hooks, rule: &CookieRule) -> Result<Option<Arc<Carried>>, Problem> {
     let mut headers = Vec::new();
     let mut is_cookie_withheld = false;
     for name in hooks.headers() {
         if **name == *COOKIE.as_str() {
-            let Some(cookies) = cookies(&head.headers) else { continue };
+            let Some(cookies) = cookies(&head.headers) else {
+                continue;
+            };
             is_cookie_withheld = !may_use_cookie(head, rule);
             if !is_cookie_withheld {
                 headers.push((Arc::clone(name), cookies));
@@ -38,7 +36,8 @@ pub fn carried(
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > Carried::BYTES_MAX {
         let (most, names) = (Carried::BYTES_MAX, hooks.headers().join(", "));
-        let detail = format!("the headers that the app is shown ({names}) have {bytes} bytes together; at most {most} may be");
+        let detail =
+            format!("the headers that the app is shown ({names}) have {bytes} bytes together; at most {most} may be");
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let client = head.extensions.get::<ClientAddress>().filter(|_| hooks.sends_address());
@@ -52,6 +51,10 @@ pub fn carried(
 
 /// Over HTTP/2 they may come one by one (RFC 9113 §8.2.3); in HTTP/1.1 they are one line.
 fn cookies(headers: &HeaderMap) -> Option<Box<[u8]>> {
-    let values: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(|value| value.as_bytes()).collect();
+    let values: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .map(|value| value.as_bytes())
+        .collect();
     (!values.is_empty()).then(|| values.join(b"; ".as_slice()).into())
 }

@@ -29,7 +29,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
-pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
+pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, locate, visitor};
 pub use carried::carried;
 pub use client::HttpClient;
 pub use client_address::{ClientAddress, client_address};

@@ -195,6 +195,12 @@ impl Metrics {
             }
             drop(self.engine_call_seconds.get_or_create(&[("call", call)]));
         }
+        for hook in ["connect", "subscribe", "publish"] {
+            for outcome in ["allowed", "refused", "failed", "cached", "shared"] {
+                drop(self.hook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]));
+            }
+            drop(self.hook_call_seconds.get_or_create(&[("hook", hook)]));
+        }
     }
 
     fn of(&self, transport: Transport) -> &PerTransport {
@@ -268,14 +274,6 @@ impl Metrics {
         self.engine_calls.get_or_create(&labels).inc();
         let took = self.engine_call_seconds.get_or_create(&[("call", call)]);
         took.observe(seconds);
-    }
-
-    /// From now on the app is asked by this hook: its usual series begin at zero.
-    pub fn expect_hook(&self, hook: &'static str) {
-        for outcome in ["allowed", "refused", "failed", "cached", "shared"] {
-            drop(self.hook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]));
-        }
-        drop(self.hook_call_seconds.get_or_create(&[("hook", hook)]));
     }
 
     /// Something was decided by a hook.

@@ -149,7 +149,9 @@ pub fn read_answer(hook: Hook, body: &[u8]) -> Result<HookAnswer, String> {
     let told: Told<'_> = serde_json::from_str(text).map_err(|error| {
         // The library's words may repeat a value; where it stands is enough.
         let what = match error.classify() {
-            serde_json::error::Category::Data => "has a field that is unknown, missing, twice there, or of another kind",
+            serde_json::error::Category::Data => {
+                "has a field that is unknown, missing, twice there, or of another kind"
+            }
             _ => "is not JSON",
         };
         format!("the answer {what}, at line {} column {}", error.line(), error.column())
@@ -157,7 +159,11 @@ pub fn read_answer(hook: Hook, body: &[u8]) -> Result<HookAnswer, String> {
     told.check(hook)?;
     Ok(HookAnswer {
         cache_s: told.cache_s,
-        decided: if told.allow { Ok(told.allowed()) } else { Err(told.refusal(hook)?) },
+        decided: if told.allow {
+            Ok(told.allowed())
+        } else {
+            Err(told.refusal(hook)?)
+        },
     })
 }
 
@@ -177,14 +183,22 @@ impl Told<'_> {
         ];
         if let Some((name, ..)) = checked.iter().find(|(_, is_there, may_be)| *is_there && !may_be) {
             let (said, asked) = (self.allow, hook.as_str());
-            return Err(format!("`{name}` means nothing in an answer to `{asked}` with `allow` = {said}"));
+            return Err(format!(
+                "`{name}` means nothing in an answer to `{asked}` with `allow` = {said}"
+            ));
         }
-        if self.event.as_ref().is_some_and(|event| event.len() > Limits::EVENT_BYTES_MAX) {
+        if self
+            .event
+            .as_ref()
+            .is_some_and(|event| event.len() > Limits::EVENT_BYTES_MAX)
+        {
             return Err(format!("`event` has more than {} bytes", Limits::EVENT_BYTES_MAX));
         }
         let is_replaced = self.data.is_some() || self.event.is_some();
         if is_replaced && self.cache_s.is_some_and(|seconds| seconds > 0) {
-            return Err("`cache_s` beside `data` or `event`: what replaces one publication does not hold for others".into());
+            return Err(
+                "`cache_s` beside `data` or `event`: what replaces one publication does not hold for others".into(),
+            );
         }
         Ok(())
     }
@@ -212,7 +226,11 @@ impl Told<'_> {
         if self.retry_ms.is_some() && !may_be_retried {
             return Err("`retry_ms` goes with `rate_limited` and `overloaded`; all else is final".to_owned());
         }
-        if self.message.as_ref().is_some_and(|message| message.len() > MESSAGE_BYTES_MAX) {
+        if self
+            .message
+            .as_ref()
+            .is_some_and(|message| message.len() > MESSAGE_BYTES_MAX)
+        {
             return Err(format!("`message` has more than {MESSAGE_BYTES_MAX} bytes"));
         }
         let message = self.message.unwrap_or_else(|| match hook {
@@ -259,7 +277,10 @@ mod tests {
         let read = |hook, text: &str| read_answer(hook, text.as_bytes());
         let yes = |hook, text| read(hook, text).unwrap().decided.unwrap();
         assert_eq!(yes(Hook::Subscribe, r#"{"allow":true}"#), Allowed::default());
-        assert_eq!(yes(Hook::Publish, r#"{"allow":true,"data": null}"#).data.unwrap(), "null");
+        assert_eq!(
+            yes(Hook::Publish, r#"{"allow":true,"data": null}"#).data.unwrap(),
+            "null"
+        );
         let full = r#"{"allow":true,"user":"ada","grants":{"subscribe":["a"]},"expires_at":7,"cache_s":3}"#;
         assert_eq!(yes(Hook::Connect, full).user.as_deref(), Some("ada"));
         assert_eq!(read(Hook::Connect, full).unwrap().cache_s, Some(3));
@@ -286,18 +307,29 @@ mod tests {
         ] {
             assert!(read(Hook::Connect, text).is_err(), "{text}");
         }
-        for text in [r#"{"allow":true,"data":1,"cache_s":1}"#, r#"{"allow":true,"user":"ada"}"#] {
+        for text in [
+            r#"{"allow":true,"data":1,"cache_s":1}"#,
+            r#"{"allow":true,"user":"ada"}"#,
+        ] {
             assert!(read(Hook::Publish, text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_refusal_says_whether_to_come_back() {
-        let no = |text: &str| read_answer(Hook::Connect, text.as_bytes()).unwrap().decided.unwrap_err();
+        let no = |text: &str| {
+            read_answer(Hook::Connect, text.as_bytes())
+                .unwrap()
+                .decided
+                .unwrap_err()
+        };
         let said = no(r#"{"allow":false}"#);
         assert_eq!((said.code, said.retry_ms), (Code::Forbidden, None));
         let said = no(r#"{"allow":false,"code":"rate_limited","message":"later","retry_ms":7}"#);
-        assert_eq!((said.code, &*said.detail, said.retry_ms), (Code::RateLimited, "later", Some(7)));
+        assert_eq!(
+            (said.code, &*said.detail, said.retry_ms),
+            (Code::RateLimited, "later", Some(7))
+        );
         assert_eq!(no(r#"{"allow":false,"code":"overloaded"}"#).retry_ms, Some(1000));
     }
 

@@ -87,7 +87,10 @@ impl Reply {
                 Body::from_stream(body).into_response()
             }
             Self::BreakOff => {
-                let body = [Ok(Bytes::from_static(b"{\"allow\":")), Err(std::io::Error::other("gone"))];
+                let body = [
+                    Ok(Bytes::from_static(b"{\"allow\":")),
+                    Err(std::io::Error::other("gone")),
+                ];
                 Body::from_stream(stream::iter(body)).into_response()
             }
         }
@@ -160,9 +163,9 @@ impl App {
                 let body = axum::body::to_bytes(body, 1 << 24).await.expect("a whole question");
                 let asked = read(head.uri.path(), &head.headers, &body);
                 let reply = rule(&asked);
+                let _answering = Answering::begin(&seen);
                 seen.asked().push(asked);
                 seen.count.send_modify(|count| *count += 1);
-                let _answering = Answering::begin(&seen);
                 gate.acquire().await.expect("open").forget();
                 reply.response().await
             }

@@ -91,10 +91,16 @@ mod tests {
     fn what_is_kept_holds_until_its_time() {
         let mut cache = Cache::new(10);
         cache.insert(key(1), Arc::new("a"), Duration::from_secs(5), 1);
-        assert_eq!(cache.get(&key(1), Duration::from_millis(4_999)).map(|value| **value), Some("a"));
+        assert_eq!(
+            cache.get(&key(1), Duration::from_millis(4_999)).map(|value| **value),
+            Some("a")
+        );
         assert!(cache.get(&key(1), Duration::from_secs(5)).is_none());
         cache.insert(key(1), Arc::new("b"), LONG, 1);
-        assert_eq!(cache.get(&key(1), Duration::from_secs(5)).map(|value| **value), Some("b"));
+        assert_eq!(
+            cache.get(&key(1), Duration::from_secs(5)).map(|value| **value),
+            Some("b")
+        );
     }
 
     #[test]

@@ -53,7 +53,10 @@ impl Hooks {
         let turn = turn.ok().and_then(Result::ok);
         if turn.is_none() {
             self.around.metrics.note_hook(hook.as_str(), "failed");
-            let why = format!("all {} questions at once wait for their answers", self.settings.in_flight_max);
+            let why = format!(
+                "all {} questions at once wait for their answers",
+                self.settings.in_flight_max
+            );
             self.note_failure(hook, &why);
         }
         turn
@@ -85,7 +88,11 @@ impl Hooks {
                 self.note_failure(hook, &why);
                 let failure = Told {
                     decision: Decision::failure(),
-                    holds: if hook == Hook::Publish { Duration::ZERO } else { FAILURE_HOLDS },
+                    holds: if hook == Hook::Publish {
+                        Duration::ZERO
+                    } else {
+                        FAILURE_HOLDS
+                    },
                     bytes: ENTRY_BYTES,
                 };
                 (failure, "failed")

@@ -106,9 +106,6 @@ impl Hooks {
     /// Nothing is asked yet, and nothing known.
     pub fn new(settings: HookSettings, around: Surroundings) -> Arc<Self> {
         let secret = settings.secret.as_ref();
-        for hook in Hook::ALL.into_iter().filter(|hook| settings.url(*hook).is_some()) {
-            around.metrics.expect_hook(hook.as_str());
-        }
         Arc::new(Self {
             signing: secret.map(|secret| Signing::new(secret.reveal().as_bytes())),
             known: Mutex::new(Known::new(settings.cache_count_max)),
@@ -159,10 +156,18 @@ impl Hooks {
         let decision = self.shared(Wish::Connect, identity.user(), carried.as_ref()).await;
         let granted = self.granted(&decision, &identity, carried.as_deref())?;
         let now_ms = self.around.outside.now_ms();
-        if granted.expires_at_ms.is_some_and(|expires_at_ms| expires_at_ms <= now_ms) {
+        if granted
+            .expires_at_ms
+            .is_some_and(|expires_at_ms| expires_at_ms <= now_ms)
+        {
             return Err(token_expired());
         }
-        let admitted = identity.admitted(granted.user.as_deref(), granted.grants.as_ref(), granted.expires_at_ms, now_ms);
+        let admitted = identity.admitted(
+            granted.user.as_deref(),
+            granted.grants.as_ref(),
+            granted.expires_at_ms,
+            now_ms,
+        );
         Ok(Arc::new(admitted.carrying(carried)))
     }
 

@@ -8,10 +8,10 @@ use ring::digest::{Context, SHA256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Hooks;
 use super::cache::{Cache, Key};
 use super::carried::Carried;
 use super::decision::Decision;
-use super::Hooks;
 use crate::protocol::{Hook, Wish, question};
 
 /// Different questions that may wait for their turn or their answer. Beyond it there is a flood, and no answer.
@@ -164,7 +164,11 @@ pub(super) fn key(wish: Wish<'_>, user: Option<&str>, carried: Option<&Arc<Carri
         }
     }
     if let Some(carried) = carried {
-        add(carried.address.map(|address| address.to_string()).unwrap_or_default().as_bytes());
+        add(carried
+            .address
+            .map(|address| address.to_string())
+            .unwrap_or_default()
+            .as_bytes());
         for (name, value) in &carried.headers {
             add(name.as_bytes());
             add(value);
@@ -199,10 +203,18 @@ mod tests {
             (None, carried("cookie", "a=b", None)),
             (Some("adacookie"), carried("", "a=b", None)),
         ];
-        let wishes = [Wish::Connect, Wish::Subscribe("a"), Wish::Subscribe("ada"), Wish::Subscribe("nobody")];
+        let wishes = [
+            Wish::Connect,
+            Wish::Subscribe("a"),
+            Wish::Subscribe("ada"),
+            Wish::Subscribe("nobody"),
+        ];
         let mut keys: Vec<Key> = wishes
             .into_iter()
-            .flat_map(|wish| who.iter().map(move |(user, carried)| key(wish, *user, carried.as_ref())))
+            .flat_map(|wish| {
+                who.iter()
+                    .map(move |(user, carried)| key(wish, *user, carried.as_ref()))
+            })
             .collect();
         let count = keys.len();
         keys.sort_unstable();
