@@ -8,11 +8,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use support::app::{App, Reply};
 use support::deadline::within;
 use support::folder::Folder;
 use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::served::Served;
+use support::service::{Service, Start};
 use support::websocket::{Said, WebSocket};
 use throughline::server::Tls;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -206,4 +208,59 @@ async fn an_app_behind_tls_is_asked_if_the_machine_trusts_it_and_not_otherwise()
         assert_eq!(status, expected, "{}", trust.display());
         edge.stop().await;
     }
+}
+
+/// Stands wherever somebody's credentials could.
+const CANARY: &str = "Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_app_is_shown_and_says_stands_in_no_log() {
+    let app = App::start(|asked| match asked.body["channel"].as_str() {
+        Some("garbage") => Reply::status(200, &format!("{{\"allow\":\"{CANARY}\"}}")),
+        Some("failure") => Reply::status(500, CANARY),
+        Some("unknown") => Reply::json(&json!({"allow": true, CANARY: CANARY})),
+        _ => Reply::json(&json!({"allow": true, "user": CANARY, "grants": {"history": [CANARY]}})),
+    })
+    .await;
+    let mut edge = Service::start(Start {
+        environment: &[
+            (
+                "THROUGHLINE_HOOKS__CONNECT_URL",
+                &format!("{}?key={CANARY}", app.url("connect")),
+            ),
+            ("THROUGHLINE_HOOKS__SUBSCRIBE_URL", &app.url("subscribe")),
+            ("THROUGHLINE_HOOKS__PUBLISH_URL", &app.url("publish")),
+            ("THROUGHLINE_HOOKS__SECRET", CANARY),
+            ("THROUGHLINE_HOOKS__FORWARD_HEADERS", "cookie,x-session"),
+            ("THROUGHLINE_LOG", "trace"),
+        ],
+        ..Start::default()
+    });
+    let address = edge.address().await;
+    let cookie = format!("session={CANARY}");
+    let headers = [
+        ("cookie", cookie.as_str()),
+        ("x-session", CANARY),
+        ("origin", "http://localhost"),
+    ];
+    for channel in ["garbage", "failure", "unknown"] {
+        let (status, body) = ask(address, &http::get(&format!("/v1/poll?channel={channel}"), &headers)).await;
+        assert_eq!(status, 503, "{body}");
+        assert!(!body.to_string().contains(CANARY), "{body}");
+    }
+    let body = json!({"channel": "ok", "data": CANARY}).to_string();
+    let (status, _) = ask(address, &http::post("/v1/publish", &headers, body.as_bytes())).await;
+    assert_eq!(status, 503, "`user` is no answer to `publish`");
+    edge.says("the app gives no answer").await;
+    edge.signal("TERM").await;
+    edge.ends().await;
+    let said = edge.said();
+    assert!(
+        app.asked()
+            .iter()
+            .all(|asked| asked.header("x-session") == Some(CANARY)),
+        "it was shown"
+    );
+    assert!(said.contains("TRACE"), "trace lines are there:\n{said}");
+    assert!(!said.contains(CANARY), "{said}");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::header::COOKIE;
-use axum::http::{HeaderMap, request};
+use axum::http::{HeaderMap, HeaderValue, request};
 
 use super::client_address::ClientAddress;
 use super::credential::may_use_cookie;
@@ -51,10 +51,6 @@ pub fn carried(head: &request::Parts, hooks: &Hooks, rule: &CookieRule) -> Resul
 
 /// Over HTTP/2 they may come one by one (RFC 9113 §8.2.3); in HTTP/1.1 they are one line.
 fn cookies(headers: &HeaderMap) -> Option<Box<[u8]>> {
-    let values: Vec<&[u8]> = headers
-        .get_all(COOKIE)
-        .into_iter()
-        .map(|value| value.as_bytes())
-        .collect();
+    let values: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
     (!values.is_empty()).then(|| values.join(b"; ".as_slice()).into())
 }

@@ -148,11 +148,10 @@ pub fn read_answer(hook: Hook, body: &[u8]) -> Result<HookAnswer, String> {
     let text = json::check(body).map_err(|problem| problem.detail.into_owned())?;
     let told: Told<'_> = serde_json::from_str(text).map_err(|error| {
         // The library's words may repeat a value; where it stands is enough.
-        let what = match error.classify() {
-            serde_json::error::Category::Data => {
-                "has a field that is unknown, missing, twice there, or of another kind"
-            }
-            _ => "is not JSON",
+        let what = if error.is_data() {
+            "has a field that is unknown, missing, twice there, or of another kind"
+        } else {
+            "is not JSON"
         };
         format!("the answer {what}, at line {} column {}", error.line(), error.column())
     })?;

@@ -7,22 +7,20 @@ use std::sync::Arc;
 /// The headers that the configuration lists, as the client sent them, and its address where that is wanted.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// Names in lower case, with their values, in the order of the list.
-    pub headers: Box<[(Arc<str>, Box<[u8]>)]>,
+    /// In the order of the list.
+    pub headers: Box<[CarriedHeader]>,
     /// Where the client is.
     pub address: Option<IpAddr>,
     /// Whether it has a cookie that stays here, because a page of another origin sent it.
     pub is_cookie_withheld: bool,
 }
 
+/// A header's name in lower case, and its value.
+pub type CarriedHeader = (Arc<str>, Box<[u8]>);
+
 impl Carried {
     /// The most bytes of all headers together, names and values.
     pub const BYTES_MAX: usize = 8 * 1024;
-
-    /// Whether there is nothing that goes along.
-    pub fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.address.is_none()
-    }
 }
 
 /// Nothing of what the client said: cookies stand there.

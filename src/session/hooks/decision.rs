@@ -24,6 +24,11 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// Whether it says nothing of who this is.
+    pub(super) fn adds_nothing(&self) -> bool {
+        self.user.is_none() && self.grants.is_none() && self.expires_at_ms.is_none()
+    }
+
     /// Understands a yes to somebody who is this user already, or nobody yet.
     ///
     /// # Errors
@@ -50,8 +55,8 @@ impl Granted {
 
 /// The words of a token's claim, for the same thing elsewhere.
 fn in_grants(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::Claim(name, right) => format!("`{}` must be {right}", name.replace("throughline", "grants")),
-        other => other.to_string(),
+    if let Refusal::Claim(name, right) = refusal {
+        return format!("`{}` must be {right}", name.replace("throughline", "grants"));
     }
+    refusal.to_string()
 }

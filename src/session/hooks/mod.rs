@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub use carried::Carried;
+pub use carried::{Carried, CarriedHeader};
 use decision::{Decision, Granted};
 use shared::Known;
 use signature::Signing;
@@ -161,6 +161,9 @@ impl Hooks {
             .is_some_and(|expires_at_ms| expires_at_ms <= now_ms)
         {
             return Err(token_expired());
+        }
+        if carried.is_none() && granted.adds_nothing() {
+            return Ok(identity);
         }
         let admitted = identity.admitted(
             granted.user.as_deref(),
