@@ -742,3 +742,56 @@ async fn a_flood_of_different_questions_asks_no_more_than_a_few_at_once() {
     assert_eq!(app.asked().len(), 100);
     assert_eq!(app.most_at_once(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_app_may_take_the_place_of_one_while_the_edge_runs() {
+    let (one, other) = (
+        App::start(by_name).await,
+        App::start(|_| Reply::json(&json!({"allow": false}))).await,
+    );
+    let mut setup = asking(&one, &["subscribe"], "cache_s = 3600");
+    // Without tokens and keys all is open, but for the app.
+    setup.auth = throughline::config::Auth::default();
+    let (first, bytes_max) = (setup.hooks.clone(), setup.limits.publication_bytes_max);
+    let node = Node::start(setup);
+    let mut socket = WebSocket::open_with(node.address, &[("channel", "ok:1")], &[])
+        .await
+        .unwrap();
+    while socket.push().await.unwrap().kind() != "subscribed" {}
+    let publish = http::post("/v1/publish", &[], br#"{"channel":"ok:1","data":1}"#);
+    assert_eq!(
+        ask(node.address, &publish).await.0.status,
+        401,
+        "nothing is open where an app decides"
+    );
+    node.edge().set_hooks(
+        throughline::config::Hooks {
+            subscribe_url: Some(other.url("subscribe")),
+            ..first.clone()
+        }
+        .settings(bytes_max),
+    );
+    assert_eq!(
+        status(&node, "poll", "ok:1", &[]).await.0,
+        403,
+        "what was cached is forgotten"
+    );
+    socket
+        .command(&json!({"type": "subscribe", "id": 1, "channel": "ok:2"}))
+        .await
+        .unwrap();
+    assert_eq!(socket.push().await.unwrap().text_of("code"), "forbidden");
+    node.edge().set_hooks(None);
+    assert_eq!(
+        ask(node.address, &publish).await.0.status,
+        200,
+        "no app, no issuer, no key: open"
+    );
+    assert_eq!(
+        socket.push().await.unwrap().kind(),
+        "publication",
+        "the session went on"
+    );
+    node.edge().set_hooks(first.settings(bytes_max));
+    assert_eq!(status(&node, "poll", "no:1", &[]).await.0, 403);
+}

@@ -137,10 +137,12 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone());
+        .trusted_proxies(config.trusted_proxies.clone())
+        .origins(config.origins().unwrap_or_default());
     let client = Arc::new(HttpClient::default());
+    builder = builder.asking(Arc::clone(&client) as Arc<dyn Ask>);
     if let Some(hooks) = config.hooks() {
-        builder = builder.hooks(hooks, Arc::clone(&client) as Arc<dyn Ask>);
+        builder = builder.hooks(hooks);
     }
     let fetch: Arc<dyn FetchKeys> = client;
     if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {

@@ -6,6 +6,7 @@ use super::{Config, EngineKind, Fault, Secret};
 use crate::delivery::LogPolicy;
 use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
+use crate::http::{OriginPattern, Origins};
 use crate::protocol::Limits;
 use crate::session::hooks::HookSettings;
 use crate::session::limits::RateSettings;
@@ -53,6 +54,26 @@ impl Config {
             channels_max: self.limits.channels_max,
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,
+        }
+    }
+
+    /// The origins whose pages may ask.
+    ///
+    /// # Errors
+    /// Each entry that is none, with what would be right.
+    pub fn origins(&self) -> Result<Origins, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut patterns = Vec::new();
+        for text in &self.origins {
+            match text.parse::<OriginPattern>() {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => faults.push(Fault::of_key("origins", format!("origins: {text:?}: {error}"))),
+            }
+        }
+        if faults.is_empty() {
+            Ok(patterns.into_iter().collect())
+        } else {
+            Err(faults)
         }
     }
 

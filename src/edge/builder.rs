@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Edge, Kept, clocks};
 use crate::delivery::{Engine, Health, LogPolicy, Outside};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
-use crate::http::Door;
+use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
@@ -41,8 +41,10 @@ pub struct Builder {
     rates: Option<RateSettings>,
     clock: Option<Clock>,
     trusted_proxies: Vec<IpNet>,
+    origins: Origins,
     authority: Option<Authority>,
-    hooks: Option<(HookSettings, Arc<dyn Ask>)>,
+    hooks: Option<HookSettings>,
+    ask: Option<Arc<dyn Ask>>,
 }
 
 impl Builder {
@@ -148,6 +150,12 @@ impl Builder {
         }
     }
 
+    /// The origins whose pages may ask from browsers; unless told, those of the same origin.
+    #[must_use]
+    pub fn origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
     /// Who may come in; unless told, everybody.
     #[must_use]
     pub fn authority(self, authority: Authority) -> Self {
@@ -157,14 +165,20 @@ impl Builder {
         }
     }
 
-    /// An app that decides who may come in and what they may do, and who asks it. With it nothing is open any more that
-    /// neither the app nor the [authority](Builder::authority) allows.
+    /// An app that decides who may come in and what they may do. With it nothing is open any more that neither the app nor
+    /// the [authority](Builder::authority) allows.
     #[must_use]
-    pub fn hooks(self, settings: HookSettings, ask: Arc<dyn Ask>) -> Self {
+    pub fn hooks(self, settings: HookSettings) -> Self {
         Self {
-            hooks: Some((settings, ask)),
+            hooks: Some(settings),
             ..self
         }
+    }
+
+    /// Who asks the app; unless told, a client of its own.
+    #[must_use]
+    pub fn asking(self, ask: Arc<dyn Ask>) -> Self {
+        Self { ask: Some(ask), ..self }
     }
 
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
@@ -189,34 +203,31 @@ impl Builder {
             self.limits,
             policies,
         );
-        // Where the app decides, nothing is open.
-        let authority = self
-            .authority
-            .or_else(|| self.hooks.as_ref().map(|_| Authority::default()));
-        let node = Arc::new(node.with_health(self.health).with_authority(authority));
+        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
-        if let Some((settings, ask)) = self.hooks {
-            let around = Surroundings {
-                ask,
-                clock: Arc::clone(&clock),
-                outside,
-                metrics,
-            };
-            node.set_hooks(Some(Hooks::new(settings, around)));
+        let around = Surroundings {
+            ask: self.ask.unwrap_or_else(|| Arc::new(HttpClient::default())),
+            clock: Arc::clone(&clock),
+            outside,
+            metrics,
+        };
+        if let Some(settings) = self.hooks {
+            node.set_hooks(Some(Hooks::new(settings, around.clone())));
         }
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self
             .rates
             .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
-        let door = Door {
-            limits,
-            trusted_proxies: self.trusted_proxies.into(),
+        let rules = Rules {
+            trusted_proxies: self.trusted_proxies,
+            origins: self.origins,
         };
         Edge {
             node,
             transports,
-            door,
+            around,
+            door: Arc::new(Door::new(limits, rules)),
             kept: self.kept.map(Arc::new),
         }
     }

@@ -3,7 +3,6 @@
 mod answers;
 mod builder;
 mod clocks;
-mod cors;
 mod routes;
 
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use crate::engine::{Contents, MemoryEngine, Snapshot, SnapshotError};
 use crate::http::Door;
 use crate::protocol::{Item, Problem, compact};
 use crate::session::Node;
+use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::limits::RateLimits;
 use crate::transport::Transports;
 
@@ -27,7 +27,9 @@ pub(crate) use builder::DEFAULT_WINDOW;
 pub struct Edge {
     node: Arc<Node>,
     transports: Arc<Transports>,
-    door: Door,
+    door: Arc<Door>,
+    /// With what an app is asked.
+    around: Surroundings,
     kept: Option<Arc<Kept>>,
 }
 
@@ -80,9 +82,16 @@ impl Edge {
         self.node.drain(window).await;
     }
 
+    /// From now on this app decides, or none. What the one before said is forgotten; sessions go on, and are asked about
+    /// when they next subscribe, publish or come back.
+    pub fn set_hooks(&self, settings: Option<HookSettings>) {
+        let hooks = settings.map(|settings| Hooks::new(settings, self.around.clone()));
+        self.node.set_hooks(hooks);
+    }
+
     /// How much each client may do, if that is limited.
     pub fn rate_limits(&self) -> Option<&Arc<RateLimits>> {
-        self.door.limits.as_ref()
+        self.door.limits()
     }
 
     /// What was loaded from the snapshot; `None` where none is kept.

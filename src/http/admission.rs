@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Once};
 
+use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -10,6 +11,7 @@ use axum::response::Response;
 use ipnet::IpNet;
 
 use super::client_address::{ClientAddress, client_address};
+use super::origins::Origins;
 use super::peer::Peer;
 use crate::session::limits::{RateLimits, Visitor};
 
@@ -19,21 +21,51 @@ pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-poli
 /// `RateLimit`
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Who is limited, and whom to believe about it.
-#[derive(Debug, Clone, Default)]
-pub struct Door {
-    /// `None`: nobody is limited.
-    pub limits: Option<Arc<RateLimits>>,
+/// Whom to believe, and whose pages may ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
     /// The proxies whose word on their clients counts.
-    pub trusted_proxies: Arc<[IpNet]>,
+    pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask.
+    pub origins: Origins,
+}
+
+/// What every request passes: who is limited, and the rules, which may change while the server runs.
+#[derive(Debug, Default)]
+pub struct Door {
+    limits: Option<Arc<RateLimits>>,
+    rules: ArcSwap<Rules>,
 }
 
 impl Door {
+    /// A door with these rules; without limits nobody is limited.
+    pub fn new(limits: Option<Arc<RateLimits>>, rules: Rules) -> Self {
+        Self {
+            limits,
+            rules: ArcSwap::from_pointee(rules),
+        }
+    }
+
+    /// The limits, if there are any.
+    pub fn limits(&self) -> Option<&Arc<RateLimits>> {
+        self.limits.as_ref()
+    }
+
+    /// The rules that hold now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// From now on these.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
     /// Says once that a proxy is probably not in the list, behind which everybody then is one client.
-    fn hint(&self, client: &ClientAddress, request: &Request) {
+    fn hint(rules: &Rules, client: &ClientAddress, request: &Request) {
         static HINTED: Once = Once::new();
         let is_forwarded = request.headers().contains_key("x-forwarded-for");
-        if self.trusted_proxies.is_empty() && is_forwarded && is_near(client.address) {
+        if rules.trusted_proxies.is_empty() && is_forwarded && is_near(client.address) {
             HINTED.call_once(|| {
                 tracing::warn!(
                     peer = %client.address,
@@ -48,9 +80,10 @@ impl Door {
         let Some(limits) = &self.limits else {
             return Visitor::default();
         };
+        let rules = self.rules();
         let client = request.extensions().get::<ClientAddress>().copied();
         if let Some(client) = &client {
-            self.hint(client, request);
+            Self::hint(&rules, client, request);
         }
         match client {
             // A proxy may be on the list for its own sake, not for that of clients that it does not name.
@@ -72,16 +105,16 @@ fn is_near(address: IpAddr) -> bool {
 }
 
 /// The layer outside all others: puts the [`ClientAddress`] into the request, where it is known who the peer is.
-pub async fn locate(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub async fn locate(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     if let Some(peer) = request.extensions().get::<Peer>() {
-        let client = client_address(*peer, request.headers(), &door.trusted_proxies);
+        let client = client_address(*peer, request.headers(), &door.rules().trusted_proxies);
         request.extensions_mut().insert(client);
     }
     next.run(request).await
 }
 
 /// The layer: puts a [`Visitor`] into the request, and what it met into the head of the answer.
-pub async fn admission(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub async fn admission(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let visitor = door.visitor(&request);
     request.extensions_mut().insert(visitor.clone());
     let mut response = next.run(request).await;

@@ -6,17 +6,16 @@ use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue, request};
 
 use super::client_address::ClientAddress;
-use super::credential::may_use_cookie;
+use super::credential::may_use_cookies;
 use crate::protocol::{Code, Problem};
 use crate::session::hooks::{Carried, Hooks};
-use crate::session::identity::CookieRule;
 
 /// What goes along of this request. A cookie does only where it would count as a token, too: a browser sends it
 /// whoever's page asks.
 ///
 /// # Errors
 /// `too_large`.
-pub fn carried(head: &request::Parts, hooks: &Hooks, rule: &CookieRule) -> Result<Option<Arc<Carried>>, Problem> {
+pub fn carried(head: &request::Parts, hooks: &Hooks) -> Result<Option<Arc<Carried>>, Problem> {
     let mut headers = Vec::new();
     let mut is_cookie_withheld = false;
     for name in hooks.headers() {
@@ -24,7 +23,7 @@ pub fn carried(head: &request::Parts, hooks: &Hooks, rule: &CookieRule) -> Resul
             let Some(cookies) = cookies(&head.headers) else {
                 continue;
             };
-            is_cookie_withheld = !may_use_cookie(head, rule);
+            is_cookie_withheld = !may_use_cookies(head);
             if !is_cookie_withheld {
                 headers.push((Arc::clone(name), cookies));
             }

@@ -47,9 +47,10 @@ pub struct Node {
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
     /// Who may come in; without one, everything is open.
-    authority: Option<Authority>,
+    authority: ArcSwapOption<Authority>,
     /// The app, where it decides; another may take its place at any time.
     hooks: ArcSwapOption<Hooks>,
+    knows_nobody: Arc<Authority>,
     anybody: Arc<Identity>,
     anonymous: Arc<Identity>,
     itself: Arc<Identity>,
@@ -73,8 +74,9 @@ impl Node {
             policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
-            authority: None,
+            authority: ArcSwapOption::empty(),
             hooks: ArcSwapOption::empty(),
+            knows_nobody: Arc::default(),
             anybody: Arc::new(Identity::anybody()),
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),
@@ -84,7 +86,13 @@ impl Node {
     /// The same, for those alone who the authority lets in.
     #[must_use]
     pub fn with_authority(self, authority: Option<Authority>) -> Self {
-        Self { authority, ..self }
+        self.set_authority(authority);
+        self
+    }
+
+    /// Who may come in from now on.
+    pub fn set_authority(&self, authority: Option<Authority>) {
+        self.authority.store(authority.map(Arc::new));
     }
 
     /// Puts the app that decides in the place of the one that did. What it was asked before is forgotten.
@@ -97,9 +105,11 @@ impl Node {
         self.hooks.load_full()
     }
 
-    /// Who may come in; without one, everything is open.
-    pub fn authority(&self) -> Option<&Authority> {
-        self.authority.as_ref()
+    /// Who may come in; without one, everything is open. Where the app decides, nothing is: then it is one that knows
+    /// nobody.
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        let nobody = || self.hooks.load().as_ref().map(|_| Arc::clone(&self.knows_nobody));
+        self.authority.load_full().or_else(nobody)
     }
 
     /// Whoever comes where everything is open.
@@ -156,7 +166,7 @@ impl Node {
     /// # Errors
     /// What [`Authority::identify`] says.
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
-        match (&self.authority, credential) {
+        match (self.authority(), credential) {
             (None, _) => Ok(Arc::clone(&self.anybody)),
             (Some(_), None) if self.policies.load().admit_anonymous() || self.hooks.load().is_some() => {
                 Ok(Arc::clone(&self.anonymous))
@@ -187,7 +197,7 @@ impl Node {
     /// What [`Authority::verify`] and [`Node::admit`] say; `forbidden`, if it is somebody else's; `bad_request`, if
     /// tokens mean nothing here.
     pub(super) async fn refresh(&self, identity: &Identity, token: &Secret) -> Result<Arc<Identity>, Problem> {
-        let Some(authority) = &self.authority else {
+        let Some(authority) = self.authority() else {
             let detail = "everything is open here: there is no token to be refreshed";
             return Err(Problem::new(Code::BadRequest, detail));
         };

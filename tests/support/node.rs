@@ -8,12 +8,11 @@ use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Auth, Connections, Hooks};
 use throughline::delivery::{Engine, Health, LogPolicy};
-use throughline::http::HttpClient;
+use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::{Clock, RateSettings};
-use throughline::session::outgoing::Ask;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,6 +35,8 @@ pub(crate) struct Setup {
     /// How much each client may do, once and for all, for buckets do not refill; absent: whatever it wants.
     pub(crate) rates: Option<RateSettings>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask; none: the same origin.
+    pub(crate) origins: &'static [&'static str],
     /// Whether that engine can do its work.
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
@@ -68,6 +69,7 @@ impl Default for Setup {
             engine: None,
             rates: None,
             trusted_proxies: Vec::new(),
+            origins: &[],
             health: None,
             auth: Auth::default(),
             hooks: Hooks::default(),
@@ -117,14 +119,22 @@ impl Node {
         let mut builder = Edge::builder()
             .window(setup.window)
             .limits(setup.limits)
-            .timings(setup.timings);
+            .timings(setup.timings)
+            .trusted_proxies(setup.trusted_proxies)
+            .origins(
+                setup
+                    .origins
+                    .iter()
+                    .map(|text| text.parse::<OriginPattern>().expect("an origin"))
+                    .collect(),
+            );
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
         }
         if let Some(rates) = setup.rates {
             // The clock stands still: nothing comes back, however long a test takes.
             let clock = Arc::new(|| Duration::ZERO);
-            builder = builder.rates(rates).trusted_proxies(setup.trusted_proxies).clock(clock);
+            builder = builder.rates(rates).clock(clock);
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
@@ -132,12 +142,11 @@ impl Node {
         if let Some(clock) = setup.clock {
             builder = builder.clock(clock);
         }
-        let client = Arc::new(HttpClient::default());
         assert_eq!(setup.hooks.faults(), [], "[hooks] that are right");
         if let Some(hooks) = setup.hooks.settings(setup.limits.publication_bytes_max) {
-            builder = builder.hooks(hooks, Arc::clone(&client) as Arc<dyn Ask>);
+            builder = builder.hooks(hooks);
         }
-        let fetch: Arc<dyn FetchKeys> = client;
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
             builder = builder.authority(authority);
         }

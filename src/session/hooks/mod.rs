@@ -240,8 +240,8 @@ impl Hooks {
             return Err(refused.clone().retry_after_ms(retry_ms));
         }
         if identity.is_anonymous() && carried.is_some_and(|carried| carried.is_cookie_withheld) {
-            let detail = "the app was not shown the cookie, for pages of this origin may not use it here; add the origin \
-                          to the configuration";
+            let detail = "the app was not shown the cookie, which counts for pages of an allowed origin only: send `Origin`, \
+                          or list it in `origins`";
             return Err(Problem::new(Code::OriginRefused, detail));
         }
         Err(refused.clone())
