@@ -127,9 +127,11 @@ impl Node {
         Arc::clone(self.policies.load().of(channel))
     }
 
-    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these.
+    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these, and
+    /// subscriptions that they do not allow end.
     pub fn set_policies(&self, policies: Policies) {
         self.policies.store(Arc::new(policies));
+        self.registry.tell_new_policies();
     }
 
     /// The door: whether somebody may do this with a channel. It is asked by every route and every transport, anew at

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Auth, Connections, Hooks};
+use throughline::config::{Address, Auth, Config, Connections, Hooks};
 use throughline::delivery::{Engine, Health, LogPolicy};
 use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::{Clock, RateSettings};
+use throughline::session::policy::Policies;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -41,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
     pub(crate) auth: Auth,
+    /// What namespaces allow, where that is not the same for all.
+    pub(crate) policies: Option<Policies>,
     /// Which app is asked; unless told, none.
     pub(crate) hooks: Hooks,
     /// By which the app's answers grow old; absent: the machine's.
@@ -72,6 +75,7 @@ impl Default for Setup {
             origins: &[],
             health: None,
             auth: Auth::default(),
+            policies: None,
             hooks: Hooks::default(),
             clock: None,
         }
@@ -89,6 +93,18 @@ impl Setup {
         }
     }
 
+    /// With the `[auth]` and the `[[namespaces]]` of a configuration, and its rates where a namespace has some.
+    pub(crate) fn configured(text: &str) -> Self {
+        let config = read_config(text);
+        let has_rates = text.contains("_per_s");
+        Self {
+            rates: has_rates.then(|| config.rates()),
+            policies: Some(config.policies()),
+            auth: config.auth,
+            ..Self::default()
+        }
+    }
+
     /// A window of so many publications.
     pub(crate) fn window(count_max: usize) -> Self {
         let default = Self::default();
@@ -98,6 +114,13 @@ impl Setup {
         };
         Self { window, ..default }
     }
+}
+
+/// A configuration that is well.
+pub(crate) fn read_config(text: &str) -> Config {
+    let config: Config = toml::from_str(text).expect("a configuration that can be read");
+    assert_eq!(config.faults(), [], "{text}");
+    config
 }
 
 /// A running node; dropping it stops it at once.
@@ -145,6 +168,9 @@ impl Node {
         assert_eq!(setup.hooks.faults(), [], "[hooks] that are right");
         if let Some(hooks) = setup.hooks.settings(setup.limits.publication_bytes_max) {
             builder = builder.hooks(hooks);
+        }
+        if let Some(policies) = setup.policies {
+            builder = builder.policies(policies);
         }
         let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
