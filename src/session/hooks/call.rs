@@ -76,6 +76,8 @@ impl Hooks {
         let took = began.elapsed().as_secs_f64();
         let told = match answered {
             Ok(answer) => self.understand(hook, &answer, user),
+            // What was left of the time says less than all of it.
+            Err(NoAnswer::Late(_)) => Err(NoAnswer::Late(self.settings.time_max).to_string()),
             Err(why) => Err(why.to_string()),
         };
         let (told, outcome) = match told {
