@@ -141,7 +141,7 @@ impl Node {
     /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help; what the app says where it
     /// decides, and `overloaded` where it says nothing.
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
-        let policy = self.policy(channel);
+        let policy = **self.policies.load().of(channel);
         policy.check_final(identity, action, channel)?;
         match self.deciding(identity, action) {
             // What is to be published has to be shown, which `publish` does.
@@ -336,7 +336,7 @@ impl Node {
     /// What becomes of an item that may be published.
     async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
         self.allow(identity, Action::Publish, &item.channel).await?;
-        let policy = self.policy(&item.channel);
+        let policy = **self.policies.load().of(&item.channel);
         policy.check_size(&item.channel, item.data.len())?;
         let item = match self.deciding(identity, Action::Publish) {
             Some(hooks) => hooks.publish(identity, item).await?,
@@ -356,6 +356,7 @@ impl Node {
             sender: identity.user().map(Into::into),
             key,
             policy: policy.window,
+            ack: policy.ack,
         })
     }
 
