@@ -18,6 +18,7 @@ use support::link::{Link, Receive};
 use support::node::{Node, Setup};
 use support::tokens::{SECRET, Signer, api_key, forge, hash, token};
 use support::websocket::{Said, WebSocket};
+use throughline::session::limits::{Rate, RateSettings};
 use tokio::sync::Semaphore;
 
 const HANDSHAKE: [(&str, &str); 4] = [
@@ -794,4 +795,57 @@ async fn another_app_may_take_the_place_of_one_while_the_edge_runs() {
     );
     node.edge().set_hooks(first.settings(bytes_max));
     assert_eq!(status(&node, "poll", "no:1", &[]).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publications_that_wait_for_the_app_keep_nobody_from_coming() {
+    let app = App::start(|asked| match asked.body["type"].as_str() {
+        Some("publish") => Reply::Hang,
+        _ => Reply::json(&json!({"allow": true})),
+    })
+    .await;
+    let more = "timeout_ms = 10000\nin_flight_max = 1";
+    let node = Node::start(asking(&app, &["connect", "subscribe", "publish"], more));
+    let body =
+        json!([{"channel": "a", "data": 1}, {"channel": "a", "data": 2}, {"channel": "b", "data": 3}]).to_string();
+    let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+    link.send(&http::post("/v1/publish", &[], body.as_bytes()))
+        .await
+        .unwrap();
+    within("the questions", app.count_reaches(2)).await;
+    assert_eq!(
+        app.questions()[1]["type"],
+        "publish",
+        "one of them hangs, and two wait for their turn"
+    );
+    for way in WAYS_IN {
+        assert_eq!(status(&node, way, way, &[]).await, let_in(way), "{way}");
+    }
+    assert_eq!(
+        app.questions()
+            .iter()
+            .filter(|asked| asked["type"] == "publish")
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_over_a_limit_is_no_question() {
+    let app = App::start(|_| Reply::json(&json!({"allow": true, "grants": {"history": ["*"]}}))).await;
+    let mut setup = asking(&app, &["connect"], "forward_headers = [\"x-key\"]");
+    setup.rates = Some(RateSettings {
+        ip_polls: Rate::new(1, 3),
+        allow: Vec::new(),
+        ..RateSettings::default()
+    });
+    let node = Node::start(setup);
+    let mut statuses = Vec::new();
+    for at in 0..6 {
+        let key = at.to_string();
+        let request = http::get("/v1/history?channel=a", &[("x-key", &key)]);
+        statuses.push(ask(node.address, &request).await.0.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
+    assert_eq!(app.asked().len(), 3);
 }

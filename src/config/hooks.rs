@@ -63,7 +63,8 @@ pub struct Hooks {
     /// The most answers that are kept.
     #[schemars(range(max = 1_000_000))]
     pub cache_count_max: usize,
-    /// The most questions that are on their way at once; the others wait for their turn, within the same time.
+    /// The most questions that are on their way at once, for each of the three; the others wait for their turn, within
+    /// the same time.
     #[schemars(range(min = 1, max = 10_000))]
     pub in_flight_max: usize,
     /// Signs every question, in the header `throughline-signature`; at least 32 bytes.

@@ -49,7 +49,7 @@ impl Decision {
 impl Hooks {
     /// One of the places for questions that are on their way; `None`: there was none in time.
     pub(super) async fn turn(&self, hook: Hook, until: Instant) -> Option<SemaphorePermit<'_>> {
-        let turn = timeout_at(until, self.turns.acquire()).await;
+        let turn = timeout_at(until, self.turns[hook as usize].acquire()).await;
         let turn = turn.ok().and_then(Result::ok);
         if turn.is_none() {
             self.around.metrics.note_hook(hook.as_str(), "failed");

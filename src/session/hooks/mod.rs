@@ -48,7 +48,7 @@ pub struct HookSettings {
     pub cache_s: u64,
     /// Answers that are kept.
     pub cache_count_max: usize,
-    /// Questions that are on their way at once.
+    /// Questions of each hook that are on their way at once.
     pub in_flight_max: usize,
     /// What questions are signed with.
     pub secret: Option<Secret>,
@@ -97,7 +97,9 @@ pub struct Hooks {
     signing: Option<Signing>,
     around: Surroundings,
     known: Mutex<Known>,
-    turns: Semaphore,
+    /// For each hook, the places for questions that are on their way: so a flood of publications keeps nobody from
+    /// connecting.
+    turns: [Semaphore; Hook::ALL.len()],
     /// For each hook, whether the newest question had no answer.
     are_unwell: [AtomicBool; Hook::ALL.len()],
 }
@@ -109,7 +111,7 @@ impl Hooks {
         Arc::new(Self {
             signing: secret.map(|secret| Signing::new(secret.reveal().as_bytes())),
             known: Mutex::new(Known::new(settings.cache_count_max)),
-            turns: Semaphore::new(settings.in_flight_max.min(Semaphore::MAX_PERMITS)),
+            turns: Hook::ALL.map(|_| Semaphore::new(settings.in_flight_max.min(Semaphore::MAX_PERMITS))),
             are_unwell: Default::default(),
             settings,
             around,
