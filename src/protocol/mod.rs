@@ -7,6 +7,7 @@ mod envelope;
 pub mod event_stream;
 mod followed;
 mod framing;
+mod hook;
 mod json;
 mod limits;
 mod list;
@@ -23,6 +24,7 @@ pub use code::{Code, Outcome, Problem};
 pub use command::{Command, CommandId, HistoryQuery, read_command};
 pub use followed::FollowedQuery;
 pub use framing::Framed;
+pub use hook::{Allowed, Hook, HookAnswer, Wish, question, read_answer};
 pub use json::{Object, compact};
 pub use limits::Limits;
 pub use publish::{

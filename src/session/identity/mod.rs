@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub use api_key::{ApiKey, NewApiKey, Scope};
 pub use authority::{Authority, Credential};
+pub(super) use claims::is_user;
 pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
@@ -27,6 +28,7 @@ pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
 
+use super::hooks::Carried;
 use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem};
 
@@ -153,6 +155,8 @@ pub struct Identity {
     kind: Kind,
     lifetime: Option<Lifetime>,
     mark: Option<TokenMark>,
+    /// What the app is shown of the client, where it is asked.
+    carried: Option<Arc<Carried>>,
 }
 
 impl Identity {
@@ -178,6 +182,7 @@ impl Identity {
             kind,
             lifetime: None,
             mark: None,
+            carried: None,
         }
     }
 
@@ -188,6 +193,7 @@ impl Identity {
             kind: Kind::User,
             lifetime: Some(lifetime),
             mark: None,
+            carried: None,
         }
     }
 
@@ -202,6 +208,36 @@ impl Identity {
             },
             lifetime: None,
             mark: None,
+            carried: None,
+        }
+    }
+
+    /// The same one, as whom the app says it is: this user, if there was none; with these grants instead of its own;
+    /// and no longer than until then.
+    pub(super) fn admitted(
+        &self,
+        user: Option<&str>,
+        grants: Option<&Grants>,
+        expires_at_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Self {
+        let is_new = self.kind == Kind::Anonymous;
+        let user = user.filter(|_| is_new);
+        let own_ms = self.lifetime.map_or(u64::MAX, |lifetime| lifetime.ends_at_ms);
+        let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
+        Self {
+            publisher: match user {
+                Some(user) => Self::user_word(user),
+                None => Arc::clone(&self.publisher),
+            },
+            kind: if user.is_some() { Kind::User } else { self.kind },
+            grants: grants.unwrap_or(&self.grants).clone(),
+            lifetime: match until {
+                Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
+                None => self.lifetime,
+            },
+            mark: self.mark,
+            carried: self.carried.clone(),
         }
     }
 
@@ -221,6 +257,16 @@ impl Identity {
     /// How a user is told from API keys and from nobody, where limits and denials tell users apart.
     pub(crate) fn user_word(user: &str) -> Arc<str> {
         Arc::from(format!("{USER}{user}"))
+    }
+
+    /// The same one, with what the app is shown of it.
+    pub(super) fn carrying(self, carried: Option<Arc<Carried>>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// What the app is shown of it.
+    pub(super) fn carried(&self) -> Option<&Arc<Carried>> {
+        self.carried.as_ref()
     }
 
     /// The user, if it is one.
