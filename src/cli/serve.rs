@@ -25,6 +25,9 @@ use crate::telemetry::{self, Format};
 /// How long the drain may take beyond its window: publications, sessions that do not leave, requests.
 const LEAVE_TIME: Duration = Duration::from_secs(15);
 
+/// How long the end waits for webhooks that are not taken yet.
+const WEBHOOKS_TIME: Duration = Duration::from_secs(5);
+
 /// How long a service manager is asked to wait for the snapshot, beyond what a stop usually takes.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(5 * 60);
 
@@ -72,13 +75,14 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
     }
     .announce(format);
     service_manager::is_ready();
-    let drain = config.drain_window() + LEAVE_TIME;
+    let drain = config.drain_window() + LEAVE_TIME + WEBHOOKS_TIME;
     let settings = Settings {
         drain_window: config.drain_window(),
         connections: config.connections.clone(),
         tls: tls.clone(),
     };
     server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls, drain)).await;
+    edge.finish_webhooks(WEBHOOKS_TIME).await;
     save(&edge).await
 }
 
@@ -141,6 +145,9 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         .origins(config.origins().unwrap_or_default());
     let client = Arc::new(HttpClient::default());
     builder = builder.asking(Arc::clone(&client) as Arc<dyn Ask>);
+    if let Some(webhooks) = config.webhooks.settings().map_err(placed)? {
+        builder = builder.webhooks(webhooks);
+    }
     if let Some(hooks) = config.hooks() {
         builder = builder.hooks(hooks);
     }

@@ -24,6 +24,7 @@ mod sections;
 mod setting;
 mod settings;
 mod source;
+mod webhooks;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -46,6 +47,7 @@ pub use sections::{
 };
 pub use setting::Shown;
 pub use source::Source;
+pub use webhooks::Webhooks;
 
 /// What the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +79,8 @@ pub struct Config {
     pub auth: Auth,
     /// Where the app is asked, which then decides; while it names no URL, nobody is.
     pub hooks: Hooks,
+    /// An app is told what happens to channels.
+    pub webhooks: Webhooks,
     /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
     /// `:` of channels' names (`default` for names without one, `*` for all that have no table), and with `window`,
     /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
@@ -103,6 +107,7 @@ impl Default for Config {
             origins: Vec::new(),
             auth: Auth::default(),
             hooks: Hooks::default(),
+            webhooks: Webhooks::default(),
             namespaces: Vec::new(),
             engine: EngineConfig::default(),
             log: Log::default(),

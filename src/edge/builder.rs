@@ -18,6 +18,7 @@ use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::session::outgoing::Ask;
 use crate::session::policy::Policies;
+use crate::session::webhooks::{WebhookSettings, Webhooks};
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -45,6 +46,7 @@ pub struct Builder {
     origins: Origins,
     authority: Option<Authority>,
     hooks: Option<HookSettings>,
+    webhooks: Option<WebhookSettings>,
     ask: Option<Arc<dyn Ask>>,
 }
 
@@ -185,7 +187,16 @@ impl Builder {
         }
     }
 
-    /// Who asks the app; unless told, a client of its own.
+    /// An app is told what happens to channels.
+    #[must_use]
+    pub fn webhooks(self, settings: WebhookSettings) -> Self {
+        Self {
+            webhooks: Some(settings),
+            ..self
+        }
+    }
+
+    /// Who asks the app, and tells it; unless told, a client of its own.
     #[must_use]
     pub fn asking(self, ask: Arc<dyn Ask>) -> Self {
         Self { ask: Some(ask), ..self }
@@ -228,6 +239,9 @@ impl Builder {
         if let Some(settings) = self.hooks {
             node.set_hooks(Some(Hooks::new(settings, around.clone())));
         }
+        let webhooks = self
+            .webhooks
+            .map(|settings| Arc::new(Webhooks::start(settings, around.clone())));
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self
@@ -241,6 +255,7 @@ impl Builder {
             node,
             transports,
             around,
+            webhooks,
             door: Arc::new(Door::new(limits, rules)),
             kept: self.kept.map(Arc::new),
         }

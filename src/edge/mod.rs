@@ -17,6 +17,7 @@ use crate::protocol::{Item, Problem, compact};
 use crate::session::Node;
 use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::limits::RateLimits;
+use crate::session::webhooks::Webhooks;
 use crate::transport::Transports;
 
 pub use builder::Builder;
@@ -30,6 +31,7 @@ pub struct Edge {
     door: Arc<Door>,
     /// With what an app is asked.
     around: Surroundings,
+    webhooks: Option<Arc<Webhooks>>,
     kept: Option<Arc<Kept>>,
 }
 
@@ -87,6 +89,14 @@ impl Edge {
     pub fn set_hooks(&self, settings: Option<HookSettings>) {
         let hooks = settings.map(|settings| Hooks::new(settings, self.around.clone()));
         self.node.set_hooks(hooks);
+    }
+
+    /// Waits until webhooks are taken, at most so long, and says how many events were not. For the end, after the drain.
+    pub async fn finish_webhooks(&self, wait_max: Duration) -> u64 {
+        match &self.webhooks {
+            Some(webhooks) => webhooks.finish(wait_max).await,
+            None => 0,
+        }
     }
 
     /// How much each client may do, if that is limited.

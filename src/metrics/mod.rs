@@ -6,6 +6,7 @@
 mod operators;
 mod process;
 mod striped;
+mod webhooks;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use operators::Operators;
 pub use striped::{Latency, Striped};
+use webhooks::Webhooks;
 
 /// The media type of [`Metrics::to_text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -66,6 +68,7 @@ pub struct Metrics {
     hook_calls: Family<[Label; 2], Counter>,
     hook_call_seconds: Family<[Label; 1], Histogram>,
     operators: Operators,
+    webhooks: Webhooks,
 }
 
 /// What is counted for each transport, at hand without a look-up.
@@ -94,6 +97,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("throughline");
         let mut metrics = Self {
             operators: Operators::register(&mut registry),
+            webhooks: Webhooks::register(&mut registry),
             registry,
             by_transport: Default::default(),
             closes: Family::default(),

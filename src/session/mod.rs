@@ -14,6 +14,7 @@ mod ready;
 mod registry;
 mod replies;
 mod subscriptions;
+pub mod webhooks;
 mod withdrawn;
 
 use std::fmt;
