@@ -16,6 +16,7 @@ use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup, read_config};
 use support::poll::Poll;
+use support::push::Push;
 use support::redis::Redis;
 use support::tokens::{SECRET, api_key, hash, token};
 use support::websocket::{Said, WebSocket};
@@ -663,7 +664,7 @@ async fn a_subscription_that_begins_while_policies_change_ends() {
         assert_eq!(stream.event().await.unwrap().kind, kind);
     }
     let answer = poll.answer().await.unwrap();
-    let kinds: Vec<_> = answer.pushes.iter().map(|push| push.kind()).collect();
+    let kinds: Vec<_> = answer.pushes.iter().map(Push::kind).collect();
     assert_eq!(kinds, ["subscribed", "unsubscribed"]);
 }
 
