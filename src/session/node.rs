@@ -147,11 +147,27 @@ impl Node {
     /// decides, and `overloaded` where it says nothing; `denied`, if an operator has sent them away.
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
         self.check_denied(identity, Some(channel)).await?;
-        let policy = **self.policies.load().of(channel);
-        policy.check_final(identity, action, channel)?;
+        self.still_allows(identity, action, channel)?;
         match self.deciding(identity, action) {
             // What is to be published has to be shown, which `publish` does.
             Some(hooks) if action == Action::Subscribe => hooks.subscribe(identity, channel).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What can be said of it at once, without asking the app: enough for what was allowed before and goes on.
+    ///
+    /// # Errors
+    /// `forbidden`, `unauthenticated`.
+    pub(super) fn still_allows(
+        &self,
+        identity: &Identity,
+        action: Action,
+        channel: &ChannelName,
+    ) -> Result<(), Problem> {
+        let policy = **self.policies.load().of(channel);
+        policy.check_final(identity, action, channel)?;
+        match self.deciding(identity, action) {
             Some(_) => Ok(()),
             None => policy.check_granted(identity, action, channel),
         }
