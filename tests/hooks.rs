@@ -847,6 +847,9 @@ async fn whoever_is_over_a_limit_is_no_question() {
         statuses.push(ask(node.address, &request).await.0.status);
     }
     assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
+    // What is no publication at all asks no question either.
+    let (head, _) = ask(node.address, &http::post("/v1/publish", &[("x-key", "more")], b"x")).await;
+    assert_eq!(head.status, 429);
     assert_eq!(app.asked().len(), 3);
 }
 
