@@ -3,6 +3,7 @@
 mod control;
 mod counted;
 mod expiry;
+mod followed;
 mod heeding;
 pub mod hooks;
 pub mod identity;

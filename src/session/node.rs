@@ -13,11 +13,11 @@ use super::identity::{Action, Authority, Credential, Identity};
 use super::policy::{Policies, Policy};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Followed, Health, IdempotencyKey, Listing, Outside, Page, Position,
-    Publication, Published, Since,
+    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
+    Published, Since,
 };
 use crate::metrics::Metrics;
-use crate::protocol::{Code, Ending, FollowedQuery, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
+use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
 
 /// Publications that `history` answers unless told.
 const HISTORY_COUNT_DEFAULT: u64 = 100;
@@ -54,7 +54,7 @@ pub struct Node {
     knows_nobody: Arc<Authority>,
     anybody: Arc<Identity>,
     pub(super) control: Control,
-    listing: Option<Arc<dyn Listing>>,
+    pub(super) listing: Option<Arc<dyn Listing>>,
     anonymous: Arc<Identity>,
     itself: Arc<Identity>,
 }
@@ -147,11 +147,27 @@ impl Node {
     /// decides, and `overloaded` where it says nothing; `denied`, if an operator has sent them away.
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
         self.check_denied(identity, Some(channel)).await?;
-        let policy = **self.policies.load().of(channel);
-        policy.check_final(identity, action, channel)?;
+        self.still_allows(identity, action, channel)?;
         match self.deciding(identity, action) {
             // What is to be published has to be shown, which `publish` does.
             Some(hooks) if action == Action::Subscribe => hooks.subscribe(identity, channel).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What can be said of it at once, without asking the app: enough for what was allowed before and goes on.
+    ///
+    /// # Errors
+    /// `forbidden`, `unauthenticated`.
+    pub(super) fn still_allows(
+        &self,
+        identity: &Identity,
+        action: Action,
+        channel: &ChannelName,
+    ) -> Result<(), Problem> {
+        let policy = **self.policies.load().of(channel);
+        policy.check_final(identity, action, channel)?;
+        match self.deciding(identity, action) {
             Some(_) => Ok(()),
             None => policy.check_granted(identity, action, channel),
         }
@@ -225,32 +241,6 @@ impl Node {
     #[must_use]
     pub fn with_health(self, health: Option<Arc<dyn Health>>) -> Self {
         Self { health, ..self }
-    }
-
-    /// The same node, whose engine tells which channels somebody follows.
-    #[must_use]
-    pub fn with_listing(self, listing: Option<Arc<dyn Listing>>) -> Self {
-        Self { listing, ..self }
-    }
-
-    /// The channels that somebody follows on this node: one more than was asked for, if there are more.
-    ///
-    /// # Errors
-    /// `not_found`, if the engine does not tell.
-    pub async fn followed(&self, query: &FollowedQuery) -> Result<Vec<Followed>, Problem> {
-        let Some(listing) = self.listing.clone() else {
-            return Err(Problem::new(
-                Code::NotFound,
-                "this node's engine does not tell which channels are followed",
-            ));
-        };
-        let query = query.clone();
-        // On a thread that may take its time.
-        let looking =
-            tokio::task::spawn_blocking(move || listing.followed(&query.prefix, &query.after, query.limit + 1));
-        looking.await.map_err(|_| {
-            Problem::new(Code::Overloaded, "the channels could not be looked at; try again").retry_after_ms(1000)
-        })
     }
 
     /// Whether it takes new sessions and publications.
