@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, clocks};
-use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside};
+use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
@@ -242,6 +242,9 @@ impl Builder {
         let webhooks = self
             .webhooks
             .map(|settings| Arc::new(Webhooks::start(settings, around.clone())));
+        if let Some(webhooks) = &webhooks {
+            node.tell_occupancy(Arc::clone(webhooks) as Arc<dyn PresenceEvents>);
+        }
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self

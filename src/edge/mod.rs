@@ -94,7 +94,10 @@ impl Edge {
     /// Waits until webhooks are taken, at most so long, and says how many events were not. For the end, after the drain.
     pub async fn finish_webhooks(&self, wait_max: Duration) -> u64 {
         match &self.webhooks {
-            Some(webhooks) => webhooks.finish(wait_max).await,
+            Some(webhooks) => {
+                self.node.vacate();
+                webhooks.finish(wait_max).await
+            }
             None => 0,
         }
     }

@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod identity;
 pub mod limits;
 mod node;
+mod occupancy;
 pub mod outgoing;
 pub mod policy;
 mod ready;
@@ -291,6 +292,7 @@ impl Session {
                 Err(problem) => (Err(problem), None),
             };
             self.subscriptions.append(subscription, self.registered.shared());
+            self.occupy(&channel);
             (channel, joined)
         };
         Ok(begun.into_iter().map(admit).collect())
@@ -377,6 +379,7 @@ impl Session {
                         Ok((joined, subscription)) => {
                             self.counted.note_joined(&joined);
                             self.subscriptions.admit(subscription, self.registered.shared());
+                            self.occupy(&channel);
                             Push::Subscribed {
                                 channel,
                                 joined,

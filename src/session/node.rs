@@ -1,7 +1,7 @@
 //! This process as sessions and back ends see it: publish, read, register, drain.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::control::Control;
 use super::hooks::{Carried, Hooks};
 use super::identity::{Action, Authority, Credential, Identity};
+use super::occupancy::Occupancies;
 use super::policy::{Policies, Policy};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
@@ -54,6 +55,7 @@ pub struct Node {
     knows_nobody: Arc<Authority>,
     anybody: Arc<Identity>,
     pub(super) control: Control,
+    pub(super) occupancies: OnceLock<Arc<Occupancies>>,
     pub(super) listing: Option<Arc<dyn Listing>>,
     anonymous: Arc<Identity>,
     itself: Arc<Identity>,
@@ -82,6 +84,7 @@ impl Node {
             knows_nobody: Arc::default(),
             anybody: Arc::new(Identity::anybody()),
             control: Control::new(),
+            occupancies: OnceLock::new(),
             listing: None,
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::Stream;
 
 use super::Output;
+use super::occupancy::Occupant;
 use super::ready::Flag;
 use super::registry::Shared;
 use crate::delivery::{ChannelName, Delivery, EndReason, Subscription};
@@ -28,6 +29,8 @@ pub(super) struct Subscriptions {
 struct Entry {
     subscription: Subscription,
     mark: Option<Mark>,
+    /// By whom it is known that somebody follows the channel, where that is told.
+    occupant: Option<Box<Occupant>>,
 }
 
 /// How one of several subscriptions says that it has something. A session's only one is polled without asking.
@@ -110,7 +113,11 @@ impl Subscriptions {
         if key == 1
             && let Some(only) = self.entries[0].take()
         {
+            let occupant = only.occupant;
             self.put(0, only.subscription, session);
+            if let Some(first) = &mut self.entries[0] {
+                first.occupant = occupant;
+            }
         }
         if let Some(subscription) = subscription {
             self.put(key, subscription, session);
@@ -125,7 +132,19 @@ impl Subscriptions {
             waker.wake_by_ref();
             Mark { flag, waker }
         });
-        self.entries[key] = Some(Entry { subscription, mark });
+        self.entries[key] = Some(Entry {
+            subscription,
+            mark,
+            occupant: None,
+        });
+    }
+
+    /// Keeps an occupant of a channel for as long as its subscription.
+    pub(super) fn occupy(&mut self, channel: &ChannelName, occupant: Occupant) {
+        let key = self.key_of(channel);
+        if let Some(Some(entry)) = key.and_then(|key| self.entries.get_mut(key)) {
+            entry.occupant = Some(Box::new(occupant));
+        }
     }
 
     pub(super) fn remove(&mut self, key: usize) -> Option<ChannelName> {
@@ -179,10 +198,12 @@ impl Subscriptions {
             Some(Entry {
                 subscription,
                 mark: None,
+                ..
             }) => Pin::new(subscription).poll_next(cx),
             Some(Entry {
                 subscription,
                 mark: Some(mark),
+                ..
             }) => {
                 let turn = self.turn.get_or_insert_with(|| {
                     mark.flag.lower();
