@@ -17,9 +17,12 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use support::client::Client;
 use support::crowd::until;
 use support::deadline::within;
+use support::folder::Folder;
 use support::redis::free_port;
+use support::served::Served;
 use throughline::delivery::{ChannelName, LogPolicy, Member, PresenceEvent, PresenceEvents, Who};
 use throughline::engine::System;
 use throughline::http::HttpClient;
@@ -373,6 +376,31 @@ async fn the_end_delivers_what_it_can_and_says_what_is_left() {
     receiver.behave(Manner::Takes);
     assert_eq!(webhooks.finish(Duration::from_secs(60)).await, 0);
     assert_eq!(receiver.taken_events().len(), 30);
+}
+
+/// From the configuration to the receiver, on each transport; what the end brings about is told before the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_tells_who_comes_first_and_goes_last() {
+    let (receiver, folder) = (Receiver::start(Manner::Takes).await, Folder::new("webhooks"));
+    let file = folder.path().join("throughline.toml");
+    let url = receiver.url();
+    let text = format!("[webhooks]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\nprevious_secret = \"{EARLIER_SECRET}\"\n");
+    std::fs::write(&file, text).unwrap();
+    let node = Served::start(&[("THROUGHLINE_CONFIG", file.to_str().unwrap())]).await;
+    let first = Client::open(node.address, "ws", "", &["a", "b"]).await.unwrap();
+    until("two events", || receiver.taken_events().len() == 2).await;
+    let _second = Client::open(node.address, "sse", "", &["a"]).await.unwrap();
+    let _third = Client::open(node.address, "poll", "", &["c"]).await.unwrap();
+    until("three events", || receiver.taken_events().len() == 3).await;
+    drop(first);
+    until("the end of b", || receiver.taken_events().len() == 4).await;
+    node.stop().await;
+    let mut events = receiver.taken_events();
+    let first: Vec<_> = events.drain(..4).collect();
+    let occupied = ["a", "b", "c"].map(|name| format!("channel_occupied {name} -"));
+    assert_eq!(first, [&occupied[..], &["channel_vacated b -".to_owned()]].concat());
+    events.sort();
+    assert_eq!(events, ["channel_vacated a -", "channel_vacated c -"]);
 }
 
 /// A receiver by the stock library, as a process that can be killed.
