@@ -220,3 +220,61 @@ async fn a_single_node_remembers_in_its_snapshot() {
         Client::open(node.address, transport, &ada, &["chat:1"]).await.unwrap();
     }
 }
+
+/// The command line asks the same routes.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_have_a_command_line() {
+    let folder = Folder::new("operators");
+    let file = configuration(&folder);
+    let node = Served::start(&[("THROUGHLINE_CONFIG", file.to_str().unwrap())]).await;
+    let ada = token_of("ada");
+    let mut client = Client::open(node.address, "ws", &ada, &["chat:1", "chat:2"])
+        .await
+        .unwrap();
+    let url = format!("http://{}", node.address);
+    let run = async |arguments: &[&str], key: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_throughline"));
+        command
+            .args(arguments)
+            .env("THROUGHLINE_URL", &url)
+            .env("THROUGHLINE_TOKEN", key);
+        let ran = within("a command", command.stdin(std::process::Stdio::null()).output())
+            .await
+            .unwrap();
+        let said = String::from_utf8(ran.stdout).unwrap() + &String::from_utf8(ran.stderr).unwrap();
+        (ran.status.code().unwrap(), said)
+    };
+    let key = support::tokens::api_key('O');
+    let (code, said) = run(&["channels", "--prefix", "chat:", "--limit", "1"], &key).await;
+    assert!(
+        code == 0 && said.starts_with(r#"{"channels":[{"channel":"chat:1","subscriptions":1,"#),
+        "{said}"
+    );
+    assert!(said.ends_with("\"next\":\"chat:1\"}\n"), "{said}");
+    let (code, said) = run(&["unsubscribe", "chat:1", "--user", "ada"], &key).await;
+    assert!(code == 0 && said.contains("\"sessions\":1"), "{said}");
+    assert_eq!(client.next().await, "unsubscribed chat:1 denied");
+    let (code, said) = run(&["disconnect", "--user", "ada", "--deny", "60"], &key).await;
+    assert!(code == 0 && said.contains("\"sessions\":1"), "{said}");
+    assert_eq!(client.next().await, "closing denied");
+    are_refused(&[&node], &ada).await;
+    for (arguments, key, expected, words) in [
+        (&["disconnect", "--user", "ada"][..], &*ada, 1, "denied"),
+        (
+            &["disconnect", "--user", "ada", "--deny", "86401"],
+            &*key,
+            1,
+            "at most 86400",
+        ),
+        (&["disconnect"], &*key, 2, "--user"),
+        (
+            &["disconnect", "--user", "a", "--session", "b"],
+            &*key,
+            2,
+            "cannot be used with",
+        ),
+    ] {
+        let (code, said) = run(arguments, key).await;
+        assert!(code == expected && said.contains(words), "{arguments:?}: {code} {said}");
+    }
+}

@@ -10,6 +10,7 @@ mod history;
 mod init;
 mod key;
 mod man;
+mod operate;
 mod publish;
 mod serve;
 mod service_manager;
@@ -37,6 +38,9 @@ enum Command {
     Publish(publish::Publish),
     Subscribe(subscribe::Subscribe),
     History(history::History),
+    Disconnect(operate::Disconnect),
+    Unsubscribe(operate::Unsubscribe),
+    Channels(operate::Channels),
     /// Say whether the configuration is well
     Check(check::Check),
     /// Look at the configuration
@@ -66,6 +70,9 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Publish(publish) => publish::run(publish).await,
         Command::Subscribe(subscribe) => subscribe::run(subscribe).await,
         Command::History(history) => history::run(history).await,
+        Command::Disconnect(disconnect) => operate::disconnect(disconnect).await,
+        Command::Unsubscribe(unsubscribe) => operate::unsubscribe(unsubscribe).await,
+        Command::Channels(channels) => operate::channels(channels).await,
         Command::Check(check) => check::run(check),
         Command::Config(config) => show::run(config),
         Command::Init(init) => init::run(&init),
