@@ -8,7 +8,7 @@ use command::{Folder, Ran};
 use serde_json::json;
 use support::deadline::PATIENCE;
 use support::redis::{Redis, free_port};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -72,7 +72,7 @@ async fn what_cannot_be_reached_is_told_by_the_step_that_fails() {
 async fn who_is_not_let_in_is_told_why() {
     let redis = Redis::start(&[]).await;
     let port = redis.port;
-    check(&format!("redis://:secret-word@127.0.0.1:{port}/0"), &[])
+    check(&format!("redis://nobody:secret-word@127.0.0.1:{port}/0"), &[])
         .await
         .says(78, &["user", "password", "fix: "]);
     check(&format!("redis://127.0.0.1:{port}/99"), &[])
@@ -230,14 +230,16 @@ async fn key_sets_are_fetched_and_files_are_tried() {
     tokio::spawn(async move {
         for answer in answers {
             let (mut socket, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert!(socket.read_buf(&mut asked).await.unwrap() > 0, "a whole request");
+            }
             let head = format!(
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
                 answer.len()
             );
             socket.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
             socket.shutdown().await.unwrap();
-            // Read to the end, so that nothing is reset.
-            tokio::io::copy(&mut socket, &mut tokio::io::sink()).await.unwrap();
         }
     });
     let folder = Folder::new();

@@ -11,7 +11,6 @@ use serde_json::json;
 use support::deadline::{PATIENCE, within};
 use support::http;
 use support::publisher::Publisher;
-use support::redis::free_port;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -26,7 +25,16 @@ struct Cluster {
 impl Cluster {
     /// Starts it, and reads where everything is.
     async fn start() -> Self {
-        let port = free_port();
+        for _ in 0..10 {
+            // Below those that the system gives to connections; some may be taken all the same, and then others.
+            if let Some(cluster) = Self::start_at(fastrand::u16(20_000..30_000)).await {
+                return cluster;
+            }
+        }
+        panic!("it does not start; are redis-server and nginx installed? scripts/test installs them");
+    }
+
+    async fn start_at(port: u16) -> Option<Self> {
         let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/cluster/run"))
             .env("PORT", port.to_string())
             .env("THROUGHLINE", env!("CARGO_BIN_EXE_throughline"))
@@ -36,25 +44,21 @@ impl Cluster {
             .unwrap();
         let mut lines = BufReader::new(script.stdout.take().unwrap()).lines();
         let folder = within("the lines that say where everything is", async {
-            loop {
-                let line = lines
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("it ended before it said where it is");
+            while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some(folder) = line.trim().strip_prefix("logs, pids") {
-                    return PathBuf::from(folder.trim());
+                    return Some(PathBuf::from(folder.trim()));
                 }
             }
+            None
         });
-        let folder = folder.await;
+        let folder = folder.await?;
         // What else it says must not fill the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self {
+        Some(Self {
             script,
             nginx: SocketAddr::from(([127, 0, 0, 1], port)),
             folder,
-        }
+        })
     }
 
     fn pid(&self, name: &str) -> String {

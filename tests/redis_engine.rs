@@ -259,8 +259,9 @@ async fn over_tls_only_a_redis_that_is_trusted_is_taken() {
         (&variables[..], 0, "a primary without replicas"),
         (&variables[..2], 78, "SSL_CERT_FILE"),
     ] {
-        let checked = command::Folder::new().run_with(environment, &["check", "--connect"]);
-        checked.await.says(code, &[said]);
+        let folder = command::Folder::new();
+        let checked = folder.run_with(environment, &["check", "--connect"]).await;
+        checked.says(code, &[said]);
     }
     let mut publisher = Publisher::new(friend.address);
     publisher.publish(r#"{"channel":"a","data":1}"#, "k").await.unwrap();

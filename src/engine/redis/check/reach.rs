@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -152,6 +153,12 @@ fn tls_refused(error: &rustls::Error) -> Finding {
 fn tls_error(error: &RedisError) -> Option<&rustls::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
+        // The library keeps what it wraps in an `Arc`, which is an error of its own to `source`.
+        let shared = error.downcast_ref::<Arc<dyn Error + Send + Sync>>();
+        let error: &(dyn Error + 'static) = match shared {
+            Some(shared) => &**shared,
+            None => error,
+        };
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Some(tls);
         }
