@@ -86,7 +86,8 @@ async fn who_is_not_let_in_is_told_why() {
         .await;
     let wrong = check(&format!("redis://app:secret-word@127.0.0.1:{port}/0"), &[]).await;
     wrong.says(78, &["the user or the password is wrong", "fix: "]);
-    let guarded = Redis::start(&["--requirepass", "secret-word", "--appendonly", "yes"]).await;
+    let guarded = Redis::start(&["--appendonly", "yes"]).await;
+    let _: () = guarded.ask(&["CONFIG", "SET", "requirepass", "secret-word"]).await;
     check(&guarded.url(), &[])
         .await
         .says(78, &["it wants a password", "fix: "]);

@@ -118,6 +118,17 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// Where a test has failed, all of it is still running.
+    fn drop(&mut self) {
+        if let Some(pid) = self.script.id() {
+            let _ = std::process::Command::new("kill")
+                .args(["-INT", &pid.to_string()])
+                .status();
+        }
+    }
+}
+
 async fn signal(signal: &str, pid: &str) {
     let told = Command::new("kill").args([signal, pid]).status().await;
     assert!(told.unwrap().success(), "kill {signal} {pid}");

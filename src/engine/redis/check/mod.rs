@@ -103,8 +103,9 @@ async fn check_one(info: &ConnectionInfo, settings: &RedisSettings, replicas: Op
 async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> RedisResult<Value> {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
-    match connection.send_packed_command(&command).await? {
-        Value::ServerError(error) => Err(error.into()),
-        answer => Ok(answer),
+    let answer = connection.send_packed_command(&command).await?;
+    if let Value::ServerError(error) = answer {
+        return Err(error.into());
     }
+    Ok(answer)
 }

@@ -61,22 +61,21 @@ async fn open_tcp(host: &str, port: u16) -> Result<(), Finding> {
 
 /// TLS, who we are, and the database.
 async fn greet(info: &ConnectionInfo) -> Result<(Client, MultiplexedConnection), Finding> {
-    let speaks_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let client = Client::open(info.clone().set_redis_settings(redis)).map_err(|error| refused(&error, speaks_tls))?;
+    let client = Client::open(info.clone().set_redis_settings(redis)).map_err(|error| refused(&error, info))?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(TIMEOUT))
         .set_response_timeout(Some(TIMEOUT));
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     match timeout(TIMEOUT, connecting).await {
         Ok(Ok(connection)) => Ok((client, connection)),
-        Ok(Err(error)) => Err(refused(&error, speaks_tls)),
-        Err(_) => Err(no_greeting(speaks_tls)),
+        Ok(Err(error)) => Err(refused(&error, info)),
+        Err(_) => Err(no_greeting(info)),
     }
 }
 
-fn no_greeting(speaks_tls: bool) -> Finding {
-    let fix = if speaks_tls {
+fn no_greeting(info: &ConnectionInfo) -> Finding {
+    let fix = if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
         "see whether this is the port with TLS (`tls-port`); without TLS the URL begins with redis://"
     } else {
         "see whether Redis stands still, or this is the port with TLS (`tls-port`): then the URL begins with rediss://"
@@ -84,7 +83,7 @@ fn no_greeting(speaks_tls: bool) -> Finding {
     Finding::new(Weight::Unreachable, "it takes the connection and does not answer", fix)
 }
 
-fn refused(error: &RedisError, speaks_tls: bool) -> Finding {
+fn refused(error: &RedisError, info: &ConnectionInfo) -> Finding {
     let fault = |what: String, fix: &str| Finding::new(Weight::Fault, what, fix);
     match error.code() {
         Some("WRONGPASS") => {
@@ -121,7 +120,7 @@ fn refused(error: &RedisError, speaks_tls: bool) -> Finding {
         return tls_refused(tls);
     }
     if error.is_connection_dropped() || error.is_timeout() {
-        return no_greeting(speaks_tls);
+        return no_greeting(info);
     }
     fault(
         format!("it refuses the connection: {error}"),
@@ -130,21 +129,22 @@ fn refused(error: &RedisError, speaks_tls: bool) -> Finding {
 }
 
 fn tls_refused(error: &rustls::Error) -> Finding {
-    use rustls::{CertificateError, Error};
-    let fix = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "name the file with the authority that signed its certificate in SSL_CERT_FILE"
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "use the host name that stands in its certificate",
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "give it a certificate that has not expired"
-        }
-        Error::InvalidMessage(_) => {
-            "what answers there does not speak TLS: the URL begins with redis://, or has another port"
-        }
-        _ => "see `tls-port`, `tls-cert-file` and `tls-auth-clients no` of Redis",
+    use rustls::CertificateError as Bad;
+    let bad = if let rustls::Error::InvalidCertificate(bad) = error {
+        Some(bad)
+    } else {
+        None
+    };
+    let fix = if matches!(bad, Some(Bad::UnknownIssuer)) {
+        "name the file with the authority that signed its certificate in SSL_CERT_FILE"
+    } else if matches!(bad, Some(Bad::NotValidForName | Bad::NotValidForNameContext { .. })) {
+        "use the host name that stands in its certificate"
+    } else if matches!(bad, Some(Bad::Expired | Bad::ExpiredContext { .. })) {
+        "give it a certificate that has not expired"
+    } else if matches!(error, rustls::Error::InvalidMessage(_)) {
+        "what answers there does not speak TLS: the URL begins with redis://, or has another port"
+    } else {
+        "see `tls-port`, `tls-cert-file` and `tls-auth-clients no` of Redis"
     };
     Finding::new(Weight::Fault, format!("TLS fails: {error}"), fix)
 }
