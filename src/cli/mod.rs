@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Disconnect(disconnect) => operate::disconnect(disconnect).await,
         Command::Unsubscribe(unsubscribe) => operate::unsubscribe(unsubscribe).await,
         Command::Channels(channels) => operate::channels(channels).await,
-        Command::Check(check) => check::run(check),
+        Command::Check(check) => check::run(check).await,
         Command::Config(config) => show::run(config),
         Command::Init(init) => init::run(&init),
         Command::Token(token) => token::run(token).await,
