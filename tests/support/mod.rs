@@ -6,6 +6,7 @@
 pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod deadline;
+pub(crate) mod edge;
 pub(crate) mod event_source;
 pub(crate) mod event_stream;
 pub(crate) mod folder;
@@ -23,7 +24,9 @@ pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
 pub(crate) mod redis_proxy;
+pub(crate) mod redis_sentinel;
 pub(crate) mod served;
 pub(crate) mod service;
 pub(crate) mod text;

@@ -65,15 +65,7 @@ impl Keys {
         let mut base = String::with_capacity(prefix.0.len() + channel.as_str().len() + 2);
         base.push_str(&prefix.0);
         base.push('{');
-        for c in channel.as_str().chars() {
-            match c {
-                // A brace would end the hash tag, or make it empty.
-                '{' => base.push_str("%7B"),
-                '}' => base.push_str("%7D"),
-                '%' => base.push_str("%25"),
-                c => base.push(c),
-            }
-        }
+        base.extend(escaped(channel));
         base.push('}');
         Self {
             top: format!("{base}:top"),
@@ -97,6 +89,19 @@ impl Keys {
         );
         name
     }
+}
+
+/// A channel's name as it stands in its hash tag: a brace would end that, or make it empty.
+pub(super) fn escaped(channel: &ChannelName) -> impl Iterator<Item = &str> {
+    channel.as_str().split_inclusive(['{', '}', '%']).flat_map(|part| {
+        let (plain, code) = match part.as_bytes().last() {
+            Some(b'{') => (&part[..part.len() - 1], "%7B"),
+            Some(b'}') => (&part[..part.len() - 1], "%7D"),
+            Some(b'%') => (&part[..part.len() - 1], "%25"),
+            _ => (part, ""),
+        };
+        [plain, code]
+    })
 }
 
 #[cfg(test)]

@@ -27,9 +27,15 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
+    /// Those for a Redis alone, or for a Cluster, where hints go to a channel's shard only.
+    pub(super) fn new(is_cluster: bool) -> Self {
+        let publish = include_str!("publish.lua");
         Self {
-            publish: Script::new(include_str!("publish.lua")),
+            publish: if is_cluster {
+                Script::new(&publish.replace("'PUBLISH'", "'SPUBLISH'"))
+            } else {
+                Script::new(publish)
+            },
             read: Script::new(include_str!("read.lua")),
         }
     }
@@ -81,17 +87,19 @@ impl Scripts {
         call
     }
 
-    /// Calls one script; if Redis has forgotten the scripts, it is told them again.
-    pub(super) async fn call(&self, connection: &mut MultiplexedConnection, call: &Cmd) -> RedisResult<Value> {
-        let mut answer = connection.send_packed_command(call).await?;
-        if is_forgotten(&answer) {
-            load(connection, &self.all()).await?;
-            answer = connection.send_packed_command(call).await?;
-        }
-        if let Value::ServerError(error) = answer {
-            return Err(error.into());
-        }
-        Ok(answer)
+    /// Calls one script, and answers as Redis does; if Redis has forgotten the scripts, it is told them again.
+    /// `is_asking`: the other side does not keep the slot yet (`ASKING`).
+    ///
+    /// # Errors
+    /// If the answer did not come.
+    pub(super) async fn call(
+        &self,
+        connection: &mut MultiplexedConnection,
+        call: &Cmd,
+        is_asking: bool,
+    ) -> RedisResult<Value> {
+        let answers = self.call_all(connection, &[call], is_asking).await?;
+        Ok(answers.into_iter().next().unwrap_or(Value::Nil))
     }
 
     /// Calls several scripts in one go, and answers in their order.
@@ -101,9 +109,10 @@ impl Scripts {
     pub(super) async fn call_all(
         &self,
         connection: &mut MultiplexedConnection,
-        calls: &[Cmd],
+        calls: &[&Cmd],
+        is_asking: bool,
     ) -> RedisResult<Vec<Value>> {
-        let mut answers = send_all(connection, calls.iter()).await?;
+        let mut answers = send_all(connection, calls.iter().copied(), is_asking).await?;
         let is_missed: Vec<_> = answers.iter().map(is_forgotten).collect();
         if is_missed.contains(&true) {
             load(connection, &self.all()).await?;
@@ -114,7 +123,7 @@ impl Scripts {
                     .filter(|(_, is_missed)| **is_missed)
                     .map(|(at, _)| at)
             };
-            let again = send_all(connection, missed().map(|at| &calls[at])).await?;
+            let again = send_all(connection, missed().map(|at| calls[at]), is_asking).await?;
             for (at, answer) in missed().zip(again) {
                 answers[at] = answer;
             }
@@ -126,13 +135,19 @@ impl Scripts {
 async fn send_all<'a>(
     connection: &mut MultiplexedConnection,
     calls: impl Iterator<Item = &'a Cmd>,
+    is_asking: bool,
 ) -> RedisResult<Vec<Value>> {
     let mut pipeline = redis::pipe();
     for call in calls {
+        if is_asking {
+            pipeline.cmd("ASKING");
+        }
         pipeline.add_command(call.clone());
     }
     let count = pipeline.len();
-    connection.send_packed_commands(&pipeline, 0, count).await
+    let answers = connection.send_packed_commands(&pipeline, 0, count).await?;
+    let of_one = if is_asking { 2 } else { 1 };
+    Ok(answers.into_iter().skip(of_one - 1).step_by(of_one).collect())
 }
 
 fn is_forgotten(answer: &Value) -> bool {
@@ -180,9 +195,13 @@ pub(super) fn read_published(answer: &Value) -> Result<Published, EngineError> {
 
 fn refused(error: &ServerError) -> EngineError {
     // These are said before a script begins, or by its first write: nothing was done.
-    const BEFORE: [&str; 9] = [
+    const BEFORE: [&str; 13] = [
         "READONLY",
         "LOADING",
+        "MOVED",
+        "ASK",
+        "TRYAGAIN",
+        "CROSSSLOT",
         "MASTERDOWN",
         "CLUSTERDOWN",
         "MISCONF",

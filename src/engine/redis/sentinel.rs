@@ -1,0 +1,142 @@
+//! Following a primary that Sentinels watch: whoever they say it is, is where the logs are from then on.
+//!
+//! All of them are asked, every half second, and the answer with the newest configuration counts: one that was cut off
+//! from the others may still name the primary of before.
+//! What they name is only believed once it says itself that it is a primary (`link::probe`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::link::{Place, dial, too_late};
+use super::shard::Shard;
+use super::url::Service;
+
+/// How often they are asked.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// How long one may take to answer.
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// A Sentinel, and the connection to it, if there is one.
+struct Sentinel {
+    info: ConnectionInfo,
+    connection: Option<MultiplexedConnection>,
+}
+
+/// What one says about the primary.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Saying {
+    config_epoch: u64,
+    host: String,
+    port: u16,
+}
+
+/// Keeps one member of the map where the Sentinels say, for as long as this future lives.
+pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) {
+    let mut sentinels: Vec<_> = service
+        .sentinels
+        .iter()
+        .map(|info| Sentinel {
+            info: info.clone(),
+            connection: None,
+        })
+        .collect();
+    // The connections to the primary end with these.
+    let mut current: Option<(Saying, JoinSet<()>)> = None;
+    let mut was_answered = true;
+    loop {
+        let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
+        if let Some(saying) = newest(&service.name, asked, &mut was_answered)
+            && current.as_ref().is_none_or(|(before, _)| !before.is_same_place(&saying))
+        {
+            let address = with_host(service.primary.addr(), (&saying.host, saying.port));
+            match Place::new(service.primary.clone().set_addr(address), Arc::clone(&shared.outside)) {
+                Ok(place) => {
+                    tracing::info!(redis = %place, service = service.name, "Sentinel names the primary");
+                    let mut tasks = JoinSet::new();
+                    let shard = Shard::start(&shared, place, &mut tasks);
+                    shared.change_map(|map| map.with(index, shard));
+                    current = Some((saying, tasks));
+                }
+                Err(error) => tracing::warn!(%error, "Sentinel names a primary that cannot be used"),
+            }
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// The answer that counts. That there is none, and why, is said once.
+fn newest(service: &str, asked: Vec<RedisResult<Saying>>, was_answered: &mut bool) -> Option<Saying> {
+    let mut why = None;
+    let answers = asked.into_iter().filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
+    let newest = answers.max();
+    if newest.is_none()
+        && let Some(error) = why
+        && *was_answered
+    {
+        tracing::warn!(%error, service, "no Sentinel says where the primary is; asking on");
+    }
+    *was_answered = newest.is_some();
+    newest
+}
+
+impl Sentinel {
+    async fn ask(&mut self, service: &str) -> RedisResult<Saying> {
+        let asked = timeout(TIMEOUT, self.try_ask(service)).await;
+        let asked = asked.unwrap_or_else(|_| Err(too_late()));
+        if asked.is_err() {
+            self.connection = None;
+        }
+        asked
+    }
+
+    async fn try_ask(&mut self, service: &str) -> RedisResult<Saying> {
+        if self.connection.is_none() {
+            let client = redis::Client::open(self.info.clone())?;
+            self.connection = Some(dial(&client, AsyncConnectionConfig::new()).await?);
+        }
+        let Some(connection) = &mut self.connection else {
+            return Err(too_late());
+        };
+        let mut asking = redis::cmd("SENTINEL");
+        let said: HashMap<String, String> = asking.arg("MASTER").arg(service).query_async(connection).await?;
+        Saying::read(&said).ok_or_else(|| RedisError::from(std::io::Error::other("it does not say where the primary is")))
+    }
+}
+
+impl Saying {
+    fn is_same_place(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+
+    fn read(said: &HashMap<String, String>) -> Option<Self> {
+        Some(Self {
+            config_epoch: said.get("config-epoch")?.parse().ok()?,
+            host: said.get("ip")?.clone(),
+            port: said.get("port")?.parse().ok()?,
+        })
+    }
+}
+
+/// The same way to talk, to another host.
+pub(super) fn with_host(like: &ConnectionAddr, (host, port): (&str, u16)) -> ConnectionAddr {
+    match like.clone() {
+        ConnectionAddr::TcpTls {
+            insecure, tls_params, ..
+        } => ConnectionAddr::TcpTls {
+            host: host.to_owned(),
+            port,
+            insecure,
+            tls_params,
+        },
+        _ => ConnectionAddr::Tcp(host.to_owned(), port),
+    }
+}
