@@ -5,6 +5,8 @@ mod expiry;
 pub mod identity;
 pub mod limits;
 mod node;
+pub mod outgoing;
+pub mod policy;
 mod ready;
 mod registry;
 mod replies;
@@ -85,8 +87,12 @@ type Begun = (ChannelName, Result<(Joined, Subscription), Problem>);
 /// A command that was carried out.
 enum Done {
     Reply(Box<Push>),
-    Begun { begun: Vec<Begun>, id: Option<CommandId> },
-    Refreshed(Arc<Identity>, Option<CommandId>),
+    Begun {
+        begun: Vec<Begun>,
+        id: Option<CommandId>,
+    },
+    /// The new identity, and what it may no longer have.
+    Refreshed(Arc<Identity>, Vec<(ChannelName, Problem)>, Option<CommandId>),
 }
 
 impl Session {
@@ -96,7 +102,7 @@ impl Session {
     /// `draining`, if the node takes no new sessions.
     pub fn open(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Result<Self, Problem> {
         let mut session = Self::open_last(node, transport, identity, seat);
-        // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
+        // Wanted after entering: a drain that began meanwhile either sees the session or is seen by it.
         match session.refusal() {
             Some(refused) => {
                 session.note_closed(Closed::Code(refused.code));
@@ -171,11 +177,20 @@ impl Session {
         match command {
             Command::Refresh(token) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+                // None is added while this is carried out.
+                let channels: Vec<_> = self.subscriptions.channels().cloned().collect();
                 self.working = Some(Box::pin(async move {
-                    match node.refresh(&identity, &token).await {
-                        Ok(identity) => Done::Refreshed(identity, id),
-                        Err(problem) => Done::Reply(Box::new(Push::Error { problem, id })),
+                    let renewed = match node.refresh(&identity, &token).await {
+                        Ok(renewed) => renewed,
+                        Err(problem) => return Done::Reply(Box::new(Push::Error { problem, id })),
+                    };
+                    let mut refused = Vec::new();
+                    for channel in channels {
+                        if let Err(problem) = node.allow(&renewed, Action::Subscribe, &channel).await {
+                            refused.push((channel, problem));
+                        }
                     }
+                    Done::Refreshed(renewed, refused, id)
                 }));
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
@@ -232,8 +247,21 @@ impl Session {
 
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
     pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, id: Option<CommandId>) {
-        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels);
-        self.working = Some(Box::pin(async move { Done::Begun { begun: begun.await, id } }));
+        let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+        self.working = Some(Box::pin(async move {
+            let asked = ask(&node, &identity, channels).await;
+            let begun = begin(&node, asked).await;
+            Done::Begun { begun, id }
+        }));
+    }
+
+    /// Begins subscriptions after it was [asked](ask) whether they may begin.
+    pub fn begin_asked(&mut self, asked: Vec<Wanted>) {
+        let node = Arc::clone(self.node());
+        self.working = Some(Box::pin(async move {
+            let begun = begin(&node, asked).await;
+            Done::Begun { begun, id: None }
+        }));
     }
 
     /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places.
@@ -241,7 +269,8 @@ impl Session {
     /// # Errors
     /// If all are refused, so is the request: with what the first one met.
     pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
-        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels).await;
+        let asked = ask(self.node(), &self.identity, channels).await;
+        let begun = begin(self.node(), asked).await;
         if let Some((_, Err(first))) = begun.first()
             && begun.iter().all(|(_, begun)| begun.is_err())
         {
@@ -327,7 +356,7 @@ impl Session {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Reply(push) => self.reply(*push),
-            Done::Refreshed(identity, id) => self.refreshed(identity, id),
+            Done::Refreshed(identity, refused, id) => self.refreshed(identity, refused, id),
             Done::Begun { begun, id } => {
                 for (channel, begun) in begun {
                     let push = match begun {
@@ -390,12 +419,36 @@ impl Session {
     }
 }
 
-/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
-async fn begin(node: Arc<Node>, identity: Arc<Identity>, channels: Vec<(ChannelName, Since)>) -> Vec<Begun> {
-    let mut begun = Vec::with_capacity(channels.len());
+/// A channel, and where to begin on it or why not to.
+pub type Wanted = (ChannelName, Result<Since, Problem>);
+
+/// Asks of each channel whether this one may subscribe to it.
+pub async fn ask(node: &Node, identity: &Identity, channels: Vec<(ChannelName, Since)>) -> Vec<Wanted> {
+    let mut asked = Vec::with_capacity(channels.len());
     for (channel, since) in channels {
-        let subscribed = match identity.may(Action::Subscribe, &channel) {
-            Ok(()) => subscribe(Arc::clone(node.engine()), channel.clone(), since)
+        let allowed = node.allow(identity, Action::Subscribe, &channel).await;
+        asked.push((channel, allowed.map(|()| since)));
+    }
+    asked
+}
+
+/// If all of several are refused, so is the request: with what the first one met.
+///
+/// # Errors
+/// That.
+pub fn check_any(asked: &[Wanted]) -> Result<(), Problem> {
+    match asked.first() {
+        Some((_, Err(first))) if asked.iter().all(|(_, asked)| asked.is_err()) => Err(first.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
+async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
+    let mut begun = Vec::with_capacity(asked.len());
+    for (channel, asked) in asked {
+        let subscribed = match asked {
+            Ok(since) => subscribe(Arc::clone(node.engine()), channel.clone(), since)
                 .await
                 .map_err(Problem::from),
             Err(problem) => Err(problem),
