@@ -18,7 +18,7 @@ use support::redis::{Redis, free_port};
 use support::redis_cluster::Cluster;
 use support::redis_proxy::Proxy;
 use support::redis_sentinel::{Sentinel, Watched, offset, until_replicated};
-use throughline::delivery::{ChannelName, Delivery, Draft, Engine, IdempotencyKey, LogPolicy, Since, subscribe};
+use throughline::delivery::{ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Since, subscribe};
 use tokio::time::Instant;
 
 const BACK_MAX: Duration = Duration::from_secs(6);
@@ -28,6 +28,7 @@ async fn gather(url: &str) -> ([Edge; 2], Crowd) {
     let edges = [Edge::start(url.to_owned()), Edge::start(url.to_owned())];
     for edge in &edges {
         edge.becomes_ready().await;
+        until("all shards", || edge.engine.shards().down == 0).await;
     }
     let nodes = edges.iter().map(|edge| edge.node.address).collect();
     let crowd = Crowd::gather(nodes, Size::FULL).await;
@@ -41,6 +42,7 @@ fn draft(channel: &str, data: &'static str) -> Draft {
         channel: ChannelName::parse(channel).unwrap(),
         data: data.into(),
         event: None,
+        sender: None,
         key: None,
         policy: LogPolicy {
             count_max: 1_000,
@@ -100,7 +102,8 @@ async fn sentinels_replace_a_primary_whose_replica_lacks_the_end_of_the_log() {
 
 #[tokio::test]
 async fn sentinels_have_a_password_of_their_own_and_one_that_is_away_does_not_matter() {
-    let redis = Redis::start(&["--requirepass", "secret"]).await;
+    let redis = Redis::start(&[]).await;
+    let _: String = redis.ask(&["CONFIG", "SET", "requirepass", "secret"]).await;
     let lines = "requirepass gate\nsentinel auth-pass mymaster secret\n";
     let sentinel = Sentinel::start_with(redis.port, lines).await;
     let url = |password: &str| {

@@ -23,7 +23,7 @@ mod sync;
 mod tail;
 
 pub use channel::{BadChannelName, ChannelName};
-pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published};
+pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published, Shards};
 pub use log::{Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};
 pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Tag};

@@ -61,6 +61,7 @@ pub struct Metrics {
     lag: Histogram,
     engine_calls: Family<[Label; 2], Counter>,
     engine_call_seconds: Family<[Label; 1], Histogram>,
+    engine_shards: Family<[Label; 1], Gauge>,
 }
 
 /// What is counted for each transport, at hand without a look-up.
@@ -93,6 +94,7 @@ impl Metrics {
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             engine_calls: Family::default(),
             engine_call_seconds: Family::new_with_constructor(engine_call_buckets),
+            engine_shards: Family::default(),
         };
         metrics.register_transports();
         metrics.register_events();
@@ -152,6 +154,8 @@ impl Metrics {
         let help = "How long the engine took to answer";
         let seconds = self.engine_call_seconds.clone();
         self.registry.register("engine_call_seconds", help, seconds);
+        let help = "Those among which the engine has spread the channels, by whether they can be used";
+        self.registry.register("engine_shards", help, self.engine_shards.clone());
     }
 
     /// The usual series are there from the start: a rate sees the first of a kind only if there was a zero before it.
@@ -253,6 +257,14 @@ impl Metrics {
         self.engine_calls.get_or_create(&labels).inc();
         let took = self.engine_call_seconds.get_or_create(&[("call", call)]);
         took.observe(seconds);
+    }
+
+    /// Of those among which the engine has spread the channels, so many can be used, and so many cannot.
+    pub fn set_engine_shards(&self, up: usize, down: usize) {
+        for (state, count) in [("up", up), ("down", down)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.engine_shards.get_or_create(&[("state", state)]).set(count);
+        }
     }
 
     /// Everything, in Prometheus' text format.

@@ -11,7 +11,7 @@ use super::policy::{Policies, Policy};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Outside, Page, Position, Publication, Published,
-    Since,
+    Shards, Since,
 };
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
@@ -172,6 +172,15 @@ impl Node {
     /// What clients may send.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The same as [`Node::metrics`], with what is measured only when somebody asks.
+    pub fn measure(&self) -> &Metrics {
+        if let Some(health) = &self.health {
+            let Shards { up, down } = health.shards();
+            self.metrics.set_engine_shards(up, down);
+        }
+        &self.metrics
     }
 
     /// What is counted on this node.

@@ -74,6 +74,7 @@ impl Cluster {
         for node in self.primaries.iter().chain([&fresh]) {
             until(node, "cluster_known_nodes", &count).await;
         }
+        until(&fresh, "cluster_state", "ok").await;
         self.primaries.push(fresh);
     }
 

@@ -55,8 +55,8 @@ use self::store::{Call, store};
 use self::topology::{Map, Member, Route};
 use self::url::{Sites, Way};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published, Since,
-    Tag, Tail,
+    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published, Shards,
+    Since, Tag, Tail,
 };
 
 pub use self::url::BadUrl;
@@ -275,14 +275,21 @@ impl Engine for RedisEngine {
 
 impl Health for RedisEngine {
     fn check(&self) -> Result<(), Cow<'static, str>> {
-        let map = self.shared.map();
         // With some of its channels a node is worth more than with none: those that are kept where nothing is reached
         // do not come back by its being left alone.
-        if map.members().iter().any(Member::is_up) {
+        if self.shards().up > 0 {
             Ok(())
         } else {
             Err("Redis cannot be reached".into())
         }
+    }
+
+    fn shards(&self) -> Shards {
+        let map = self.shared.map();
+        let up = map.members().iter().filter(|member| member.is_up()).count();
+        // Of a Cluster that says nothing it is not known how many there are.
+        let all = map.members().len().max(1);
+        Shards { up, down: all - up }
     }
 }
 

@@ -317,7 +317,7 @@ mod tests {
             ("redis+sentinel://:hunter2@host", "mymaster"),
             ("redis+sentinel://:hunter2@host,/m", "host is missing"),
             ("redis+sentinel://host/m?sentinel_pasword=hunter2", "sentinel_password"),
-            ("redis+sentinel://host:hunter2/m", "port"),
+            ("redis+sentinel://host:hunter2/m", "did not parse"),
             ("sentinel://:hunter2@host/m", "redis+sentinel://"),
             ("redis+cluster://:hunter2@host/1", "database 0"),
             ("redis+cluster://a redis://b", "stands alone"),
