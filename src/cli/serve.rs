@@ -136,7 +136,8 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone());
+        .trusted_proxies(config.trusted_proxies.clone())
+        .origins(config.origins().unwrap_or_default());
     let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
     if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
         builder = builder.authority(authority);

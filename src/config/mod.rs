@@ -64,6 +64,9 @@ pub struct Config {
     /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask from browsers, like `https://app.example` or `https://*.app.example`; `*` is
+    /// every origin, without cookies. Empty means the same origin.
+    pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
     /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
@@ -88,6 +91,7 @@ impl Default for Config {
             drain: Drain::default(),
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
+            origins: Vec::new(),
             auth: Auth::default(),
             namespaces: Vec::new(),
             engine: EngineConfig::default(),

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Edge, Kept, clocks};
 use crate::delivery::{Engine, Health, LogPolicy, Outside};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
-use crate::http::Door;
+use crate::http::{Door, Origins, Rules};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
@@ -39,6 +39,7 @@ pub struct Builder {
     rates: Option<RateSettings>,
     clock: Option<Clock>,
     trusted_proxies: Vec<IpNet>,
+    origins: Origins,
     authority: Option<Authority>,
 }
 
@@ -145,6 +146,12 @@ impl Builder {
         }
     }
 
+    /// The origins whose pages may ask from browsers; unless told, those of the same origin.
+    #[must_use]
+    pub fn origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
     /// Who may come in; unless told, everybody.
     #[must_use]
     pub fn authority(self, authority: Authority) -> Self {
@@ -177,14 +184,14 @@ impl Builder {
         let limits = self
             .rates
             .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
-        let door = Door {
-            limits,
-            trusted_proxies: self.trusted_proxies.into(),
+        let rules = Rules {
+            trusted_proxies: self.trusted_proxies,
+            origins: self.origins,
         };
         Edge {
             node,
             transports,
-            door,
+            door: Arc::new(Door::new(limits, rules)),
             kept: self.kept.map(Arc::new),
         }
     }

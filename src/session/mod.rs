@@ -11,6 +11,7 @@ mod ready;
 mod registry;
 mod replies;
 mod subscriptions;
+mod withdrawn;
 
 use std::fmt;
 use std::sync::Arc;
@@ -334,6 +335,10 @@ impl Session {
         {
             self.working = None;
             self.finish(done);
+        }
+        // Not while something is under way that was allowed before.
+        if self.working.is_none() && self.registered.takes_new_policies() {
+            self.obey_policies();
         }
         if let Some(push) = self.replies.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
