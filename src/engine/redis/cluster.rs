@@ -51,7 +51,8 @@ pub(super) async fn follow(shared: Arc<Shared>, seeds: Vec<ConnectionInfo>) {
         if let Some(view) = follower.look().await {
             follower.adopt(&view);
         }
-        let is_well = follower.shared.map().members().iter().all(Member::is_up);
+        let map = follower.shared.map();
+        let is_well = !map.members().is_empty() && map.members().iter().all(Member::is_up);
         let period = if is_well { PERIOD } else { PERIOD_IN_TROUBLE };
         tokio::time::sleep(PAUSE).await;
         let _ = timeout(period, follower.shared.look_again.notified()).await;

@@ -79,6 +79,16 @@ pub struct RedisSettings {
     pub prefix: Prefix,
 }
 
+impl RedisSettings {
+    /// Whether the URL says where Redis is; nothing is connected to.
+    ///
+    /// # Errors
+    /// [`BadUrl`].
+    pub fn check(&self) -> Result<(), BadUrl> {
+        Sites::parse(&self.url).map(|_| ())
+    }
+}
+
 /// Keeps the logs in Redis. Cheap to share; its tasks end when it is dropped.
 pub struct RedisEngine {
     shared: Arc<Shared>,
