@@ -86,7 +86,11 @@ async fn other_client(redis: &Redis, is_over: Arc<AtomicBool>) -> tokio::task::J
         let mut took = Vec::new();
         while !is_over.load(Ordering::SeqCst) {
             let asked = Instant::now();
-            let _: String = redis::cmd("GET").arg("other").query_async(&mut connection).await.unwrap();
+            let _: String = redis::cmd("GET")
+                .arg("other")
+                .query_async(&mut connection)
+                .await
+                .unwrap();
             took.push(asked.elapsed());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -125,12 +129,19 @@ async fn twenty_thousand_channels_are_attached_again_and_others_hardly_notice() 
     let node = serve(&redis).await;
     let began = Instant::now();
     let (mut sockets, _) = attach_all(node.address, positions).await;
-    took_at_most("20,000 channels attached again", began.elapsed(), Duration::from_secs(5));
+    took_at_most(
+        "20,000 channels attached again",
+        began.elapsed(),
+        Duration::from_secs(5),
+    );
     is_over.store(true, Ordering::SeqCst);
     let meanwhile = percentile_99(other.await.unwrap());
     println!("99 of 100 questions of another client: {before:?} before, {meanwhile:?} meanwhile");
     // Two processors carry everything here, the readers and the server among it: so much is theirs.
-    assert!(meanwhile <= before * 2 + Duration::from_millis(20), "{before:?}, then {meanwhile:?}");
+    assert!(
+        meanwhile <= before * 2 + Duration::from_millis(20),
+        "{before:?}, then {meanwhile:?}"
+    );
 
     let mut publisher = Publisher::new(node.address);
     for reader in [0, READERS - 1] {

@@ -18,7 +18,9 @@ use support::redis::{Redis, free_port};
 use support::redis_cluster::Cluster;
 use support::redis_proxy::Proxy;
 use support::redis_sentinel::{Sentinel, Watched, offset, until_replicated};
-use throughline::delivery::{ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Since, subscribe};
+use throughline::delivery::{
+    Ack, ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Since, subscribe,
+};
 use tokio::time::Instant;
 
 const BACK_MAX: Duration = Duration::from_secs(6);
@@ -50,6 +52,7 @@ fn draft(channel: &str, data: &'static str) -> Draft {
             age_ms_max: 600_000,
             position_ttl_ms: 600_000,
         },
+        ack: Ack::Stored,
     }
 }
 
@@ -123,7 +126,17 @@ async fn sentinels_have_a_password_of_their_own_and_one_that_is_away_does_not_ma
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_primaries_of_a_cluster_is_killed() {
-    let mut cluster = Cluster::start(3, 1, &["--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"]).await;
+    let mut cluster = Cluster::start(
+        3,
+        1,
+        &[
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-require-full-coverage",
+            "no",
+        ],
+    )
+    .await;
     let (edges, mut crowd) = gather(&cluster.url()).await;
     let (victim, _) = cluster.owner(&format!("x{{{}}}", "crowd:%7B0%7D")).await;
     let mut on_victim = Vec::new();
@@ -141,7 +154,11 @@ async fn one_of_three_primaries_of_a_cluster_is_killed() {
     let before = top(edges[0].engine.history(&name, Since::Now, 0).await.unwrap());
     let mut slowest = Duration::ZERO;
     let heir = &cluster.replicas[victim];
-    while !heir.ask::<String>(&["INFO", "replication"]).await.contains("role:master") {
+    while !heir
+        .ask::<String>(&["INFO", "replication"])
+        .await
+        .contains("role:master")
+    {
         assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
         let asked = Instant::now();
         edges[1].engine.history(&name, Since::Now, 0).await.unwrap();
@@ -151,9 +168,20 @@ async fn one_of_three_primaries_of_a_cluster_is_killed() {
     }
     let after = top(edges[0].engine.history(&name, Since::Now, 0).await.unwrap());
     assert!(after > before, "other slots went on: {before} to {after}");
-    took_at_most("the slowest reading of another slot", slowest, Duration::from_millis(500));
+    took_at_most(
+        "the slowest reading of another slot",
+        slowest,
+        Duration::from_millis(500),
+    );
     let victims = ChannelName::parse(&channel_name(0)).unwrap();
-    let stored = || async { edges[0].engine.publish(&[draft(victims.as_str(), "999999999")]).await.remove(0).is_ok() };
+    let stored = || async {
+        edges[0]
+            .engine
+            .publish(&[draft(victims.as_str(), "999999999")])
+            .await
+            .remove(0)
+            .is_ok()
+    };
     while !stored().await {
         assert!(began.elapsed() < Duration::from_secs(60), "not back");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -164,7 +192,10 @@ async fn one_of_three_primaries_of_a_cluster_is_killed() {
     crowd.catches_up(&*edges[0].engine).await;
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     for (seen, is_victim) in crowd.readers.iter().map(|seen| (seen, on_victim[seen.channel])) {
-        assert!(is_victim || seen.gaps().is_empty(), "{seen:?} has nothing to do with it");
+        assert!(
+            is_victim || seen.gaps().is_empty(),
+            "{seen:?} has nothing to do with it"
+        );
     }
     crowd.leave().await;
 }
@@ -243,7 +274,11 @@ async fn one_of_three_independent_redis_is_away_for_a_while() {
     for _ in 0..3 {
         three.push(Redis::start(&durable).await);
     }
-    let urls: Vec<_> = three.iter().zip(["one", "two", "three"]).map(|(redis, name)| format!("{}#{name}", redis.url())).collect();
+    let urls: Vec<_> = three
+        .iter()
+        .zip(["one", "two", "three"])
+        .map(|(redis, name)| format!("{}#{name}", redis.url()))
+        .collect();
     let (edges, mut crowd) = gather(&urls.join(" ")).await;
     let mut on_first = Vec::new();
     for channel in 0..Size::FULL.channels {
@@ -261,7 +296,9 @@ async fn one_of_three_independent_redis_is_away_for_a_while() {
     let cursors: Vec<_> = crowd.readers.iter().map(tops).collect();
     // All readers of the others' channels go on.
     crowd
-        .all("going on", |seen| on_first[seen.channel] || seen.cursor() != cursors[seen.number])
+        .all("going on", |seen| {
+            on_first[seen.channel] || seen.cursor() != cursors[seen.number]
+        })
         .await;
     let slowest = crowd.ground.slowest_refusal_ms.load(Ordering::SeqCst);
     assert!(slowest <= 2_000, "a refusal took {slowest} ms");

@@ -155,7 +155,8 @@ impl Metrics {
         let seconds = self.engine_call_seconds.clone();
         self.registry.register("engine_call_seconds", help, seconds);
         let help = "Those among which the engine has spread the channels, by whether they can be used";
-        self.registry.register("engine_shards", help, self.engine_shards.clone());
+        self.registry
+            .register("engine_shards", help, self.engine_shards.clone());
     }
 
     /// The usual series are there from the start: a rate sees the first of a kind only if there was a zero before it.

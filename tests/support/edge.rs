@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throughline::delivery::{Engine, Health};
+use throughline::delivery::{Ack, Engine, Health};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
 use tokio::time::Instant;
@@ -20,16 +20,22 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn start(url: String) -> Self {
+        Self::start_with(url, Ack::Stored)
+    }
+
+    /// One whose publishers are told when this has come true.
+    pub(crate) fn start_with(url: String, ack: Ack) -> Self {
         let settings = RedisSettings {
             url,
             prefix: Prefix::default(),
         };
         let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-        let node = Node::start(Setup {
+        let setup = Setup {
             engine: Some(Arc::clone(&engine) as Arc<dyn Engine>),
             health: Some(Arc::clone(&engine) as Arc<dyn Health>),
             ..Setup::window(100_000)
-        });
+        };
+        let node = Node::start(setup.acknowledging(ack));
         Self { node, engine }
     }
 

@@ -54,7 +54,11 @@ impl Cluster {
         }
         let deadline = Instant::now() + Duration::from_secs(60);
         for replica in &self.replicas {
-            while !replica.ask::<String>(&["INFO", "replication"]).await.contains("master_link_status:up") {
+            while !replica
+                .ask::<String>(&["INFO", "replication"])
+                .await
+                .contains("master_link_status:up")
+            {
                 assert!(Instant::now() < deadline, "no replication");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -99,14 +103,20 @@ impl Cluster {
     pub(crate) async fn begin_move(&self, slot: usize, (from, to): (usize, usize)) {
         let (from, to) = (&self.primaries[from], &self.primaries[to]);
         let slot = slot.to_string();
-        let _: String = to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from).await]).await;
-        let _: String = from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to).await]).await;
+        let _: String = to
+            .ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from).await])
+            .await;
+        let _: String = from
+            .ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to).await])
+            .await;
     }
 
     /// Moves the keys that are there now.
     pub(crate) async fn move_keys(&self, slot: usize, (from, to): (usize, usize)) -> usize {
         let slot = slot.to_string();
-        let keys: Vec<String> = self.primaries[from].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]).await;
+        let keys: Vec<String> = self.primaries[from]
+            .ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"])
+            .await;
         if !keys.is_empty() {
             let port = self.primaries[to].port.to_string();
             let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
@@ -130,7 +140,14 @@ impl Cluster {
 async fn node(options: &[&str]) -> Redis {
     // Beside its port, and below 65,536 wherever that is.
     let bus = free_port().to_string();
-    let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &bus, "--repl-diskless-sync-delay", "0"];
+    let mut all = vec![
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        &bus,
+        "--repl-diskless-sync-delay",
+        "0",
+    ];
     all.extend(options);
     Redis::start(&all).await
 }

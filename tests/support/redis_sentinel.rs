@@ -107,7 +107,11 @@ impl Watched {
     }
 
     pub(crate) fn url(&self) -> String {
-        let hosts: Vec<_> = self.sentinels.iter().map(|at| format!("127.0.0.1:{}", at.port)).collect();
+        let hosts: Vec<_> = self
+            .sentinels
+            .iter()
+            .map(|at| format!("127.0.0.1:{}", at.port))
+            .collect();
         format!("redis+sentinel://{}/mymaster/0", hosts.join(","))
     }
 

@@ -89,12 +89,17 @@ impl Follower {
         let asking = self.known.iter_mut().take(ASKED_MAX).map(|node| node.ask(like));
         let mut why = None;
         let views = join_all(asking).await;
-        let views = views.into_iter().filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
+        let views = views
+            .into_iter()
+            .filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
         let newest = views.max();
         match &newest {
             None if self.was_answered => {
                 let why = why.map(|error| error.to_string()).unwrap_or_default();
-                tracing::warn!(error = why, "no node of the Cluster says who has which slots; asking on");
+                tracing::warn!(
+                    error = why,
+                    "no node of the Cluster says who has which slots; asking on"
+                );
             }
             Some(view) if view.epoch < self.newest.0 && self.newest.1.elapsed() < EPOCH_TTL => return None,
             Some(view) => self.newest = (view.epoch, Instant::now()),
@@ -107,15 +112,24 @@ impl Follower {
     fn adopt(&mut self, view: &View) {
         self.remember(view);
         let before = self.shared.map();
-        let members: Vec<_> = view.primaries.iter().filter_map(|primary| self.member(primary)).collect();
+        let members: Vec<_> = view
+            .primaries
+            .iter()
+            .filter_map(|primary| self.member(primary))
+            .collect();
         let map = Map::new(members, view.route());
         // A primary without a place would shift the others' indices; its URL came from the Cluster, so there is none.
         if map.members().len() == view.primaries.len() && !map.is_like(&before) {
-            tracing::info!(primaries = map.members().len(), epoch = view.epoch, "the Cluster's slots");
+            tracing::info!(
+                primaries = map.members().len(),
+                epoch = view.epoch,
+                "the Cluster's slots"
+            );
             self.shared.change_map(|_| map);
         }
         let map = self.shared.map();
-        self.tasks.retain(|name, _| map.members().iter().any(|member| member.name == *name));
+        self.tasks
+            .retain(|name, _| map.members().iter().any(|member| member.name == *name));
     }
 
     /// A primary's part in the map; its shard is begun if it is new.
@@ -129,8 +143,13 @@ impl Follower {
         let info = self.seeds[0].clone().set_addr(address);
         let place = Place::new(info, Arc::clone(&self.shared.outside));
         let place = place.inspect_err(|error| tracing::warn!(%error, redis = &*name, "a node cannot be used"));
-        let alias = primary.hostname.as_ref().map(|hostname| format!("{hostname}:{}", primary.host.1));
-        let place = place.ok()?.in_cluster([Some(name.to_string()), alias].into_iter().flatten().collect());
+        let alias = primary
+            .hostname
+            .as_ref()
+            .map(|hostname| format!("{hostname}:{}", primary.host.1));
+        let place = place
+            .ok()?
+            .in_cluster([Some(name.to_string()), alias].into_iter().flatten().collect());
         let shard = Shard::start(&self.shared, place, self.tasks.entry(Arc::clone(&name)).or_default());
         Some(Member {
             name,

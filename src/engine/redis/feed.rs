@@ -175,7 +175,9 @@ impl Ear<'_> {
             ["SUBSCRIBE", "UNSUBSCRIBE"]
         };
         for names in unwanted.chunks(NAMES_MAX) {
-            self.shard.feed.with_leaving(|leaving| leaving.extend(names.iter().cloned()));
+            self.shard
+                .feed
+                .with_leaving(|leaving| leaving.extend(names.iter().cloned()));
             self.ask(leave, names).await?;
         }
         for names in wanted.chunks(NAMES_MAX) {
@@ -232,11 +234,7 @@ fn take(shared: &Arc<Shared>, shard: &Shard, push: PushInfo) {
     let mut parts = push.data.into_iter();
     match (push.kind, parts.next(), parts.next()) {
         (PushKind::Disconnection, ..) => shard.feed.is_cut.notify_one(),
-        (
-            PushKind::Message | PushKind::SMessage,
-            Some(Value::BulkString(hints)),
-            Some(Value::BulkString(bytes)),
-        ) => {
+        (PushKind::Message | PushKind::SMessage, Some(Value::BulkString(hints)), Some(Value::BulkString(bytes))) => {
             if let Some(channel) = shared.channels.find(&hints) {
                 channel.hear(shared, bytes);
             }

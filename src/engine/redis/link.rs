@@ -117,12 +117,15 @@ async fn must_have_sharded_pubsub(connection: &mut MultiplexedConnection) -> Red
     let answer = timeout(PROBE_TIMEOUT, connection.send_packed_command(&asking))
         .await
         .unwrap_or_else(|_| Err(too_late()))?;
-    let is_unknown = |error: &ServerError| error.details().is_some_and(|details| details.contains("unknown command"));
+    let is_unknown = |error: &ServerError| {
+        error
+            .details()
+            .is_some_and(|details| details.contains("unknown command"))
+    };
     match answer {
-        Value::ServerError(error) if is_unknown(&error) => Err(std::io::Error::other(
-            "a Cluster needs Redis 7 or later: this one does not know SPUBLISH",
-        )
-        .into()),
+        Value::ServerError(error) if is_unknown(&error) => {
+            Err(std::io::Error::other("a Cluster needs Redis 7 or later: this one does not know SPUBLISH").into())
+        }
         _ => Ok(()),
     }
 }

@@ -24,6 +24,7 @@ mod nodes;
 mod part;
 mod reads;
 mod redirect;
+mod replicated;
 mod scripts;
 mod sentinel;
 mod shard;
@@ -242,6 +243,7 @@ impl Engine for RedisEngine {
                 let keys = self.shared.keys(&draft.channel);
                 Call {
                     channel: draft.channel.clone(),
+                    ack: draft.ack,
                     command: self.shared.scripts.publish(&keys, draft, epoch, tag),
                 }
             };

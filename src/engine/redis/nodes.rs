@@ -47,7 +47,10 @@ impl View {
         }
         view.primaries.sort();
         // A node that belongs to no Cluster yet knows only itself.
-        view.primaries.iter().any(|primary| !primary.slots.is_empty()).then_some(view)
+        view.primaries
+            .iter()
+            .any(|primary| !primary.slots.is_empty())
+            .then_some(view)
     }
 
     /// `<id> <ip>:<port>@<bus port>[,<hostname>] <flags> <primary> <ping> <pong> <epoch> <link> <slot> …`
@@ -75,7 +78,10 @@ impl View {
         if slots.is_empty() && flags.contains(&"fail") {
             return Some(());
         }
-        let hostname = names.split(',').next().filter(|name| !name.is_empty() && !name.contains('='));
+        let hostname = names
+            .split(',')
+            .next()
+            .filter(|name| !name.is_empty() && !name.contains('='));
         self.primaries.push(Primary {
             host,
             hostname: hostname.map(str::to_owned),
@@ -135,14 +141,25 @@ hh ::1:7000@17000 master - 0 1 4 connected
         let Route::Slots(owners) = view.route() else {
             panic!("a Cluster has slots")
         };
-        assert_eq!([0, 5_460, 5_461, 10_923, 16_383].map(|slot| owners[slot]), [0, 0, 1, 2, 1]);
+        assert_eq!(
+            [0, 5_460, 5_461, 10_923, 16_383].map(|slot| owners[slot]),
+            [0, 0, 1, 2, 1]
+        );
     }
 
     #[test]
     fn a_node_alone_does_not_know_its_address() {
-        let view = View::read(INFO, "aa :7000@17000 myself,master - 0 0 0 connected 0-16383\n", "asked").unwrap();
+        let view = View::read(
+            INFO,
+            "aa :7000@17000 myself,master - 0 0 0 connected 0-16383\n",
+            "asked",
+        )
+        .unwrap();
         assert_eq!(view.primaries[0].host, ("asked".to_owned(), 7_000));
-        assert_eq!(View::read(INFO, "aa :7000@17000 myself,master - 0 0 0 connected\n", "asked"), None);
+        assert_eq!(
+            View::read(INFO, "aa :7000@17000 myself,master - 0 0 0 connected\n", "asked"),
+            None
+        );
     }
 
     #[test]

@@ -55,7 +55,9 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
     loop {
         let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
         if let Some(saying) = newest(&service.name, asked, &mut was_answered)
-            && current.as_ref().is_none_or(|(before, _)| !before.is_same_place(&saying))
+            && current
+                .as_ref()
+                .is_none_or(|(before, _)| !before.is_same_place(&saying))
         {
             let address = with_host(service.primary.addr(), (&saying.host, saying.port));
             match Place::new(service.primary.clone().set_addr(address), Arc::clone(&shared.outside)) {
@@ -76,7 +78,9 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
 /// The answer that counts. That there is none, and why, is said once.
 fn newest(service: &str, asked: Vec<RedisResult<Saying>>, was_answered: &mut bool) -> Option<Saying> {
     let mut why = None;
-    let answers = asked.into_iter().filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
+    let answers = asked
+        .into_iter()
+        .filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
     let newest = answers.max();
     if newest.is_none()
         && let Some(error) = why
@@ -108,7 +112,8 @@ impl Sentinel {
         };
         let mut asking = redis::cmd("SENTINEL");
         let said: HashMap<String, String> = asking.arg("MASTER").arg(service).query_async(connection).await?;
-        Saying::read(&said).ok_or_else(|| RedisError::from(std::io::Error::other("it does not say where the primary is")))
+        Saying::read(&said)
+            .ok_or_else(|| RedisError::from(std::io::Error::other("it does not say where the primary is")))
     }
 }
 

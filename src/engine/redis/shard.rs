@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::Shared;
 use super::feed::{self, Feed};
 use super::link::{Link, Place};
+use super::replicated::Replicated;
 use super::tops;
 
 /// A primary at an address.
@@ -16,6 +17,8 @@ pub(super) struct Shard {
     pub(super) place: Place,
     /// Publications go out on a connection of their own, so that no long answer to a reader holds them up.
     pub(super) publishing: Link,
+    /// Those that replicas must have go out on connections of their own, which wait for that.
+    pub(super) replicated: Replicated,
     pub(super) reading: Link,
     pub(super) feed: Feed,
     /// There is a reason to compare tops now.
@@ -28,6 +31,7 @@ impl Shard {
         let shard = Arc::new(Self {
             place,
             publishing: Link::new(),
+            replicated: Replicated::default(),
             reading: Link::new(),
             feed: Feed::new(),
             compare_now: Notify::new(),

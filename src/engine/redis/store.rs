@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::Shared;
 use super::link::BREAK_MAX;
 use super::redirect::Redirect;
+use super::replicated;
 use super::scripts::read_published;
 use super::shard::Shard;
 use super::topology::Target;
-use crate::delivery::{ChannelName, EngineError, EngineErrorKind, Published};
+use crate::delivery::{Ack, ChannelName, EngineError, EngineErrorKind, Published};
 
 type Answer = Result<Published, EngineError>;
 
@@ -24,25 +25,36 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) channel: ChannelName,
+    pub(super) ack: Ack,
     pub(super) command: Cmd,
 }
 
 /// What became of a call.
-enum Outcome {
+#[derive(Debug)]
+pub(super) enum Outcome {
     Done(Answer),
     /// Nothing was done; it may be done there.
     Again(Target),
 }
 
-/// Calls that go to one Redis.
+impl Outcome {
+    /// Whether it raises doubts about whoever answered.
+    pub(super) fn is_odd(&self) -> bool {
+        let Self::Done(Err(error)) = self else { return false };
+        matches!(error.kind(), EngineErrorKind::Unavailable | EngineErrorKind::Unanswered)
+    }
+}
+
+/// Calls that go to one Redis and ask for one ack.
 struct Part {
     shard: Arc<Shard>,
     target: Target,
+    ack: Ack,
     calls: Vec<usize>,
 }
 
 /// Stores what it can: what finds no Redis within a short break is not stored.
-pub(super) async fn store(shared: &Shared, calls: Vec<Call>) -> Vec<Answer> {
+pub(super) async fn store(shared: &Arc<Shared>, calls: Vec<Call>) -> Vec<Answer> {
     let begin_before = Instant::now() + BREAK_MAX;
     let mut answers: Vec<Option<Answer>> = vec![None; calls.len()];
     let mut due: Vec<_> = (0..calls.len()).map(|at| (at, Target::Owner)).collect();
@@ -68,7 +80,10 @@ pub(super) async fn store(shared: &Shared, calls: Vec<Call>) -> Vec<Answer> {
         }
     }
     let unavailable = || Err(EngineErrorKind::Unavailable.into());
-    answers.into_iter().map(|answer| answer.unwrap_or_else(unavailable)).collect()
+    answers
+        .into_iter()
+        .map(|answer| answer.unwrap_or_else(unavailable))
+        .collect()
 }
 
 fn is_overtaken(calls: &[Call], answers: &[Option<Answer>], at: usize) -> bool {
@@ -87,14 +102,16 @@ fn spread(shared: &Shared, calls: &[Call], due: Vec<(usize, Target)>) -> (Vec<Pa
             homeless.push(at);
             continue;
         };
+        let ack = calls[at].ack;
         let is_its = |part: &&mut Part| {
-            Arc::ptr_eq(&part.shard, shard) && part.target.is_asking() == target.is_asking()
+            Arc::ptr_eq(&part.shard, shard) && part.ack == ack && part.target.is_asking() == target.is_asking()
         };
         match parts.iter_mut().find(is_its) {
             Some(part) => part.calls.push(at),
             None => parts.push(Part {
                 shard: Arc::clone(shard),
                 target,
+                ack,
                 calls: vec![at],
             }),
         }
@@ -102,44 +119,46 @@ fn spread(shared: &Shared, calls: &[Call], due: Vec<(usize, Target)>) -> (Vec<Pa
     (parts, homeless)
 }
 
-async fn send(shared: &Shared, part: &Part, calls: &[Call], begin_before: Instant) -> Vec<(usize, Outcome)> {
-    let all_are = |outcome: &dyn Fn() -> Outcome| part.calls.iter().map(|at| (*at, outcome())).collect();
+async fn send(shared: &Arc<Shared>, part: &Part, calls: &[Call], begin_before: Instant) -> Vec<(usize, Outcome)> {
+    let all_are = |outcome: &dyn Fn() -> Outcome| part.calls.iter().map(|_| outcome()).collect();
     let link = &part.shard.publishing;
     let mut map = shared.map.subscribe();
     let connected = tokio::select! {
-        connected = link.connection(begin_before) => connected,
-        Ok(()) = map.changed() => return all_are(&|| Outcome::Again(Target::Owner)),
+        connected = link.connection(begin_before) => Some(connected),
+        Ok(()) = map.changed() => None,
     };
-    let Ok(mut connection) = connected else {
-        return all_are(&|| Outcome::Done(Err(EngineErrorKind::Unavailable.into())));
+    let outcomes: Vec<_> = match (connected, part.ack) {
+        (None, _) => all_are(&|| Outcome::Again(Target::Owner)),
+        (Some(Err(_)), _) => all_are(&|| Outcome::Done(Err(EngineErrorKind::Unavailable.into()))),
+        (Some(Ok(_)), Ack::Replicated(replicas)) => {
+            let commands = part.calls.iter().map(|at| calls[*at].command.clone()).collect();
+            let purpose = (replicas, part.target.is_asking());
+            replicated::store(shared, &part.shard, purpose, commands).await
+        }
+        (Some(Ok(mut connection)), Ack::Stored) => {
+            let commands: Vec<_> = part.calls.iter().map(|at| &calls[*at].command).collect();
+            let called = shared
+                .scripts
+                .call_all(&mut connection, &commands, part.target.is_asking());
+            match called.await {
+                Ok(answers) => answers.iter().map(|answer| outcome(shared, answer)).collect(),
+                Err(error) => {
+                    tracing::debug!(redis = %part.shard.place, %error, "publications were not answered");
+                    all_are(&|| Outcome::Done(Err(EngineErrorKind::Unanswered.into())))
+                }
+            }
+        }
     };
-    let commands: Vec<_> = part.calls.iter().map(|at| &calls[*at].command).collect();
-    let called = shared
-        .scripts
-        .call_all(&mut connection, &commands, part.target.is_asking());
-    match called.await {
-        Ok(answers) => {
-            let outcomes = answers.iter().map(|answer| outcome(shared, &part.shard, answer));
-            part.calls.iter().copied().zip(outcomes).collect()
-        }
-        Err(error) => {
-            tracing::debug!(redis = %part.shard.place, %error, "publications were not answered");
-            link.doubt();
-            all_are(&|| Outcome::Done(Err(EngineErrorKind::Unanswered.into())))
-        }
+    if outcomes.iter().any(Outcome::is_odd) {
+        link.doubt();
     }
+    part.calls.iter().copied().zip(outcomes).collect()
 }
 
-fn outcome(shared: &Shared, shard: &Shard, answer: &Value) -> Outcome {
-    if shared.is_cluster
-        && let Some(redirect) = Redirect::of(answer)
-    {
-        return Outcome::Again(shared.follow(redirect));
+/// What an answer means.
+pub(super) fn outcome(shared: &Shared, answer: &Value) -> Outcome {
+    match Redirect::of(answer).filter(|_| shared.is_cluster) {
+        Some(redirect) => Outcome::Again(shared.follow(redirect)),
+        None => Outcome::Done(read_published(answer)),
     }
-    let published = read_published(answer);
-    let kind = published.as_ref().err().map(EngineError::kind);
-    if matches!(kind, Some(EngineErrorKind::Unavailable | EngineErrorKind::Unanswered)) {
-        shard.publishing.doubt();
-    }
-    Outcome::Done(published)
 }

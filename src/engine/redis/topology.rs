@@ -90,7 +90,12 @@ impl Map {
 
     /// Whether the same members keep the same.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let names = |map: &Self| map.members.iter().map(|member| Arc::clone(&member.name)).collect::<Vec<_>>();
+        let names = |map: &Self| {
+            map.members
+                .iter()
+                .map(|member| Arc::clone(&member.name))
+                .collect::<Vec<_>>()
+        };
         self.route == other.route && names(self) == names(other)
     }
 
@@ -166,7 +171,10 @@ impl Shared {
     }
 
     pub(super) fn is_on(&self, channel: &ChannelName, shard: &Arc<Shard>) -> bool {
-        self.map.borrow().shard(channel).is_some_and(|on| Arc::ptr_eq(on, shard))
+        self.map
+            .borrow()
+            .shard(channel)
+            .is_some_and(|on| Arc::ptr_eq(on, shard))
     }
 
     /// From now on, another map counts. Channels that are kept elsewhere now are heard of there.
@@ -247,7 +255,10 @@ mod tests {
             }
             *by_member.entry(before).or_insert(0) += 1;
         }
-        assert!(by_member.values().all(|count| (3_700..4_300).contains(count)), "{by_member:?}");
+        assert!(
+            by_member.values().all(|count| (3_700..4_300).contains(count)),
+            "{by_member:?}"
+        );
         assert!((2_700..3_300).contains(&moved), "{moved} of 12,000 moved to the fourth");
     }
 
@@ -258,6 +269,10 @@ mod tests {
             let channel = ChannelName::parse(name).unwrap();
             map.member(&channel).unwrap().name.chars().nth(6).unwrap()
         });
-        assert_eq!(owners, ['1', '2', '1', '2', '2'], "changing this moves the channels of everybody");
+        assert_eq!(
+            owners,
+            ['1', '2', '1', '2', '2'],
+            "changing this moves the channels of everybody"
+        );
     }
 }

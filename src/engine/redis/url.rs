@@ -59,7 +59,9 @@ impl Sites {
         }
         if urls.is_empty() || urls.len() > SITES_MAX {
             let count = urls.len();
-            return Err(BadUrl::new(format!("1 to {SITES_MAX} of them are wanted, and here are {count}")));
+            return Err(BadUrl::new(format!(
+                "1 to {SITES_MAX} of them are wanted, and here are {count}"
+            )));
         }
         let sites: Vec<_> = urls.iter().map(Url::site).collect::<Result<_, _>>()?;
         for (at, site) in sites.iter().enumerate() {
@@ -99,9 +101,7 @@ impl<'a> Url<'a> {
             Some((whole, name)) => (whole, Some(name)),
             None => (url, None),
         };
-        let (full_scheme, rest) = whole
-            .split_once("://")
-            .ok_or_else(|| BadUrl::new("it has no `://`"))?;
+        let (full_scheme, rest) = whole.split_once("://").ok_or_else(|| BadUrl::new("it has no `://`"))?;
         let (kind, scheme) = match full_scheme {
             "redis+sentinel" => (Kind::Sentinel, "redis"),
             "rediss+sentinel" => (Kind::Sentinel, "rediss"),
@@ -111,10 +111,14 @@ impl<'a> Url<'a> {
                 (Kind::Plain, full_scheme)
             }
             "sentinel" | "redis-sentinel" => {
-                return Err(BadUrl::new("Sentinels are written redis+sentinel://host:26379,host:26379/service"));
+                return Err(BadUrl::new(
+                    "Sentinels are written redis+sentinel://host:26379,host:26379/service",
+                ));
             }
             "rediss-sentinel" => {
-                return Err(BadUrl::new("Sentinels with TLS are written rediss+sentinel://host:26379,host:26379/service"));
+                return Err(BadUrl::new(
+                    "Sentinels with TLS are written rediss+sentinel://host:26379,host:26379/service",
+                ));
             }
             _ => return Err(BadUrl::new(format!("the scheme {full_scheme}:// is not known"))),
         };
@@ -164,7 +168,9 @@ impl<'a> Url<'a> {
         let database = info.redis_settings().db();
         let name = self.name.filter(|_| !is_insecure);
         Ok(Site {
-            name: name.map_or_else(|| format!("{}/{database}", info.addr()), str::to_owned).into(),
+            name: name
+                .map_or_else(|| format!("{}/{database}", info.addr()), str::to_owned)
+                .into(),
             database,
             way: Way::Straight(info),
         })
@@ -197,7 +203,10 @@ impl<'a> Url<'a> {
         let primary = self.host(self.hosts[0], (self.user, SENTINEL_PORT, database))?;
         let database = primary.redis_settings().db();
         Ok(Site {
-            name: self.name.map_or_else(|| format!("{service}/{database}"), str::to_owned).into(),
+            name: self
+                .name
+                .map_or_else(|| format!("{service}/{database}"), str::to_owned)
+                .into(),
             database,
             way: Way::Sentinels(Service {
                 name: service.to_owned(),
@@ -280,7 +289,10 @@ mod tests {
         assert_eq!(addresses(&service.sentinels), ["one:26379", "two:5000", "::1:26379"]);
         let (sentinel, primary) = (service.sentinels[0].redis_settings(), service.primary.redis_settings());
         assert_eq!((sentinel.username(), sentinel.password()), (Some("s"), Some("q/")));
-        assert_eq!((primary.username(), primary.password(), primary.db()), (Some("app"), Some("p@ss"), 3));
+        assert_eq!(
+            (primary.username(), primary.password(), primary.db()),
+            (Some("app"), Some("p@ss"), 3)
+        );
         assert_eq!(service.name, "mymaster");
     }
 
