@@ -150,11 +150,11 @@ impl Follower {
         let place = place
             .ok()?
             .in_cluster([Some(name.to_string()), alias].into_iter().flatten().collect());
-        let shard = Shard::start(&self.shared, place, self.tasks.entry(Arc::clone(&name)).or_default());
+        let home = Shard::start(&self.shared, place, self.tasks.entry(Arc::clone(&name)).or_default());
         Some(Member {
             name,
             database: 0,
-            shard: Some(shard),
+            home: Some(home),
         })
     }
 
@@ -215,9 +215,8 @@ impl Asked {
         let mut pipeline = redis::pipe();
         pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("NODES");
         let (info, nodes): (String, String) = pipeline.query_async(connection).await?;
-        let host = match &self.address {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.as_str(),
-            _ => "localhost",
+        let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = &self.address else {
+            return Err(std::io::Error::other("a Cluster's node has an address").into());
         };
         View::read(&info, &nodes, host)
             .ok_or_else(|| RedisError::from(std::io::Error::other("it knows no node that has slots")))

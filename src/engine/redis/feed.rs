@@ -76,59 +76,59 @@ impl Feed {
 }
 
 /// Hears for as long as this future lives.
-pub(super) async fn run(shared: Arc<Shared>, shard: Arc<Shard>) {
+pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
     let mut failed = 0;
     loop {
-        match hear(&shared, &shard).await {
+        match hear(&shared, &home).await {
             Ok(()) => failed = 0,
             Err(error) => {
-                tracing::debug!(redis = %shard.place, %error, "Redis does not tell of publications");
+                tracing::debug!(redis = %home.place, %error, "Redis does not tell of publications");
                 failed += 1;
             }
         }
-        shard.feed.up.send_replace(false);
-        for channel in shared.wanted_on(&shard) {
+        home.feed.up.send_replace(false);
+        for channel in shared.wanted_on(&home) {
             channel.is_heard.send_replace(false);
         }
         shared.look_again.notify_one();
-        shard.place.pause(failed).await;
+        home.place.pause(failed).await;
     }
 }
 
 /// One connection's life. An error is one that did not come about.
-async fn hear(shared: &Arc<Shared>, shard: &Arc<Shard>) -> RedisResult<()> {
-    let listener = (Arc::clone(shared), Arc::clone(shard));
+async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
+    let listener = (Arc::clone(shared), Arc::clone(home));
     let config = AsyncConnectionConfig::new().set_push_sender(move |push: PushInfo| {
         take(&listener.0, &listener.1, push);
         Ok::<(), redis::aio::SendError>(())
     });
-    let connection = shard.place.connect(config).await?;
-    shard.feed.is_astray.store(false, Ordering::SeqCst);
-    shard.feed.with_leaving(HashSet::clear);
-    shard.feed.take_changed();
-    let wanted = shared.wanted_on(shard);
+    let connection = home.place.connect(config).await?;
+    home.feed.is_astray.store(false, Ordering::SeqCst);
+    home.feed.with_leaving(HashSet::clear);
+    home.feed.take_changed();
+    let wanted = shared.wanted_on(home);
     let all = wanted.iter().map(|channel| channel.keys.hints.clone()).collect();
     let mut ear = Ear {
         shared,
-        shard,
+        home,
         connection,
         told: HashSet::new(),
         refused: HashSet::new(),
     };
     ear.follow(all).await?;
-    shard.feed.up.send_replace(true);
+    home.feed.up.send_replace(true);
     // Whatever was told meanwhile, was told to nobody.
-    shard.compare_now.notify_one();
+    home.compare_now.notify_one();
     let mut clock = interval(PERIOD);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let done = tokio::select! {
-            () = shard.feed.is_cut.notified() => ear.probe().await,
-            () = shard.feed.changes.notified() => ear.follow(shard.feed.take_changed()).await,
+            () = home.feed.is_cut.notified() => ear.probe().await,
+            () = home.feed.changes.notified() => ear.follow(home.feed.take_changed()).await,
             _ = clock.tick() => ear.check().await,
         };
         if let Err(error) = done {
-            tracing::warn!(redis = %shard.place, %error, "the connection on which Redis tells of publications broke");
+            tracing::warn!(redis = %home.place, %error, "the connection on which Redis tells of publications broke");
             return Ok(());
         }
     }
@@ -137,7 +137,7 @@ async fn hear(shared: &Arc<Shared>, shard: &Arc<Shard>) -> RedisResult<()> {
 /// The connection, and what Redis tells on it.
 struct Ear<'a> {
     shared: &'a Shared,
-    shard: &'a Arc<Shard>,
+    home: &'a Arc<Shard>,
     connection: MultiplexedConnection,
     told: HashSet<String>,
     /// Those that were not there when they were asked for, though the map leads here.
@@ -152,12 +152,12 @@ impl Ear<'_> {
     }
 
     async fn probe(&mut self) -> RedisResult<()> {
-        if self.shard.feed.is_astray.load(Ordering::SeqCst) {
+        if self.home.feed.is_astray.load(Ordering::SeqCst) {
             return Err(std::io::Error::other("a slot was given away in the middle of an answer").into());
         }
-        self.shard.feed.is_asking.store(true, Ordering::SeqCst);
+        self.home.feed.is_asking.store(true, Ordering::SeqCst);
         let answered = probe(&mut self.connection).await;
-        self.shard.feed.is_asking.store(false, Ordering::SeqCst);
+        self.home.feed.is_asking.store(false, Ordering::SeqCst);
         answered
     }
 
@@ -165,7 +165,7 @@ impl Ear<'_> {
     async fn follow(&mut self, changed: HashSet<String>) -> RedisResult<()> {
         let is_wanted = |hints: &String| {
             let found = self.shared.channels.find(hints.as_bytes());
-            found.is_some_and(|channel| channel.is_wanted() && self.shared.is_on(&channel.name, self.shard))
+            found.is_some_and(|channel| channel.is_wanted() && self.shared.is_on(&channel.name, self.home))
         };
         let (wanted, unwanted): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_wanted);
         let unwanted: Vec<_> = unwanted.into_iter().filter(|hints| self.told.remove(hints)).collect();
@@ -175,7 +175,7 @@ impl Ear<'_> {
             ["SUBSCRIBE", "UNSUBSCRIBE"]
         };
         for names in unwanted.chunks(NAMES_MAX) {
-            self.shard
+            self.home
                 .feed
                 .with_leaving(|leaving| leaving.extend(names.iter().cloned()));
             self.ask(leave, names).await?;
@@ -185,7 +185,7 @@ impl Ear<'_> {
             for (hints, _) in names.iter().zip(are_told).filter(|(_, is_told)| *is_told) {
                 self.told.insert(hints.clone());
                 let found = self.shared.channels.find(hints.as_bytes());
-                if let Some(channel) = found.filter(|channel| self.shared.is_on(&channel.name, self.shard)) {
+                if let Some(channel) = found.filter(|channel| self.shared.is_on(&channel.name, self.home)) {
                     channel.is_heard.send_replace(true);
                 }
             }
@@ -200,9 +200,9 @@ impl Ear<'_> {
         for name in names {
             pipeline.cmd(verb).arg(name);
         }
-        self.shard.feed.is_asking.store(true, Ordering::SeqCst);
+        self.home.feed.is_asking.store(true, Ordering::SeqCst);
         let answers = self.connection.send_packed_commands(&pipeline, 0, names.len()).await;
-        self.shard.feed.is_asking.store(false, Ordering::SeqCst);
+        self.home.feed.is_asking.store(false, Ordering::SeqCst);
         let mut done = Vec::with_capacity(names.len());
         for (answer, name) in answers?.into_iter().zip(names) {
             let is_elsewhere = Redirect::of(&answer).is_some();
@@ -230,10 +230,10 @@ impl Ear<'_> {
 }
 
 /// Takes what Redis pushes, on the task that reads the connection: it must never wait.
-fn take(shared: &Arc<Shared>, shard: &Shard, push: PushInfo) {
+fn take(shared: &Arc<Shared>, home: &Shard, push: PushInfo) {
     let mut parts = push.data.into_iter();
     match (push.kind, parts.next(), parts.next()) {
-        (PushKind::Disconnection, ..) => shard.feed.is_cut.notify_one(),
+        (PushKind::Disconnection, ..) => home.feed.is_cut.notify_one(),
         (PushKind::Message | PushKind::SMessage, Some(Value::BulkString(hints)), Some(Value::BulkString(bytes))) => {
             if let Some(channel) = shared.channels.find(&hints) {
                 channel.hear(shared, bytes);
@@ -241,8 +241,8 @@ fn take(shared: &Arc<Shared>, shard: &Shard, push: PushInfo) {
         }
         (PushKind::SUnsubscribe, Some(Value::BulkString(hints)), _) => {
             let hints = String::from_utf8(hints).unwrap_or_default();
-            if !shard.feed.with_leaving(|leaving| leaving.remove(&hints)) {
-                is_given_away(shared, shard, &hints);
+            if !home.feed.with_leaving(|leaving| leaving.remove(&hints)) {
+                is_given_away(shared, home, &hints);
             }
         }
         _ => {}
@@ -250,15 +250,15 @@ fn take(shared: &Arc<Shared>, shard: &Shard, push: PushInfo) {
 }
 
 /// A slot has left this shard, and with it what this node was told from there.
-fn is_given_away(shared: &Arc<Shared>, shard: &Shard, hints: &str) {
+fn is_given_away(shared: &Arc<Shared>, home: &Shard, hints: &str) {
     shared.look_again.notify_one();
     if let Some(channel) = shared.channels.find(hints.as_bytes()) {
         channel.is_heard.send_replace(false);
-        shard.feed.note_change(hints.to_owned());
+        home.feed.note_change(hints.to_owned());
     }
     // It looks like the answer to a question: if there is one, all later answers are those to other questions.
-    if shard.feed.is_asking.load(Ordering::SeqCst) {
-        shard.feed.is_astray.store(true, Ordering::SeqCst);
-        shard.feed.is_cut.notify_one();
+    if home.feed.is_asking.load(Ordering::SeqCst) {
+        home.feed.is_astray.store(true, Ordering::SeqCst);
+        home.feed.is_cut.notify_one();
     }
 }

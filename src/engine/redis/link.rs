@@ -122,12 +122,13 @@ async fn must_have_sharded_pubsub(connection: &mut MultiplexedConnection) -> Red
             .details()
             .is_some_and(|details| details.contains("unknown command"))
     };
-    match answer {
-        Value::ServerError(error) if is_unknown(&error) => {
-            Err(std::io::Error::other("a Cluster needs Redis 7 or later: this one does not know SPUBLISH").into())
-        }
-        _ => Ok(()),
+    if let Value::ServerError(error) = answer
+        && is_unknown(&error)
+    {
+        let why = "a Cluster needs Redis 7 or later: this one does not know SPUBLISH";
+        return Err(std::io::Error::other(why).into());
     }
+    Ok(())
 }
 
 pub(super) fn too_late() -> RedisError {

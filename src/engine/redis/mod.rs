@@ -50,7 +50,7 @@ use self::channel::Channel;
 use self::channels::{Channels, Wakes};
 use self::keys::Keys;
 use self::link::{ANSWER_TIMEOUT, Place};
-use self::scripts::Scripts;
+use self::scripts::{Hints, Scripts};
 use self::shard::Shard;
 use self::store::{Call, store};
 use self::topology::{Map, Member, Route};
@@ -121,7 +121,7 @@ impl Shared {
         Self {
             outside,
             prefix,
-            scripts: Scripts::new(is_cluster),
+            scripts: Scripts::new(if is_cluster { Hints::BySlot } else { Hints::Everywhere }),
             is_cluster,
             map: watch::Sender::new(Arc::new(Map::new(members, route))),
             look_again: Notify::new(),
@@ -144,10 +144,10 @@ impl Shared {
     }
 
     /// The channels that are kept there and of which hints are wanted.
-    fn wanted_on(&self, shard: &Arc<Shard>) -> Vec<Arc<Channel>> {
+    fn wanted_on(&self, home: &Arc<Shard>) -> Vec<Arc<Channel>> {
         let map = self.map();
         let mut wanted = self.channels.wanted();
-        wanted.retain(|channel| map.shard(&channel.name).is_some_and(|on| Arc::ptr_eq(on, shard)));
+        wanted.retain(|channel| map.shard(&channel.name).is_some_and(|on| Arc::ptr_eq(on, home)));
         wanted
     }
 
@@ -159,8 +159,8 @@ impl Shared {
     }
 
     fn note_change(&self, channel: &Channel) {
-        if let Some(shard) = self.shard(&channel.name) {
-            shard.feed.note_change(channel.keys.hints.clone());
+        if let Some(home) = self.shard(&channel.name) {
+            home.feed.note_change(channel.keys.hints.clone());
         }
     }
 
@@ -216,8 +216,8 @@ impl RedisEngine {
                         Way::Straight(info) => {
                             let place = Place::new(info, Arc::clone(&shared.outside));
                             let place = place.map_err(|error| BadUrl::of(&error))?;
-                            let shard = Shard::start(&shared, place, &mut tasks);
-                            shared.change_map(|map| map.with(index, shard));
+                            let home = Shard::start(&shared, place, &mut tasks);
+                            shared.change_map(|map| map.with(index, home));
                         }
                         Way::Sentinels(service) => {
                             tasks.spawn(sentinel::follow(Arc::clone(&shared), index, service));
@@ -271,7 +271,7 @@ impl Engine for RedisEngine {
         async move {
             // A reader that begins needs the log, whether the channel is attached or not; one of many channels would
             // wait for each.
-            if self.shared.shard(channel).is_none_or(|shard| shard.reading.is_away()) {
+            if self.shared.shard(channel).is_none_or(|home| home.reading.is_away()) {
                 return Err(EngineErrorKind::Unavailable.into());
             }
             // Held until the tail is: a channel that nobody holds may be let go.

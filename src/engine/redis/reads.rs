@@ -153,8 +153,8 @@ async fn read_part(shared: &Shared, channel: &Channel, asks: &[Ask]) -> Result<P
         .read(&channel.keys, shared.epoch(), (from, newest, count));
     let asking = ask(shared, channel, &call, deadline);
     let answer = tokio::time::timeout_at(deadline, asking).await.unwrap_or_else(|_| {
-        if let Some(shard) = shared.shard(&channel.name) {
-            shard.reading.doubt();
+        if let Some(home) = shared.shard(&channel.name) {
+            home.reading.doubt();
         }
         Err(EngineErrorKind::Unavailable.into())
     })?;
@@ -169,15 +169,15 @@ async fn ask(shared: &Shared, channel: &Channel, call: &Cmd, deadline: Instant) 
     let _permit = shared.reading_permits.acquire().await;
     let mut target = Target::Owner;
     loop {
-        let (shard, mut connection) = shared
-            .connection((&channel.name, &target), |shard| &shard.reading, deadline)
+        let (home, mut connection) = shared
+            .connection((&channel.name, &target), |home| &home.reading, deadline)
             .await?;
-        let answer = shared.scripts.call(&mut connection, call, target.is_asking()).await;
+        let answer = shared.scripts.call(&mut connection, call, target.manner()).await;
         match answer {
             Ok(Value::ServerError(error)) => {
                 let Some(redirect) = Redirect::of_error(&error) else {
-                    tracing::debug!(redis = %shard.place, ?error, "a log could not be read");
-                    shard.reading.doubt();
+                    tracing::debug!(redis = %home.place, ?error, "a log could not be read");
+                    home.reading.doubt();
                     return Err(EngineErrorKind::Unavailable.into());
                 };
                 target = shared.follow(redirect);
@@ -187,8 +187,8 @@ async fn ask(shared: &Shared, channel: &Channel, call: &Cmd, deadline: Instant) 
             }
             Ok(answer) => return Ok(answer),
             Err(error) => {
-                tracing::debug!(redis = %shard.place, %error, "a log could not be read");
-                shard.reading.doubt();
+                tracing::debug!(redis = %home.place, %error, "a log could not be read");
+                home.reading.doubt();
                 return Err(EngineErrorKind::Unavailable.into());
             }
         }

@@ -5,6 +5,15 @@ use redis::{ServerError, Value};
 use super::Shared;
 use super::topology::Target;
 
+/// How a node is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Manner {
+    /// As the one that keeps the slot.
+    Plain,
+    /// For this once, as one that does not keep it yet (`ASKING`).
+    Asking,
+}
+
 /// Nothing was done: it is to be asked elsewhere, or again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Redirect {
@@ -18,10 +27,8 @@ pub(super) enum Redirect {
 
 impl Redirect {
     pub(super) fn of(answer: &Value) -> Option<Self> {
-        match answer {
-            Value::ServerError(error) => Self::of_error(error),
-            _ => None,
-        }
+        let Value::ServerError(error) = answer else { return None };
+        Self::of_error(error)
     }
 
     pub(super) fn of_error(error: &ServerError) -> Option<Self> {
@@ -43,16 +50,16 @@ impl Shared {
     /// Where to go next. Whoever is sent on has the map looked at again.
     pub(super) fn follow(&self, redirect: Redirect) -> Target {
         self.look_again.notify_one();
-        let (address, is_asking) = match redirect {
-            Redirect::Moved(address) => (address, false),
-            Redirect::Ask(address) => (address, true),
+        let (address, manner) = match redirect {
+            Redirect::Moved(address) => (address, Manner::Plain),
+            Redirect::Ask(address) => (address, Manner::Asking),
             Redirect::TryAgain => return Target::Owner,
         };
         // Without a host it is the host that was asked: the map knows it.
         if address.starts_with(':') {
             Target::Owner
         } else {
-            Target::At { address, is_asking }
+            Target::At { address, manner }
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shared;
 use super::link::{load, probe};
+use super::redirect::Manner;
 use super::shard::Shard;
 use super::store::{Outcome, outcome};
 use crate::delivery::{EngineErrorKind, Replicas};
@@ -43,8 +44,8 @@ const IDLE_TIME: Duration = Duration::from_secs(10);
 
 type Outcomes = Vec<Outcome>;
 
-/// What a connection is for: replicas, and whether it asks for slots that are on their way (`ASKING`).
-type Purpose = (Replicas, bool);
+/// What a connection is for: replicas, and how a node is asked for them.
+type Purpose = (Replicas, Manner);
 
 /// Who waits for replicas.
 #[derive(Debug, Default)]
@@ -132,10 +133,10 @@ impl Lane {
 }
 
 /// Stores publications, and answers when replicas have them.
-pub(super) async fn store(shared: &Arc<Shared>, shard: &Arc<Shard>, purpose: Purpose, calls: Vec<Cmd>) -> Outcomes {
+pub(super) async fn store(shared: &Arc<Shared>, home: &Arc<Shard>, purpose: Purpose, calls: Vec<Cmd>) -> Outcomes {
     let (count, now, replicas) = (calls.len(), Instant::now(), purpose.0);
     let all_are = |kind: EngineErrorKind| (0..count).map(|_| Outcome::Done(Err(kind.into()))).collect();
-    let lane = shard.replicated.lane(purpose);
+    let lane = home.replicated.lane(purpose);
     let (answer, mut answered) = oneshot::channel();
     let (id, is_short_of_workers) = {
         let mut queue = lane.lock();
@@ -147,7 +148,7 @@ pub(super) async fn store(shared: &Arc<Shared>, shard: &Arc<Shard>, purpose: Pur
         (id, is_short_of_workers)
     };
     if is_short_of_workers {
-        tokio::spawn(work(Arc::clone(shared), Arc::clone(shard), Arc::clone(&lane), purpose));
+        tokio::spawn(work(Arc::clone(shared), Arc::clone(home), Arc::clone(&lane), purpose));
     }
     lane.came.notify_one();
     let last_begin = now + PATIENCE.saturating_sub(STORING_TIME + Duration::from_millis(replicas.timeout_ms));
@@ -165,23 +166,23 @@ pub(super) async fn store(shared: &Arc<Shared>, shard: &Arc<Shard>, purpose: Pur
 }
 
 /// One connection's worth of work, for as long as there is any.
-async fn work(shared: Arc<Shared>, shard: Arc<Shard>, lane: Arc<Lane>, purpose: Purpose) {
+async fn work(shared: Arc<Shared>, home: Arc<Shard>, lane: Arc<Lane>, purpose: Purpose) {
     let (mut known, mut failed) = (None, 0);
     while lane.has_work().await {
-        let mut connection = match usable(&shared, &shard, known.take()).await {
+        let mut connection = match usable(&shared, &home, known.take()).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(%error, "no connection on which replicas could be waited for");
                 failed += 1;
                 // Whoever asked takes it back in time.
-                shard.place.pause(failed).await;
+                home.place.pause(failed).await;
                 continue;
             }
         };
         failed = 0;
         let group = lane.take();
-        if !group.is_empty() && !serve((&shared, &shard), &mut connection, purpose, group).await {
-            shard.publishing.doubt();
+        if !group.is_empty() && !serve((&shared, &home), &mut connection, purpose, group).await {
+            home.publishing.doubt();
             continue;
         }
         known = Some((connection, Instant::now()));
@@ -191,7 +192,7 @@ async fn work(shared: Arc<Shared>, shard: Arc<Shard>, lane: Arc<Lane>, purpose: 
 /// The connection that was used last, if it still is one, or a new one.
 async fn usable(
     shared: &Shared,
-    shard: &Shard,
+    home: &Shard,
     known: Option<(MultiplexedConnection, Instant)>,
 ) -> RedisResult<MultiplexedConnection> {
     if let Some((mut connection, used_at)) = known
@@ -199,23 +200,23 @@ async fn usable(
     {
         return Ok(connection);
     }
-    let mut connection = shard.place.connect(AsyncConnectionConfig::new()).await?;
+    let mut connection = home.place.connect(AsyncConnectionConfig::new()).await?;
     load(&mut connection, &shared.scripts.all()).await?;
     Ok(connection)
 }
 
 /// Stores a group, waits for replicas, and answers; says whether the connection is still of use.
 async fn serve(
-    (shared, shard): (&Shared, &Shard),
+    (shared, home): (&Shared, &Shard),
     connection: &mut MultiplexedConnection,
-    (replicas, is_asking): Purpose,
+    (replicas, manner): Purpose,
     group: Vec<Ask>,
 ) -> bool {
     let calls: Vec<_> = group.iter().flat_map(|ask| &ask.calls).collect();
-    let mut outcomes: Outcomes = match shared.scripts.call_all(connection, &calls, is_asking).await {
+    let mut outcomes: Outcomes = match shared.scripts.call_all(connection, &calls, manner).await {
         Ok(answers) => answers.iter().map(|answer| outcome(shared, answer)).collect(),
         Err(error) => {
-            tracing::debug!(redis = %shard.place, %error, "publications were not answered");
+            tracing::debug!(redis = %home.place, %error, "publications were not answered");
             let unanswered = || Outcome::Done(Err(EngineErrorKind::Unanswered.into()));
             calls.iter().map(|_| unanswered()).collect()
         }

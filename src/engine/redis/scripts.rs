@@ -8,6 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::keys::Keys;
 use super::link::load;
+use super::redirect::Manner;
 use crate::delivery::{Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Tag};
 
 /// For how long an idempotency key is remembered, in milliseconds.
@@ -26,15 +27,22 @@ pub(super) struct Scripts {
     read: Script,
 }
 
+/// Whom the publishing script tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hints {
+    /// Whoever listens, anywhere.
+    Everywhere,
+    /// In a Cluster: whoever listens at the shard that keeps the channel.
+    BySlot,
+}
+
 impl Scripts {
-    /// Those for a Redis alone, or for a Cluster, where hints go to a channel's shard only.
-    pub(super) fn new(is_cluster: bool) -> Self {
+    pub(super) fn new(hints: Hints) -> Self {
         let publish = include_str!("publish.lua");
         Self {
-            publish: if is_cluster {
-                Script::new(&publish.replace("'PUBLISH'", "'SPUBLISH'"))
-            } else {
-                Script::new(publish)
+            publish: match hints {
+                Hints::Everywhere => Script::new(publish),
+                Hints::BySlot => Script::new(&publish.replace("'PUBLISH'", "'SPUBLISH'")),
             },
             read: Script::new(include_str!("read.lua")),
         }
@@ -89,7 +97,6 @@ impl Scripts {
     }
 
     /// Calls one script, and answers as Redis does; if Redis has forgotten the scripts, it is told them again.
-    /// `is_asking`: the other side does not keep the slot yet (`ASKING`).
     ///
     /// # Errors
     /// If the answer did not come.
@@ -97,9 +104,9 @@ impl Scripts {
         &self,
         connection: &mut MultiplexedConnection,
         call: &Cmd,
-        is_asking: bool,
+        manner: Manner,
     ) -> RedisResult<Value> {
-        let answers = self.call_all(connection, &[call], is_asking).await?;
+        let answers = self.call_all(connection, &[call], manner).await?;
         Ok(answers.into_iter().next().unwrap_or(Value::Nil))
     }
 
@@ -111,9 +118,9 @@ impl Scripts {
         &self,
         connection: &mut MultiplexedConnection,
         calls: &[&Cmd],
-        is_asking: bool,
+        manner: Manner,
     ) -> RedisResult<Vec<Value>> {
-        let mut answers = send_all(connection, calls.iter().copied(), is_asking).await?;
+        let mut answers = send_all(connection, calls.iter().copied(), manner).await?;
         let is_missed: Vec<_> = answers.iter().map(is_forgotten).collect();
         if is_missed.contains(&true) {
             load(connection, &self.all()).await?;
@@ -124,7 +131,7 @@ impl Scripts {
                     .filter(|(_, is_missed)| **is_missed)
                     .map(|(at, _)| at)
             };
-            let again = send_all(connection, missed().map(|at| calls[at]), is_asking).await?;
+            let again = send_all(connection, missed().map(|at| calls[at]), manner).await?;
             for (at, answer) in missed().zip(again) {
                 answers[at] = answer;
             }
@@ -136,18 +143,18 @@ impl Scripts {
 async fn send_all<'a>(
     connection: &mut MultiplexedConnection,
     calls: impl Iterator<Item = &'a Cmd>,
-    is_asking: bool,
+    manner: Manner,
 ) -> RedisResult<Vec<Value>> {
     let mut pipeline = redis::pipe();
     for call in calls {
-        if is_asking {
+        if manner == Manner::Asking {
             pipeline.cmd("ASKING");
         }
         pipeline.add_command(call.clone());
     }
     let count = pipeline.len();
     let answers = connection.send_packed_commands(&pipeline, 0, count).await?;
-    let of_one = if is_asking { 2 } else { 1 };
+    let of_one = if manner == Manner::Asking { 2 } else { 1 };
     Ok(answers.into_iter().skip(of_one - 1).step_by(of_one).collect())
 }
 

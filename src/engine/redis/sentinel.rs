@@ -64,8 +64,8 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
                 Ok(place) => {
                     tracing::info!(redis = %place, service = service.name, "Sentinel names the primary");
                     let mut tasks = JoinSet::new();
-                    let shard = Shard::start(&shared, place, &mut tasks);
-                    shared.change_map(|map| map.with(index, shard));
+                    let home = Shard::start(&shared, place, &mut tasks);
+                    shared.change_map(|map| map.with(index, home));
                     current = Some((saying, tasks));
                 }
                 Err(error) => tracing::warn!(%error, "Sentinel names a primary that cannot be used"),
@@ -133,15 +133,16 @@ impl Saying {
 
 /// The same way to talk, to another host.
 pub(super) fn with_host(like: &ConnectionAddr, (host, port): (&str, u16)) -> ConnectionAddr {
-    match like.clone() {
-        ConnectionAddr::TcpTls {
-            insecure, tls_params, ..
-        } => ConnectionAddr::TcpTls {
-            host: host.to_owned(),
-            port,
-            insecure,
-            tls_params,
-        },
-        _ => ConnectionAddr::Tcp(host.to_owned(), port),
+    let mut address = like.clone();
+    if let ConnectionAddr::TcpTls {
+        host: known,
+        port: known_port,
+        ..
+    } = &mut address
+    {
+        host.clone_into(known);
+        *known_port = port;
+        return address;
     }
+    ConnectionAddr::Tcp(host.to_owned(), port)
 }

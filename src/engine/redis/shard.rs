@@ -28,7 +28,7 @@ pub(super) struct Shard {
 impl Shard {
     /// Connects from now on, by tasks that end with `tasks`. Hints are told to those whom the map leads here.
     pub(super) fn start(shared: &Arc<Shared>, place: Place, tasks: &mut JoinSet<()>) -> Arc<Self> {
-        let shard = Arc::new(Self {
+        let home = Arc::new(Self {
             place,
             publishing: Link::new(),
             replicated: Replicated::default(),
@@ -36,17 +36,17 @@ impl Shard {
             feed: Feed::new(),
             compare_now: Notify::new(),
         });
-        let links: [fn(&Self) -> &Link; 2] = [|shard| &shard.publishing, |shard| &shard.reading];
+        let links: [fn(&Self) -> &Link; 2] = [|home| &home.publishing, |home| &home.reading];
         for link in links {
-            let (keeper, shared) = (Arc::clone(&shard), Arc::clone(shared));
+            let (keeper, shared) = (Arc::clone(&home), Arc::clone(shared));
             tasks.spawn(async move {
                 let scripts = shared.scripts.all();
                 link(&keeper).keep(&keeper.place, &scripts, &shared.look_again).await;
             });
         }
-        tasks.spawn(feed::run(Arc::clone(shared), Arc::clone(&shard)));
-        tasks.spawn(tops::run(Arc::clone(shared), Arc::clone(&shard)));
-        shard
+        tasks.spawn(feed::run(Arc::clone(shared), Arc::clone(&home)));
+        tasks.spawn(tops::run(Arc::clone(shared), Arc::clone(&home)));
+        home
     }
 
     /// Whether everything that it is needed for can be done.

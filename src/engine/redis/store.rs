@@ -47,7 +47,7 @@ impl Outcome {
 
 /// Calls that go to one Redis and ask for one ack.
 struct Part {
-    shard: Arc<Shard>,
+    home: Arc<Shard>,
     target: Target,
     ack: Ack,
     calls: Vec<usize>,
@@ -98,18 +98,18 @@ fn spread(shared: &Shared, calls: &[Call], due: Vec<(usize, Target)>) -> (Vec<Pa
     let map = shared.map();
     let (mut parts, mut homeless): (Vec<Part>, _) = (Vec::new(), Vec::new());
     for (at, target) in due {
-        let Some(shard) = map.target(&calls[at].channel, &target) else {
+        let Some(home) = map.target(&calls[at].channel, &target) else {
             homeless.push(at);
             continue;
         };
         let ack = calls[at].ack;
         let is_its = |part: &&mut Part| {
-            Arc::ptr_eq(&part.shard, shard) && part.ack == ack && part.target.is_asking() == target.is_asking()
+            Arc::ptr_eq(&part.home, home) && part.ack == ack && part.target.manner() == target.manner()
         };
         match parts.iter_mut().find(is_its) {
             Some(part) => part.calls.push(at),
             None => parts.push(Part {
-                shard: Arc::clone(shard),
+                home: Arc::clone(home),
                 target,
                 ack,
                 calls: vec![at],
@@ -121,7 +121,7 @@ fn spread(shared: &Shared, calls: &[Call], due: Vec<(usize, Target)>) -> (Vec<Pa
 
 async fn send(shared: &Arc<Shared>, part: &Part, calls: &[Call], begin_before: Instant) -> Vec<(usize, Outcome)> {
     let all_are = |outcome: &dyn Fn() -> Outcome| part.calls.iter().map(|_| outcome()).collect();
-    let link = &part.shard.publishing;
+    let link = &part.home.publishing;
     let mut map = shared.map.subscribe();
     let connected = tokio::select! {
         connected = link.connection(begin_before) => Some(connected),
@@ -132,18 +132,18 @@ async fn send(shared: &Arc<Shared>, part: &Part, calls: &[Call], begin_before: I
         (Some(Err(_)), _) => all_are(&|| Outcome::Done(Err(EngineErrorKind::Unavailable.into()))),
         (Some(Ok(_)), Ack::Replicated(replicas)) => {
             let commands = part.calls.iter().map(|at| calls[*at].command.clone()).collect();
-            let purpose = (replicas, part.target.is_asking());
-            replicated::store(shared, &part.shard, purpose, commands).await
+            let purpose = (replicas, part.target.manner());
+            replicated::store(shared, &part.home, purpose, commands).await
         }
         (Some(Ok(mut connection)), Ack::Stored) => {
             let commands: Vec<_> = part.calls.iter().map(|at| &calls[*at].command).collect();
             let called = shared
                 .scripts
-                .call_all(&mut connection, &commands, part.target.is_asking());
+                .call_all(&mut connection, &commands, part.target.manner());
             match called.await {
                 Ok(answers) => answers.iter().map(|answer| outcome(shared, answer)).collect(),
                 Err(error) => {
-                    tracing::debug!(redis = %part.shard.place, %error, "publications were not answered");
+                    tracing::debug!(redis = %part.home.place, %error, "publications were not answered");
                     all_are(&|| Outcome::Done(Err(EngineErrorKind::Unanswered.into())))
                 }
             }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::link::Link;
+use super::redirect::Manner;
 use super::shard::Shard;
 use super::slot::{SLOTS, slot_of};
 use super::url::Site;
@@ -33,7 +34,7 @@ pub(super) struct Member {
     pub(super) name: Arc<str>,
     pub(super) database: i64,
     /// `None` until it is known where it is.
-    pub(super) shard: Option<Arc<Shard>>,
+    pub(super) home: Option<Arc<Shard>>,
 }
 
 /// What tells the member that keeps a channel.
@@ -54,14 +55,14 @@ impl Member {
         Self {
             name: Arc::clone(&site.name),
             database: site.database,
-            shard: None,
+            home: None,
         }
     }
 }
 
 impl Member {
     pub(super) fn is_up(&self) -> bool {
-        self.shard.as_ref().is_some_and(|shard| shard.is_up())
+        self.home.as_ref().is_some_and(|home| home.is_up())
     }
 }
 
@@ -78,9 +79,9 @@ impl Map {
     }
 
     /// The same, with another place for one member.
-    pub(super) fn with(&self, index: usize, shard: Arc<Shard>) -> Self {
+    pub(super) fn with(&self, index: usize, home: Arc<Shard>) -> Self {
         let mut map = self.clone();
-        map.members[index].shard = Some(shard);
+        map.members[index].home = Some(home);
         map
     }
 
@@ -100,7 +101,7 @@ impl Map {
     }
 
     pub(super) fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
-        self.members.iter().filter_map(|member| member.shard.as_ref())
+        self.members.iter().filter_map(|member| member.home.as_ref())
     }
 
     fn member(&self, channel: &ChannelName) -> Option<&Member> {
@@ -113,7 +114,7 @@ impl Map {
 
     /// Where a channel's log is, if that is known.
     pub(super) fn shard(&self, channel: &ChannelName) -> Option<&Arc<Shard>> {
-        self.member(channel)?.shard.as_ref()
+        self.member(channel)?.home.as_ref()
     }
 
     /// The database in which a channel's keys are.
@@ -122,7 +123,7 @@ impl Map {
     }
 
     fn at(&self, address: &str) -> Option<&Arc<Shard>> {
-        self.shards().find(|shard| shard.place.is_at(address))
+        self.shards().find(|home| home.place.is_at(address))
     }
 
     pub(super) fn target(&self, channel: &ChannelName, target: &Target) -> Option<&Arc<Shard>> {
@@ -149,13 +150,16 @@ fn weight(member: &str, channel: &ChannelName) -> u64 {
 pub(super) enum Target {
     /// To whom the map says.
     Owner,
-    /// To whom another node of the Cluster has said; with `is_asking`, for this once.
-    At { address: String, is_asking: bool },
+    /// To whom another node of the Cluster has said.
+    At { address: String, manner: Manner },
 }
 
 impl Target {
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(self, Self::At { is_asking: true, .. })
+    pub(super) fn manner(&self) -> Manner {
+        match self {
+            Self::Owner => Manner::Plain,
+            Self::At { manner, .. } => *manner,
+        }
     }
 }
 
@@ -170,11 +174,8 @@ impl Shared {
         self.map.borrow().shard(channel).cloned()
     }
 
-    pub(super) fn is_on(&self, channel: &ChannelName, shard: &Arc<Shard>) -> bool {
-        self.map
-            .borrow()
-            .shard(channel)
-            .is_some_and(|on| Arc::ptr_eq(on, shard))
+    pub(super) fn is_on(&self, channel: &ChannelName, home: &Arc<Shard>) -> bool {
+        self.map.borrow().shard(channel).is_some_and(|on| Arc::ptr_eq(on, home))
     }
 
     /// From now on, another map counts. Channels that are kept elsewhere now are heard of there.
@@ -191,8 +192,8 @@ impl Shared {
                 continue;
             }
             channel.is_heard.send_replace(false);
-            for shard in [left, entered].into_iter().flatten() {
-                shard.feed.note_change(channel.keys.hints.clone());
+            for home in [left, entered].into_iter().flatten() {
+                home.feed.note_change(channel.keys.hints.clone());
             }
         }
     }
@@ -206,21 +207,19 @@ impl Shared {
     ) -> Result<(Arc<Shard>, MultiplexedConnection), EngineError> {
         let mut map = self.map.subscribe();
         loop {
-            let shard = map.borrow_and_update().target(channel, target).cloned();
+            let home = map.borrow_and_update().target(channel, target).cloned();
             let connecting = async {
-                match &shard {
-                    Some(shard) => link(shard).connection(deadline).await,
-                    None => {
-                        tokio::time::sleep_until(deadline).await;
-                        Err(EngineErrorKind::Unavailable.into())
-                    }
-                }
+                let Some(home) = &home else {
+                    tokio::time::sleep_until(deadline).await;
+                    return Err(EngineErrorKind::Unavailable.into());
+                };
+                link(home).connection(deadline).await
             };
             tokio::select! {
                 connected = connecting => {
                     let connection = connected?;
-                    let shard = shard.ok_or(EngineErrorKind::Unavailable)?;
-                    return Ok((shard, connection));
+                    let home = home.ok_or(EngineErrorKind::Unavailable)?;
+                    return Ok((home, connection));
                 }
                 Ok(()) = map.changed() => {}
             }
@@ -236,7 +235,7 @@ mod tests {
         let member = |name: &&str| Member {
             name: Arc::from(*name),
             database: 0,
-            shard: None,
+            home: None,
         };
         Map::new(names.iter().map(member).collect(), Route::Names)
     }

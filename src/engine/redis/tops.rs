@@ -23,12 +23,12 @@ const GRACE: Duration = Duration::from_millis(300);
 const TOPS_MAX: usize = 250;
 
 /// Compares for as long as this future lives: every few seconds, and when there is a reason.
-pub(super) async fn run(shared: Arc<Shared>, shard: Arc<Shard>) {
+pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
     loop {
-        let _ = tokio::time::timeout(PERIOD, shard.compare_now.notified()).await;
-        for channels in shared.wanted_on(&shard).chunks(TOPS_MAX) {
+        let _ = tokio::time::timeout(PERIOD, home.compare_now.notified()).await;
+        for channels in shared.wanted_on(&home).chunks(TOPS_MAX) {
             // If Redis is away, there is nothing to compare with; when it is back, there will be a reason.
-            let Some(tops) = ask(&shared, &shard, channels).await else {
+            let Some(tops) = ask(&shared, &home, channels).await else {
                 break;
             };
             compare(&shared, channels, tops).await;
@@ -37,8 +37,8 @@ pub(super) async fn run(shared: Arc<Shared>, shard: Arc<Shard>) {
 }
 
 /// The tops that Redis has. Those of channels with readers are kept alive.
-async fn ask(shared: &Shared, shard: &Shard, channels: &[Arc<Channel>]) -> Option<Vec<Option<Top>>> {
-    if !shard.reading.is_up() {
+async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option<Vec<Option<Top>>> {
+    if !home.reading.is_up() {
         return None;
     }
     let now = Instant::now();
@@ -57,7 +57,7 @@ async fn ask(shared: &Shared, shard: &Shard, channels: &[Arc<Channel>]) -> Optio
             pipeline.cmd("PEXPIRE").arg(&channel.keys.top).arg(ttl_ms);
         }
     }
-    let mut connection = shard.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
+    let mut connection = home.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
     let asked = pipeline.len();
     let answers = connection.send_packed_commands(&pipeline, 0, asked).await.ok()?;
     let read = |top| bytes_of(top).and_then(|bytes| Top::read(&bytes));
