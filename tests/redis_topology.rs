@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,8 +27,8 @@ use tokio::time::Instant;
 const BACK_MAX: Duration = Duration::from_secs(6);
 
 /// Two nodes, and a crowd that reads and publishes.
-async fn gather(url: &str) -> ([Edge; 2], Crowd) {
-    let edges = [Edge::start(url.to_owned()), Edge::start(url.to_owned())];
+async fn gather(url: &str, ack: Ack) -> ([Edge; 2], Crowd) {
+    let edges = [(); 2].map(|()| Edge::start_with(url.to_owned(), ack));
     for edge in &edges {
         edge.becomes_ready().await;
         until("all shards", || edge.engine.shards().down == 0).await;
@@ -60,9 +61,9 @@ fn draft(channel: &str, data: &'static str) -> Draft {
 async fn sentinels_replace_a_primary_that_was_killed() {
     let primary = Redis::start(&[]).await;
     let port = primary.port;
-    let mut watched = Watched::start(primary, port).await;
-    let (edges, mut crowd) = gather(&watched.url()).await;
-    until_replicated(&watched.primary, &watched.replica).await;
+    let mut watched = Watched::start(primary, &[port]).await;
+    let (edges, mut crowd) = gather(&watched.url(), Ack::Stored).await;
+    until_replicated(&watched.primary, &watched.replicas[0]).await;
     watched.primary.kill();
     let began = Instant::now();
     let failed_over = watched.fails_over().await;
@@ -81,13 +82,13 @@ async fn sentinels_replace_a_primary_that_was_killed() {
 async fn sentinels_replace_a_primary_whose_replica_lacks_the_end_of_the_log() {
     let primary = Redis::start(&[]).await;
     let replication = Proxy::start(primary.port).await;
-    let mut watched = Watched::start(primary, replication.port).await;
-    let (edges, mut crowd) = gather(&watched.url()).await;
-    until_replicated(&watched.primary, &watched.replica).await;
+    let mut watched = Watched::start(primary, &[replication.port]).await;
+    let (edges, mut crowd) = gather(&watched.url(), Ack::Stored).await;
+    until_replicated(&watched.primary, &watched.replicas[0]).await;
     replication.lead_to(0);
     // These are acknowledged and delivered, and only the primary has them.
     crowd.publishes(200).await;
-    let behind = (offset(&watched.primary).await, offset(&watched.replica).await);
+    let behind = (offset(&watched.primary).await, offset(&watched.replicas[0]).await);
     assert!(behind.0 > behind.1, "the replica has everything: {behind:?}");
     watched.primary.kill();
     let began = Instant::now();
@@ -100,6 +101,36 @@ async fn sentinels_replace_a_primary_whose_replica_lacks_the_end_of_the_log() {
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     let told = crowd.readers.iter().filter(|seen| !seen.gaps().is_empty()).count();
     assert!(told > 0, "nobody had seen one that was lost");
+    crowd.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_replicas_have_acknowledged_outlives_the_primary() {
+    let primary = Redis::start(&["--repl-diskless-sync-delay", "0"]).await;
+    let replication = Proxy::start(primary.port).await;
+    let mut watched = Watched::start(primary, &[replication.port; 2]).await;
+    let one = Replicas::new(NonZeroU32::MIN);
+    let (edges, mut crowd) = gather(&watched.url(), Ack::Replicated(one)).await;
+    replication.lead_to(0);
+    // These are stored and delivered, and only the primary has them: they are not acknowledged.
+    let refusals = &crowd.ground.refusals;
+    let before = refusals.load(Ordering::SeqCst);
+    until("publications that no replica has", || {
+        refusals.load(Ordering::SeqCst) >= before + 20
+    })
+    .await;
+    let behind = (offset(&watched.primary).await, offset(&watched.replicas[0]).await);
+    assert!(behind.0 > behind.1, "the replica has everything: {behind:?}");
+    watched.primary.kill();
+    let began = Instant::now();
+    watched.fails_over().await;
+    crowd.publishes(20).await;
+    took_at_most("acknowledged by the other and its replica", began.elapsed(), BACK_MAX);
+    crowd.publishes(200).await;
+    crowd.end_publishing().await;
+    crowd.catches_up(&*edges[0].engine).await;
+    crowd.was_told_what_is_lost(&*edges[0].engine).await;
+    crowd.holds_all_that_was_acknowledged(&*edges[0].engine).await;
     crowd.leave().await;
 }
 
@@ -137,7 +168,7 @@ async fn one_of_three_primaries_of_a_cluster_is_killed() {
         ],
     )
     .await;
-    let (edges, mut crowd) = gather(&cluster.url()).await;
+    let (edges, mut crowd) = gather(&cluster.url(), Ack::Stored).await;
     let (victim, _) = cluster.owner(&format!("x{{{}}}", "crowd:%7B0%7D")).await;
     let mut on_victim = Vec::new();
     for channel in 0..Size::FULL.channels {
@@ -279,7 +310,7 @@ async fn one_of_three_independent_redis_is_away_for_a_while() {
         .zip(["one", "two", "three"])
         .map(|(redis, name)| format!("{}#{name}", redis.url()))
         .collect();
-    let (edges, mut crowd) = gather(&urls.join(" ")).await;
+    let (edges, mut crowd) = gather(&urls.join(" "), Ack::Stored).await;
     let mut on_first = Vec::new();
     for channel in 0..Size::FULL.channels {
         let tag = channel_name(channel).replace('{', "%7B").replace('}', "%7D");

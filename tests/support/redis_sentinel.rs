@@ -72,33 +72,39 @@ impl Drop for Sentinel {
     }
 }
 
-/// A primary, its replica, and three Sentinels that watch them.
+/// A primary, its replicas, and three Sentinels that watch them.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) primary: Redis,
-    pub(crate) replica: Redis,
+    pub(crate) replicas: Vec<Redis>,
     pub(crate) sentinels: Vec<Sentinel>,
 }
 
 impl Watched {
     /// Starts them, and waits until a failover would take place: what Sentinels know of replicas, they ask the primary
-    /// every ten seconds. `replicates_from`: where the replica finds the primary, a proxy's port perhaps.
-    pub(crate) async fn start(primary: Redis, replicates_from: u16) -> Self {
-        let from = replicates_from.to_string();
-        let replica = Redis::start(&["--replicaof", "127.0.0.1", &from, "--repl-diskless-sync-delay", "0"]).await;
-        until_replicated(&primary, &replica).await;
+    /// every ten seconds. `replicate_from`: where each replica finds the primary, a proxy's port perhaps.
+    pub(crate) async fn start(primary: Redis, replicate_from: &[u16]) -> Self {
+        let mut replicas = Vec::new();
+        for from in replicate_from {
+            let from = from.to_string();
+            let options = ["--replicaof", "127.0.0.1", &from, "--repl-diskless-sync-delay", "0"];
+            let replica = Redis::start(&options).await;
+            until_replicated(&primary, &replica).await;
+            replicas.push(replica);
+        }
         let mut sentinels = Vec::new();
         for _ in 0..3 {
             sentinels.push(Sentinel::start(primary.port).await);
         }
         let watched = Self {
             primary,
-            replica,
+            replicas,
             sentinels,
         };
+        let replicas = replicate_from.len().to_string();
         let deadline = Instant::now() + Duration::from_secs(60);
         for sentinel in &watched.sentinels {
-            while sentinel.fact("num-slaves").await != "1" || sentinel.fact("num-other-sentinels").await != "2" {
+            while sentinel.fact("num-slaves").await != replicas || sentinel.fact("num-other-sentinels").await != "2" {
                 assert!(Instant::now() < deadline, "the Sentinels do not know each other");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -115,14 +121,18 @@ impl Watched {
         format!("redis+sentinel://{}/mymaster/0", hosts.join(","))
     }
 
-    /// Waits until the replica is the primary, and says how long that took.
+    /// Waits until a replica is the primary, and says how long that took.
     pub(crate) async fn fails_over(&self) -> Duration {
         let began = Instant::now();
-        while info(&self.replica, "replication", "role").await != "master" {
+        loop {
+            for replica in &self.replicas {
+                if info(replica, "replication", "role").await == "master" {
+                    return began.elapsed();
+                }
+            }
             assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        began.elapsed()
     }
 }
 

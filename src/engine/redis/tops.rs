@@ -63,14 +63,14 @@ async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option
     let read = |top| bytes_of(top).and_then(|bytes| Top::read(&bytes));
     let mut tops = Vec::with_capacity(channels.len());
     for answer in answers.into_iter().take(questions) {
-        match answer {
-            Value::Array(some) => tops.extend(some.into_iter().map(read)),
+        if let Value::Array(some) = answer {
+            tops.extend(some.into_iter().map(read));
+        } else if shared.is_cluster {
             // It is kept elsewhere now: not known here, so it is read from there.
-            Value::ServerError(_) if shared.is_cluster => {
-                shared.look_again.notify_one();
-                tops.push(None);
-            }
-            _ => return None,
+            shared.look_again.notify_one();
+            tops.push(None);
+        } else {
+            return None;
         }
     }
     Some(tops)
