@@ -20,7 +20,7 @@ use support::redis_cluster::Cluster;
 use support::redis_proxy::Proxy;
 use support::redis_sentinel::{Sentinel, Watched, offset, until_replicated};
 use throughline::delivery::{
-    Ack, ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Since, subscribe,
+    Ack, ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Replicas, Since, subscribe,
 };
 use tokio::time::Instant;
 

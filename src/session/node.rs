@@ -253,10 +253,9 @@ impl Node {
 
     /// The same as [`Node::metrics`], with what is measured only when somebody asks.
     pub fn measure(&self) -> &Metrics {
-        if let Some(health) = &self.health {
-            let Shards { up, down } = health.shards();
-            self.metrics.set_engine_shards(up, down);
-        }
+        let alone = Shards { up: 1, down: 0 };
+        let Shards { up, down } = self.health.as_ref().map_or(alone, |health| health.shards());
+        self.metrics.set_engine_shards(up, down);
         &self.metrics
     }
 
