@@ -18,7 +18,7 @@ use support::edge::{Edge, took_at_most};
 use support::redis::{Redis, free_port};
 use support::redis_cluster::Cluster;
 use support::redis_proxy::Proxy;
-use support::redis_sentinel::{Sentinel, Watched, offset, until_replicated};
+use support::redis_sentinel::{Sentinel, Watched, info, offset, until_replicated};
 use throughline::delivery::{
     Ack, ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Replicas, Since, subscribe,
 };
@@ -157,53 +157,24 @@ async fn sentinels_have_a_password_of_their_own_and_one_that_is_away_does_not_ma
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_primaries_of_a_cluster_is_killed() {
-    let mut cluster = Cluster::start(
-        3,
-        1,
-        &[
-            "--cluster-node-timeout",
-            "2000",
-            "--cluster-require-full-coverage",
-            "no",
-        ],
-    )
-    .await;
+    let options = [
+        "--cluster-node-timeout",
+        "2000",
+        "--cluster-require-full-coverage",
+        "no",
+    ];
+    let mut cluster = Cluster::start(3, 1, &options).await;
     let (edges, mut crowd) = gather(&cluster.url(), Ack::Stored).await;
-    let (victim, _) = cluster.owner(&format!("x{{{}}}", "crowd:%7B0%7D")).await;
+    let victim = cluster.owner(&key_of(0)).await.0;
     let mut on_victim = Vec::new();
     for channel in 0..Size::FULL.channels {
-        let tag = channel_name(channel).replace('{', "%7B").replace('}', "%7D");
-        on_victim.push(cluster.owner(&format!("x{{{tag}}}")).await.0 == victim);
+        on_victim.push(cluster.owner(&key_of(channel)).await.0 == victim);
     }
     assert!(on_victim.contains(&true) && on_victim.contains(&false), "{on_victim:?}");
     cluster.primaries[victim].kill();
     let began = Instant::now();
-    // While one is away, the others go on as before.
     let elsewhere = on_victim.iter().position(|is_victim| !is_victim).unwrap();
-    let name = ChannelName::parse(&channel_name(elsewhere)).unwrap();
-    let top = |page: throughline::delivery::Page| page.top.offset;
-    let before = top(edges[0].engine.history(&name, Since::Now, 0).await.unwrap());
-    let mut slowest = Duration::ZERO;
-    let heir = &cluster.replicas[victim];
-    while !heir
-        .ask::<String>(&["INFO", "replication"])
-        .await
-        .contains("role:master")
-    {
-        assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
-        let asked = Instant::now();
-        edges[1].engine.history(&name, Since::Now, 0).await.unwrap();
-        slowest = slowest.max(asked.elapsed());
-        assert_eq!(edges[1].status("/readyz").await, 200, "the others can be used");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let after = top(edges[0].engine.history(&name, Since::Now, 0).await.unwrap());
-    assert!(after > before, "other slots went on: {before} to {after}");
-    took_at_most(
-        "the slowest reading of another slot",
-        slowest,
-        Duration::from_millis(500),
-    );
+    go_on_elsewhere(&edges, elsewhere, &cluster.replicas[victim]).await;
     let victims = ChannelName::parse(&channel_name(0)).unwrap();
     let stored = || async {
         edges[0]
@@ -229,6 +200,34 @@ async fn one_of_three_primaries_of_a_cluster_is_killed() {
         );
     }
     crowd.leave().await;
+}
+
+/// Until the heir is the primary, a channel that another keeps goes on as before.
+async fn go_on_elsewhere(edges: &[Edge; 2], channel: usize, heir: &Redis) {
+    let name = ChannelName::parse(&channel_name(channel)).unwrap();
+    let top = || async {
+        let page = edges[1].engine.history(&name, Since::Now, 0).await;
+        page.unwrap().top.offset
+    };
+    let (began, before, mut slowest) = (Instant::now(), top().await, Duration::ZERO);
+    while info(heir, "replication", "role").await != "master" {
+        assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
+        let asked = Instant::now();
+        top().await;
+        slowest = slowest.max(asked.elapsed());
+        assert_eq!(edges[1].status("/readyz").await, 200, "the others can be used");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let after = top().await;
+    assert!(after > before, "other slots went on: {before} to {after}");
+    let most = Duration::from_millis(500);
+    took_at_most("the slowest reading of another slot", slowest, most);
+}
+
+/// A key of a channel of the crowd.
+fn key_of(channel: usize) -> String {
+    let tag = channel_name(channel).replace('{', "%7B").replace('}', "%7D");
+    format!("throughline:{{{tag}}}:top")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -313,8 +312,7 @@ async fn one_of_three_independent_redis_is_away_for_a_while() {
     let (edges, mut crowd) = gather(&urls.join(" "), Ack::Stored).await;
     let mut on_first = Vec::new();
     for channel in 0..Size::FULL.channels {
-        let tag = channel_name(channel).replace('{', "%7B").replace('}', "%7D");
-        let has: u64 = three[0].ask(&["EXISTS", &format!("throughline:{{{tag}}}:top")]).await;
+        let has: u64 = three[0].ask(&["EXISTS", &key_of(channel)]).await;
         on_first.push(has == 1);
     }
     assert!(on_first.contains(&true) && on_first.contains(&false), "{on_first:?}");
