@@ -56,8 +56,8 @@ use self::store::{Call, store};
 use self::topology::{Map, Member, Route};
 use self::url::{Sites, Way};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published, Shards,
-    Since, Tag, Tail,
+    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing, Live,
+    Outside, Page, Published, Shards, Since, Tag, Tail,
 };
 
 pub use self::url::BadUrl;
@@ -282,6 +282,12 @@ impl Engine for RedisEngine {
             Ok(Tail::new(live))
         }
         .boxed()
+    }
+}
+
+impl Listing for RedisEngine {
+    fn followed(&self, prefix: &str, after: &str, limit: usize) -> Vec<Followed> {
+        self.shared.channels.followed(FirstByName::new(prefix, after, limit))
     }
 }
 

@@ -8,6 +8,7 @@ mod explain;
 mod issuer;
 mod key;
 mod key_set;
+mod mark;
 mod mint;
 mod pattern;
 mod refusal;
@@ -22,6 +23,7 @@ pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
+pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
@@ -152,6 +154,7 @@ pub struct Identity {
     grants: Grants,
     kind: Kind,
     lifetime: Option<Lifetime>,
+    mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
 }
@@ -178,16 +181,18 @@ impl Identity {
             grants,
             kind,
             lifetime: None,
+            mark: None,
             carried: None,
         }
     }
 
     fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
         Self {
-            publisher: Arc::from(format!("{USER}{user}")),
+            publisher: Self::user_word(user),
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
+            mark: None,
             carried: None,
         }
     }
@@ -202,6 +207,7 @@ impl Identity {
                 Kind::BackEnd
             },
             lifetime: None,
+            mark: None,
             carried: None,
         }
     }
@@ -221,7 +227,7 @@ impl Identity {
         let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
         Self {
             publisher: match user {
-                Some(user) => Arc::from(format!("{USER}{user}")),
+                Some(user) => Self::user_word(user),
                 None => Arc::clone(&self.publisher),
             },
             kind: if user.is_some() { Kind::User } else { self.kind },
@@ -230,8 +236,27 @@ impl Identity {
                 Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
                 None => self.lifetime,
             },
+            mark: self.mark,
             carried: self.carried.clone(),
         }
+    }
+
+    /// The same, by the token that has just been checked.
+    fn shown_by(self, token: &str) -> Self {
+        Self {
+            mark: Some(TokenMark::of(token)),
+            ..self
+        }
+    }
+
+    /// The mark of the token that it was shown by, if it was.
+    pub(crate) fn mark(&self) -> Option<TokenMark> {
+        self.mark
+    }
+
+    /// How a user is told from API keys and from nobody, where limits and denials tell users apart.
+    pub(crate) fn user_word(user: &str) -> Arc<str> {
+        Arc::from(format!("{USER}{user}"))
     }
 
     /// The same one, with what the app is shown of it.
