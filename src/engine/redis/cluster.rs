@@ -19,7 +19,7 @@ use super::link::{Place, dial, too_late};
 use super::nodes::{Host, Primary, View};
 use super::sentinel::with_host;
 use super::shard::Shard;
-use super::topology::{Map, Member};
+use super::topology::{Map, Member, Route};
 
 /// How often nodes are asked while all is well, and while something is not.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -56,6 +56,30 @@ pub(super) async fn follow(shared: Arc<Shared>, seeds: Vec<ConnectionInfo>) {
         let period = if is_well { PERIOD } else { PERIOD_IN_TROUBLE };
         tokio::time::sleep(PAUSE).await;
         let _ = timeout(period, follower.shared.look_again.notified()).await;
+    }
+}
+
+/// Where the primaries are at this moment, and who has which slots.
+pub(super) async fn primaries(seeds: &[ConnectionInfo]) -> RedisResult<(Vec<ConnectionInfo>, Route)> {
+    let mut nodes: Vec<_> = seeds.iter().map(|seed| Asked::new(seed.addr().clone())).collect();
+    let asked = join_all(nodes.iter_mut().map(|node| node.ask(&seeds[0]))).await;
+    let mut why = too_late();
+    let views = asked
+        .into_iter()
+        .filter_map(|asked| asked.map_err(|error| why = error).ok());
+    let Some(view) = views.max() else { return Err(why) };
+    let info = |primary: &Primary| {
+        let address = address(&seeds[0], &primary.host, primary.hostname.as_deref());
+        seeds[0].clone().set_addr(address)
+    };
+    Ok((view.primaries.iter().map(info).collect(), view.route()))
+}
+
+/// Where a node is: with TLS at the name that its certificate is for.
+fn address(like: &ConnectionInfo, (host, port): &Host, hostname: Option<&str>) -> ConnectionAddr {
+    match (like.addr(), hostname) {
+        (like @ ConnectionAddr::TcpTls { .. }, Some(hostname)) => with_host(like, (hostname, *port)),
+        (like, _) => with_host(like, (host, *port)),
     }
 }
 
@@ -139,7 +163,7 @@ impl Follower {
         if let Some(known) = map.members().iter().find(|member| member.name == name) {
             return Some(known.clone());
         }
-        let address = self.address(&primary.host, primary.hostname.as_deref());
+        let address = address(&self.seeds[0], &primary.host, primary.hostname.as_deref());
         let info = self.seeds[0].clone().set_addr(address);
         let place = Place::new(info, Arc::clone(&self.shared.outside));
         let place = place.inspect_err(|error| tracing::warn!(%error, redis = &*name, "a node cannot be used"));
@@ -158,20 +182,14 @@ impl Follower {
         })
     }
 
-    /// Where a node is: with TLS at the name that its certificate is for.
-    fn address(&self, (host, port): &Host, hostname: Option<&str>) -> ConnectionAddr {
-        let like = self.seeds[0].addr();
-        match (like, hostname) {
-            (ConnectionAddr::TcpTls { .. }, Some(hostname)) => with_host(like, (hostname, *port)),
-            _ => with_host(like, (host, *port)),
-        }
-    }
-
     /// Whom to ask from now on.
     fn remember(&mut self, view: &View) {
         let primaries = view.primaries.iter();
-        let named = primaries.map(|primary| self.address(&primary.host, primary.hostname.as_deref()));
-        let replicas = view.replicas.iter().map(|replica| self.address(replica, None));
+        let named = primaries.map(|primary| address(&self.seeds[0], &primary.host, primary.hostname.as_deref()));
+        let replicas = view
+            .replicas
+            .iter()
+            .map(|replica| address(&self.seeds[0], replica, None));
         let mut addresses: Vec<_> = self.seeds.iter().map(|seed| seed.addr().clone()).collect();
         for address in named.chain(replicas) {
             if !addresses.contains(&address) {

@@ -187,6 +187,10 @@ impl Ear<'_> {
                 let found = self.shared.channels.find(hints.as_bytes());
                 if let Some(channel) = found.filter(|channel| self.shared.is_on(&channel.name, self.home)) {
                     channel.is_heard.send_replace(true);
+                    // It has readers, and comes from elsewhere: what was told meanwhile, was told to nobody.
+                    if channel.live.get().is_some() {
+                        self.home.compare_now.notify_one();
+                    }
                 }
             }
         }

@@ -26,6 +26,12 @@ impl Prefix {
     }
 }
 
+impl Prefix {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Default for Prefix {
     fn default() -> Self {
         Self("throughline:".into())
@@ -62,10 +68,15 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &Prefix, database: i64, channel: &ChannelName) -> Self {
-        let mut base = String::with_capacity(prefix.0.len() + channel.as_str().len() + 2);
+        Self::of_name(prefix, database, channel.as_str())
+    }
+
+    /// The keys under a name that need not be a channel's.
+    pub(super) fn of_name(prefix: &Prefix, database: i64, name: &str) -> Self {
+        let mut base = String::with_capacity(prefix.0.len() + name.len() + 2);
         base.push_str(&prefix.0);
         base.push('{');
-        base.extend(escaped(channel));
+        base.extend(escaped(name));
         base.push('}');
         Self {
             top: format!("{base}:top"),
@@ -91,9 +102,9 @@ impl Keys {
     }
 }
 
-/// A channel's name as it stands in its hash tag: a brace would end that, or make it empty.
-pub(super) fn escaped(channel: &ChannelName) -> impl Iterator<Item = &str> {
-    channel.as_str().split_inclusive(['{', '}', '%']).flat_map(|part| {
+/// A name as it stands in its hash tag: a brace would end that, or make it empty.
+pub(super) fn escaped(name: &str) -> impl Iterator<Item = &str> {
+    name.split_inclusive(['{', '}', '%']).flat_map(|part| {
         let (plain, code) = match part.as_bytes().last() {
             Some(b'{') => (&part[..part.len() - 1], "%7B"),
             Some(b'}') => (&part[..part.len() - 1], "%7D"),

@@ -15,9 +15,11 @@
 
 mod channel;
 mod channels;
+pub mod check;
 mod cluster;
 mod entry;
 mod feed;
+mod found;
 mod keys;
 mod link;
 mod nodes;

@@ -41,26 +41,25 @@ struct Saying {
 
 /// Keeps one member of the map where the Sentinels say, for as long as this future lives.
 pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) {
-    let mut sentinels: Vec<_> = service
-        .sentinels
-        .iter()
-        .map(|info| Sentinel {
-            info: info.clone(),
-            connection: None,
-        })
-        .collect();
+    let mut sentinels = Sentinel::all(&service);
     // The connections to the primary end with these.
     let mut current: Option<(Saying, JoinSet<()>)> = None;
     let mut was_answered = true;
     loop {
         let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
-        if let Some(saying) = newest(&service.name, asked, &mut was_answered)
+        let newest = newest(asked);
+        if let Err(error) = &newest
+            && was_answered
+        {
+            tracing::warn!(%error, service = service.name, "no Sentinel says where the primary is; asking on");
+        }
+        was_answered = newest.is_ok();
+        if let Ok(saying) = newest
             && current
                 .as_ref()
                 .is_none_or(|(before, _)| !before.is_same_place(&saying))
         {
-            let address = with_host(service.primary.addr(), (&saying.host, saying.port));
-            match Place::new(service.primary.clone().set_addr(address), Arc::clone(&shared.outside)) {
+            match Place::new(saying.primary(&service), Arc::clone(&shared.outside)) {
                 Ok(place) => {
                     tracing::info!(redis = %place, service = service.name, "Sentinel names the primary");
                     let mut tasks = JoinSet::new();
@@ -75,24 +74,31 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
     }
 }
 
-/// The answer that counts. That there is none, and why, is said once.
-fn newest(service: &str, asked: Vec<RedisResult<Saying>>, was_answered: &mut bool) -> Option<Saying> {
-    let mut why = None;
+/// Where the primary is at this moment.
+pub(super) async fn primary(service: &Service) -> RedisResult<ConnectionInfo> {
+    let mut sentinels = Sentinel::all(service);
+    let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
+    newest(asked).map(|saying| saying.primary(service))
+}
+
+/// The answer that counts, or why there is none.
+fn newest(asked: Vec<RedisResult<Saying>>) -> RedisResult<Saying> {
+    let mut why = too_late();
     let answers = asked
         .into_iter()
-        .filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
-    let newest = answers.max();
-    if newest.is_none()
-        && let Some(error) = why
-        && *was_answered
-    {
-        tracing::warn!(%error, service, "no Sentinel says where the primary is; asking on");
-    }
-    *was_answered = newest.is_some();
-    newest
+        .filter_map(|asked| asked.map_err(|error| why = error).ok());
+    answers.max().ok_or(why)
 }
 
 impl Sentinel {
+    fn all(service: &Service) -> Vec<Self> {
+        let sentinel = |info: &ConnectionInfo| Self {
+            info: info.clone(),
+            connection: None,
+        };
+        service.sentinels.iter().map(sentinel).collect()
+    }
+
     async fn ask(&mut self, service: &str) -> RedisResult<Saying> {
         let asked = timeout(TIMEOUT, self.try_ask(service)).await;
         let asked = asked.unwrap_or_else(|_| Err(too_late()));
@@ -120,6 +126,11 @@ impl Sentinel {
 impl Saying {
     fn is_same_place(&self, other: &Self) -> bool {
         (&self.host, self.port) == (&other.host, other.port)
+    }
+
+    fn primary(&self, service: &Service) -> ConnectionInfo {
+        let address = with_host(service.primary.addr(), (&self.host, self.port));
+        service.primary.clone().set_addr(address)
     }
 
     fn read(said: &HashMap<String, String>) -> Option<Self> {

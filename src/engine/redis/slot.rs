@@ -8,7 +8,12 @@ pub(super) const SLOTS: usize = 16_384;
 
 /// The slot of all keys of a channel: that of their hash tag.
 pub(super) fn slot_of(channel: &ChannelName) -> usize {
-    let crc = escaped(channel).fold(0, |crc, part| crc16(crc, part.as_bytes()));
+    slot_of_name(channel.as_str())
+}
+
+/// The same, of a name that need not be a channel's.
+pub(super) fn slot_of_name(name: &str) -> usize {
+    let crc = escaped(name).fold(0, |crc, part| crc16(crc, part.as_bytes()));
     usize::from(crc) % SLOTS
 }
 

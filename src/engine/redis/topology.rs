@@ -71,6 +71,15 @@ impl Route {
     pub(super) fn nobodys() -> Self {
         Self::Slots(vec![NOBODY; SLOTS].into())
     }
+
+    /// Who has a slot, among the members.
+    pub(super) fn owner(&self, slot: usize) -> Option<usize> {
+        let Self::Slots(owners) = self else { return None };
+        owners
+            .get(slot)
+            .filter(|owner| **owner != NOBODY)
+            .map(|owner| usize::from(*owner))
+    }
 }
 
 impl Map {
