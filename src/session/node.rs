@@ -14,7 +14,7 @@ use super::policy::{Policies, Policy};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
-    Published, Since,
+    Published, Shards, Since,
 };
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
@@ -222,6 +222,14 @@ impl Node {
     /// What clients may send.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The same as [`Node::metrics`], with what is measured only when somebody asks.
+    pub fn measure(&self) -> &Metrics {
+        let alone = Shards { up: 1, down: 0 };
+        let Shards { up, down } = self.health.as_ref().map_or(alone, |health| health.shards());
+        self.metrics.set_engine_shards(up, down);
+        &self.metrics
     }
 
     /// What is counted on this node.
