@@ -12,6 +12,7 @@ mod key;
 mod man;
 mod operate;
 mod publish;
+mod reload;
 mod serve;
 mod service_manager;
 mod show;

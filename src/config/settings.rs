@@ -1,14 +1,17 @@
 //! What the other floors are given of a configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, EngineKind, Fault, NamespaceTable, Secret};
 use crate::delivery::LogPolicy;
+use crate::edge::Terms;
 use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
-use crate::http::{OriginPattern, Origins};
+use crate::http::{OriginPattern, Origins, Rules};
 use crate::protocol::Limits;
 use crate::session::hooks::HookSettings;
+use crate::session::identity::FetchKeys;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
 
@@ -16,7 +19,7 @@ impl Config {
     /// Where the logs are kept, if that is not in this process.
     ///
     /// # Errors
-    /// If the prefix is none.
+    /// If the URL or the prefix is none.
     pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
         const URL: &str = "redis://127.0.0.1:6379/0";
         if self.engine.kind == EngineKind::Memory {
@@ -28,7 +31,10 @@ impl Config {
             Fault::of_key("engine.redis.prefix", why)
         })?;
         let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
-        Ok(Some(RedisSettings { url, prefix }))
+        let settings = RedisSettings { url, prefix };
+        let wrong = |error| Fault::of_key("engine.redis.url", format!("engine.redis.url is {error}"));
+        settings.check().map_err(wrong)?;
+        Ok(Some(settings))
     }
 
     /// How much of a channel's log is kept.
@@ -91,6 +97,24 @@ impl Config {
             },
             ..of_all
         }
+    }
+
+    /// All of what may change while the server runs. Keys are read from their files; nothing is fetched.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; [`Config::faults`] has them all.
+    pub fn terms(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Terms, Fault> {
+        let first = |mut faults: Vec<Fault>| faults.remove(0);
+        Ok(Terms {
+            authority: self.auth.authority(fetch)?,
+            policies: self.policies(),
+            limits: self.limits(),
+            rates: self.rates(),
+            rules: Rules {
+                trusted_proxies: self.trusted_proxies.clone(),
+                origins: self.origins().map_err(first)?,
+            },
+        })
     }
 
     /// What the app is asked.

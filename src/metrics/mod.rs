@@ -63,8 +63,10 @@ pub struct Metrics {
     subscriptions: Family<[Label; 1], Counter>,
     gaps: Counter,
     lag: Histogram,
+    is_config_well: Gauge,
     engine_calls: Family<[Label; 2], Counter>,
     engine_call_seconds: Family<[Label; 1], Histogram>,
+    engine_shards: Family<[Label; 1], Gauge>,
     hook_calls: Family<[Label; 2], Counter>,
     hook_call_seconds: Family<[Label; 1], Histogram>,
     operators: Operators,
@@ -107,8 +109,10 @@ impl Metrics {
             subscriptions: Family::default(),
             gaps: Counter::default(),
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
+            is_config_well: Gauge::default(),
             engine_calls: Family::default(),
             engine_call_seconds: Family::new_with_constructor(engine_call_buckets),
+            engine_shards: Family::default(),
             hook_calls: Family::default(),
             hook_call_seconds: Family::new_with_constructor(hook_call_buckets),
         };
@@ -165,11 +169,17 @@ impl Metrics {
             .register("gaps", "Gaps that subscribers were told of", self.gaps.clone());
         let help = "How many publications a reader was behind when it read the log";
         self.registry.register("lag_publications", help, self.lag.clone());
+        let help = "Whether the configuration that was read last is the one that holds: 1, or 0 if it was refused";
+        let is_well = self.is_config_well.clone();
+        self.registry.register("config_last_reload_successful", help, is_well);
         let help = "Calls to the engine, by call and outcome";
         self.registry.register("engine_calls", help, self.engine_calls.clone());
         let help = "How long the engine took to answer";
         let seconds = self.engine_call_seconds.clone();
         self.registry.register("engine_call_seconds", help, seconds);
+        let help = "Those among which the engine has spread the channels, by whether they can be used";
+        self.registry
+            .register("engine_shards", help, self.engine_shards.clone());
         let help = "What the app was to decide, by hook and outcome: allowed, refused or failed by a question of its own; \
                     cached or shared by another's answer";
         self.registry.register("hook_calls", help, self.hook_calls.clone());
@@ -192,6 +202,7 @@ impl Metrics {
                     .get_or_create(&[("endpoint", endpoint), ("code", "draining")]),
             );
         }
+        self.is_config_well.set(1);
         for outcome in ["stored", "duplicate", "engine_unavailable"] {
             drop(self.publications.get_or_create(&[("outcome", outcome)]));
         }
@@ -250,6 +261,16 @@ impl Metrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
+    /// The configuration was read again, and holds now.
+    pub fn note_config_applied(&self) {
+        self.is_config_well.set(1);
+    }
+
+    /// The configuration was read again, and is not one; that before it still holds.
+    pub fn note_config_refused(&self) {
+        self.is_config_well.set(0);
+    }
+
     /// The counter of what was over a rate limit, to be kept at hand.
     pub fn limit_hits(&self, limit: &'static str, outcome: &'static str) -> Counter {
         let labels = [("limit", limit), ("outcome", outcome)];
@@ -283,6 +304,14 @@ impl Metrics {
         self.engine_calls.get_or_create(&labels).inc();
         let took = self.engine_call_seconds.get_or_create(&[("call", call)]);
         took.observe(seconds);
+    }
+
+    /// Of those among which the engine has spread the channels, so many can be used, and so many cannot.
+    pub fn set_engine_shards(&self, up: usize, down: usize) {
+        for (state, count) in [("up", up), ("down", down)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.engine_shards.get_or_create(&[("state", state)]).set(count);
+        }
     }
 
     /// Something was decided by a hook.
