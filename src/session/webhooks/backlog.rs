@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::delivery::{ChannelName, Draft, Epoch, Log, LogPolicy, Position, Publication, Since};
+use crate::delivery::{Ack, ChannelName, Draft, Epoch, Log, LogPolicy, Position, Publication, Since};
 
 /// How much is kept for receivers that are behind.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ impl Backlog {
             sender: None,
             key: None,
             policy: self.policy,
+            ack: Ack::Stored,
         };
         self.log().append(&draft, now_ms);
         for added in &self.added {

@@ -114,7 +114,7 @@ async fn pause(shared: &Shared, failed: u32) {
     let mut is_ending = shared.is_ending.subscribe();
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
-        _ = is_ending.wait_for(|is_ending| *is_ending) => {
+        () = async { drop(is_ending.wait_for(|is_ending| *is_ending).await) } => {
             tokio::time::sleep(Duration::from_millis(PAUSE_MS_ENDING.min(pause_ms))).await;
         }
     }
