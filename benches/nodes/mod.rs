@@ -14,6 +14,9 @@ fn start(redis: &Redis, cores: &Cores) -> std::io::Result<Process> {
         ("THROUGHLINE_ENGINE__REDIS__URL", redis.url()),
         // All of a round's subscribers come from few addresses.
         ("THROUGHLINE_RATES__IP_OPEN_CONNECTIONS_MAX", "0".to_owned()),
+        // One publisher publishes as fast as the benchmark asks.
+        ("THROUGHLINE_RATES__IP_PUBLICATIONS_PER_S", "0".to_owned()),
+        ("THROUGHLINE_RATES__CHANNEL_PUBLICATIONS_PER_S", "0".to_owned()),
     ];
     Process::throughline_with(cores, &variables)
 }
