@@ -3,7 +3,6 @@
 //!
 //! Each test first proves that its fault took place.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::print_stdout, reason = "says how long things took, with `--nocapture`")]
 
 mod support;
 

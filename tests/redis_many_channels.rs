@@ -24,6 +24,12 @@ use tokio::time::Instant;
 const READERS: usize = 100;
 const CHANNELS_EACH: usize = 200;
 
+/// What is promised of a release build; without optimizations, readers and server together take several times as long.
+const ATTACHED_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 25 } else { 5 });
+
+/// How much longer another client may wait: as long again, and what two processors take that carry all of this.
+const OTHERS_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 50 } else { 5 });
+
 async fn serve(redis: &Redis) -> Served {
     let served = Served::start(&[
         ("THROUGHLINE_ENGINE__KIND", "redis"),
@@ -129,19 +135,11 @@ async fn twenty_thousand_channels_are_attached_again_and_others_hardly_notice() 
     let node = serve(&redis).await;
     let began = Instant::now();
     let (mut sockets, _) = attach_all(node.address, positions).await;
-    took_at_most(
-        "20,000 channels attached again",
-        began.elapsed(),
-        Duration::from_secs(5),
-    );
+    took_at_most("20,000 channels attached again", began.elapsed(), ATTACHED_MAX);
     is_over.store(true, Ordering::SeqCst);
     let meanwhile = percentile_99(other.await.unwrap());
     println!("99 of 100 questions of another client: {before:?} before, {meanwhile:?} meanwhile");
-    // Two processors carry everything here, the readers and the server among it: so much is theirs.
-    assert!(
-        meanwhile <= before * 2 + Duration::from_millis(20),
-        "{before:?}, then {meanwhile:?}"
-    );
+    assert!(meanwhile <= before * 2 + OTHERS_MAX, "{before:?}, then {meanwhile:?}");
 
     let mut publisher = Publisher::new(node.address);
     for reader in [0, READERS - 1] {
