@@ -16,6 +16,7 @@ use throughline::session::identity::FetchKeys;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
+use super::reload::Reload;
 use super::service_manager;
 use super::signals::Signals;
 use super::startup::Startup;
@@ -35,15 +36,17 @@ pub(crate) struct Serve {
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
     let openness = serve.configured.openness();
+    let configured = serve.configured.clone();
     let loaded = match serve.configured.load_but_addresses() {
         Ok(loaded) => loaded,
         Err(error) => return fail(Exit::Config, error),
     };
     let config = &loaded.config;
     let format = log_format(config.log.format);
-    if let Err(why) = telemetry::begin(format, config.log.level.as_str()) {
-        return fail(Exit::Config, why);
-    }
+    let filter = match telemetry::begin(format, config.log.level.as_str()) {
+        Ok(filter) => filter,
+        Err(why) => return fail(Exit::Config, why),
+    };
     open_as_many_files_as_allowed();
     let tls = match load_tls(config) {
         Ok(tls) => tls,
@@ -77,7 +80,16 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         connections: config.connections.clone(),
         tls: tls.clone(),
     };
-    server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls, drain)).await;
+    let reload = Reload {
+        configured,
+        begun: loaded.clone(),
+        holds: loaded,
+        addresses,
+        edge: edge.clone(),
+        tls,
+        filter,
+    };
+    server::run(listeners, edge.clone(), settings, signals.told_to_stop(reload, drain)).await;
     save(&edge).await
 }
 
@@ -131,17 +143,9 @@ fn listen(loaded: &Loaded<Config>, openness: Openness) -> Result<(Vec<Listener>,
 fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
-    let mut builder = Edge::builder()
-        .policies(config.policies())
-        .limits(config.limits())
-        .timings(config.timings())
-        .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone())
-        .origins(config.origins().unwrap_or_default());
     let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
-    if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
-        builder = builder.authority(authority);
-    }
+    let terms = config.terms(&fetch).map_err(placed)?;
+    let builder = Edge::builder().terms(terms).timings(config.timings());
     if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);

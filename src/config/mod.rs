@@ -17,6 +17,7 @@ mod namespaces;
 mod nearest;
 mod rates;
 mod reference;
+mod reload;
 mod secret;
 mod sections;
 mod setting;
@@ -35,6 +36,7 @@ pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
 pub use rates::Rates;
 pub use reference::{table, template};
+pub use reload::is_taken_at_once;
 pub use secret::Secret;
 pub use sections::{
     Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,

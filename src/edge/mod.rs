@@ -4,6 +4,7 @@ mod answers;
 mod builder;
 mod clocks;
 mod routes;
+mod terms;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::transport::Transports;
 
 pub use builder::Builder;
 pub(crate) use builder::DEFAULT_WINDOW;
+pub use terms::Terms;
 
 /// One node of Throughline. Cheap to clone; its tasks end when the last clone, and the last router, is dropped.
 #[derive(Debug, Clone)]

@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Ends a subscription for a reason of the server's, unless it has ended meanwhile.
-    fn end_subscription(&mut self, channel: ChannelName, problem: Problem) {
+    pub(super) fn end_subscription(&mut self, channel: ChannelName, problem: Problem) {
         if let Some(key) = self.subscriptions.key_of(&channel) {
             self.subscriptions.remove(key);
             self.reply(Push::Unsubscribed {

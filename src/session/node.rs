@@ -35,7 +35,7 @@ pub struct Node {
     outside: Arc<dyn Outside>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     /// What each namespace allows; another value may take its place at any time.
     policies: ArcSwap<Policies>,
     /// Requests to publish that were accepted and are not answered yet.
@@ -62,7 +62,7 @@ impl Node {
             outside,
             metrics,
             registry: Arc::new(Registry::new()),
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
@@ -80,9 +80,32 @@ impl Node {
         self
     }
 
-    /// Who may come in from now on.
+    /// Who may come in from now on. Of keys that are published elsewhere it knows what the one before it knew.
     pub fn set_authority(&self, authority: Option<Authority>) {
+        let authority = match (authority, self.authority()) {
+            (Some(new), Some(before)) => Some(new.after(&before)),
+            (new, _) => new,
+        };
         self.authority.store(authority.map(Arc::new));
+    }
+
+    /// Has every session look whether it may stay: to be called after the authority or the policies have changed.
+    pub fn review_sessions(&self) {
+        self.registry.review();
+    }
+
+    /// Why a session may not stay: the key that has let it in was withdrawn.
+    pub(super) fn withdrawn(&self, identity: &Identity) -> Option<Problem> {
+        let authority = self.authority()?;
+        if authority.vouches_for(identity) {
+            return None;
+        }
+        Some(if identity == &*self.anybody {
+            Problem::new(Code::Unauthenticated, "credentials are needed here from now on")
+        } else {
+            let detail = "the key that these credentials were checked with is no longer accepted";
+            Problem::new(Code::TokenInvalid, detail)
+        })
     }
 
     /// Who may come in; without one, everything is open.
@@ -118,6 +141,14 @@ impl Node {
     #[expect(clippy::unused_async, reason = "whom it asks may be elsewhere")]
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
         self.policy(channel).check(identity, action, channel)
+    }
+
+    /// Whether a subscription may go on, by what is known here at once.
+    ///
+    /// # Errors
+    /// As [`Node::allow`].
+    pub(super) fn still_allows(&self, identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
+        self.policy(channel).check(identity, Action::Subscribe, channel)
     }
 
     /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
@@ -176,8 +207,13 @@ impl Node {
     }
 
     /// What clients may send.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Limits {
+        **self.limits.load()
+    }
+
+    /// What clients may send from now on. Connections that are open keep what holds for their messages.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// What is counted on this node.
@@ -300,7 +336,7 @@ impl Node {
     /// `forbidden`, or what the engine says.
     pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
         self.allow(identity, Action::History, &query.channel).await?;
-        let count_max = self.limits.history_count_max;
+        let count_max = self.limits().history_count_max;
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)
             .min(count_max);
@@ -353,10 +389,11 @@ impl Node {
     /// How many of the publications fit into one answer, from the first on; one always does.
     fn fitting<'a>(&self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> usize {
         let mut bytes = 0;
+        let bytes_max = self.limits().answer_bytes_max;
         let fits = publications.take_while(|publication| {
             let is_first = bytes == 0;
             bytes += Framed::of(publication).json().len();
-            is_first || bytes <= self.limits.answer_bytes_max
+            is_first || bytes <= bytes_max
         });
         fits.count()
     }

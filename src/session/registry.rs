@@ -47,6 +47,8 @@ pub struct Registry {
     count: AtomicUsize,
     /// Counts the sessions that were told to end: while it stands still, no session needs to look whether it was one.
     endings: AtomicUsize,
+    /// Counts how often every session had to look whether it may stay.
+    reviews: AtomicUsize,
     is_draining: AtomicBool,
 }
 
@@ -57,6 +59,7 @@ impl Registry {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
             endings: AtomicUsize::new(0),
+            reviews: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -91,6 +94,18 @@ impl Registry {
             shared,
             registry: Arc::clone(self),
             endings_seen: 0,
+            reviews_seen: 0,
+        }
+    }
+
+    /// Has every session look whether it may stay, and keep what it has.
+    pub(super) fn review(&self) {
+        self.reviews.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            let sessions: Vec<_> = lock(shard).values().cloned().collect();
+            for session in sessions {
+                session.wake();
+            }
         }
     }
 
@@ -134,6 +149,8 @@ pub(super) struct Registered {
     registry: Arc<Registry>,
     /// The count of endings at which this session was not among them.
     endings_seen: usize,
+    /// The count of reviews up to which it has looked.
+    reviews_seen: usize,
 }
 
 impl Registered {
@@ -147,6 +164,12 @@ impl Registered {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Whether it has to look, once for each time that it has to.
+    pub(super) fn is_under_review(&mut self) -> bool {
+        let reviews = self.registry.reviews.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.reviews_seen, reviews) != reviews
     }
 
     pub(super) fn ending(&mut self) -> Option<Ending> {

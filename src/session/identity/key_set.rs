@@ -56,6 +56,15 @@ impl RemoteKeys {
         })
     }
 
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What is known is old: it is asked for again when it is next needed, if that was not done just now.
+    pub(super) fn forget_age(&self) {
+        self.write(|known| known.fetched_ms = 0);
+    }
+
     /// The keys among which one that fits should be; `None` if they could never be had.
     pub(super) async fn keys(self: &Arc<Self>, wanted: (Algorithm, Option<&str>), now_ms: u64) -> Option<Arc<[Key]>> {
         let (algorithm, id) = wanted;

@@ -11,6 +11,7 @@ mod key_set;
 mod mint;
 mod pattern;
 mod refusal;
+mod voucher;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
+
+use voucher::Voucher;
 
 use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem};
@@ -150,6 +153,8 @@ pub struct Identity {
     grants: Grants,
     kind: Kind,
     lifetime: Option<Lifetime>,
+    /// Which key has let it in, if one has.
+    voucher: Option<Voucher>,
 }
 
 impl Identity {
@@ -174,6 +179,15 @@ impl Identity {
             grants,
             kind,
             lifetime: None,
+            voucher: None,
+        }
+    }
+
+    /// The same, let in by this key.
+    fn vouched(self, voucher: Voucher) -> Self {
+        Self {
+            voucher: Some(voucher),
+            ..self
         }
     }
 
@@ -183,6 +197,7 @@ impl Identity {
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
+            voucher: None,
         }
     }
 
@@ -196,6 +211,7 @@ impl Identity {
                 Kind::BackEnd
             },
             lifetime: None,
+            voucher: None,
         }
     }
 

@@ -158,12 +158,10 @@ impl Seat {
 }
 
 impl Limited {
-    fn admit(&self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
+    fn admit(&mut self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
         let guest = &self.place.guest;
         let limits = &guest.limits;
-        if let Some(commands) = &self.commands {
-            limits.command(commands)?;
-        }
+        limits.command(&mut self.commands)?;
         match publish_to {
             Some(channel) => limits.publish(guest, channel, &mut Tally::default()),
             None => Ok(()),
