@@ -1,8 +1,9 @@
 //! Which keys hold as soon as they are read again.
 
 /// Sections and keys whose values are taken while the server runs. All others hold until it ends.
-const TAKEN: [&str; 8] = [
+const TAKEN: [&str; 9] = [
     "auth",
+    "hooks",
     "limits",
     "log.level",
     "namespaces",
@@ -14,9 +15,9 @@ const TAKEN: [&str; 8] = [
 
 /// Whether a key's value is taken while the server runs.
 pub fn is_taken_at_once(key: &str) -> bool {
-    let stands_below = |above: &&str| {
+    let stands_in = |above: &&str| {
         key.strip_prefix(*above)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    TAKEN.iter().any(|above| stands_below(&above))
+    TAKEN.iter().any(stands_in)
 }

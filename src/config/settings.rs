@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, EngineKind, Fault, Secret};
+use super::{Config, EngineKind, Fault, NamespaceTable, Secret};
 use crate::delivery::LogPolicy;
 use crate::edge::Terms;
 use crate::engine::RedisSettings;
@@ -81,9 +81,17 @@ impl Config {
 
     /// How much each client may do.
     pub fn rates(&self) -> RateSettings {
+        let of_all = self.rates.settings(&self.trusted_proxies);
+        let is_any_limited = self.namespaces.iter().any(NamespaceTable::has_rates);
         RateSettings {
             namespaces: self.namespace_rates(),
-            ..self.rates.settings(&self.trusted_proxies)
+            // Nobody is free by default where somebody has configured how much each may do.
+            allow: if is_any_limited {
+                self.rates.allow.clone().unwrap_or_default()
+            } else {
+                of_all.allow
+            },
+            ..of_all
         }
     }
 

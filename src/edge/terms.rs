@@ -33,8 +33,6 @@ impl Edge {
             limits.set(terms.rates);
         }
         self.node.set_limits(terms.limits);
-        self.node.set_policies(terms.policies);
-        self.node.set_authority(terms.authority);
-        self.node.review_sessions();
+        self.node.set_terms(terms.authority, terms.policies);
     }
 }

@@ -11,6 +11,7 @@ mod ready;
 mod registry;
 mod replies;
 mod subscriptions;
+mod withdrawn;
 
 use std::fmt;
 use std::sync::Arc;
@@ -335,6 +336,10 @@ impl Session {
             self.working = None;
             self.finish(done);
         }
+        // Not while something is under way that was allowed before.
+        if self.working.is_none() && self.registered.takes_new_policies() {
+            self.obey_policies();
+        }
         if let Some(push) = self.replies.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
@@ -347,33 +352,10 @@ impl Session {
         {
             return Poll::Ready(output);
         }
-        if self.working.is_some() {
-            return Poll::Pending;
+        match self.registered.ending() {
+            Some(ending) if self.working.is_none() => Poll::Ready(Output::Ending(Box::new(ending))),
+            _ => Poll::Pending,
         }
-        if let Some(ending) = self.registered.ending() {
-            return Poll::Ready(Output::Ending(Box::new(ending)));
-        }
-        if self.registered.is_under_review() {
-            return self.review();
-        }
-        Poll::Pending
-    }
-
-    /// Looks whether it may stay and keep what it has, after what is allowed has changed.
-    fn review(&mut self) -> Poll<Output> {
-        if let Some(problem) = self.node().withdrawn(&self.identity) {
-            return Poll::Ready(Output::Ending(Box::new(problem.into())));
-        }
-        let refused = |channel: &ChannelName| {
-            let allowed = self.node().still_allows(&self.identity, channel);
-            Some((channel.clone(), allowed.err()?))
-        };
-        let refused: Vec<_> = self.subscriptions.channels().filter_map(refused).collect();
-        for (channel, problem) in refused {
-            self.end_subscription(channel, problem);
-        }
-        let push = self.replies.pop();
-        push.map_or(Poll::Pending, |push| Poll::Ready(Output::Push(Box::new(push))))
     }
 
     fn finish(&mut self, done: Done) {

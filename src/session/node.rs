@@ -80,8 +80,7 @@ impl Node {
         self
     }
 
-    /// Who may come in from now on. Of keys that are published elsewhere it knows what the one before it knew.
-    pub fn set_authority(&self, authority: Option<Authority>) {
+    fn set_authority(&self, authority: Option<Authority>) {
         let authority = match (authority, self.authority()) {
             (Some(new), Some(before)) => Some(new.after(&before)),
             (new, _) => new,
@@ -89,9 +88,12 @@ impl Node {
         self.authority.store(authority.map(Arc::new));
     }
 
-    /// Has every session look whether it may stay: to be called after the authority or the policies have changed.
-    pub fn review_sessions(&self) {
-        self.registry.review();
+    /// Puts another authority and other policies in the place of those that hold. Sessions end that this authority would
+    /// not let in by the key that has let them in; of keys that are published elsewhere it knows what the one before it
+    /// knew.
+    pub fn set_terms(&self, authority: Option<Authority>, policies: Policies) {
+        self.set_authority(authority);
+        self.set_policies(policies);
     }
 
     /// Why a session may not stay: the key that has let it in was withdrawn.
@@ -128,9 +130,11 @@ impl Node {
         Arc::clone(self.policies.load().of(channel))
     }
 
-    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these.
+    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these, and
+    /// subscriptions that they do not allow end.
     pub fn set_policies(&self, policies: Policies) {
         self.policies.store(Arc::new(policies));
+        self.registry.tell_new_policies();
     }
 
     /// The door: whether somebody may do this with a channel. It is asked by every route and every transport, anew at
@@ -140,15 +144,7 @@ impl Node {
     /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help.
     #[expect(clippy::unused_async, reason = "whom it asks may be elsewhere")]
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
-        self.policy(channel).check(identity, action, channel)
-    }
-
-    /// Whether a subscription may go on, by what is known here at once.
-    ///
-    /// # Errors
-    /// As [`Node::allow`].
-    pub(super) fn still_allows(&self, identity: &Identity, channel: &ChannelName) -> Result<(), Problem> {
-        self.policy(channel).check(identity, Action::Subscribe, channel)
+        self.policies.load().of(channel).check(identity, action, channel)
     }
 
     /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
@@ -313,7 +309,7 @@ impl Node {
     /// What becomes of an item that may be published.
     async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
         self.allow(identity, Action::Publish, &item.channel).await?;
-        let policy = self.policy(&item.channel);
+        let policy = **self.policies.load().of(&item.channel);
         policy.check_size(&item.channel, item.data.len())?;
         let key = item.key.map(|key| IdempotencyKey {
             publisher: Arc::clone(identity.publisher()),
@@ -327,6 +323,7 @@ impl Node {
             sender: identity.user().map(Into::into),
             key,
             policy: policy.window,
+            ack: policy.ack,
         })
     }
 

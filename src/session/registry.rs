@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -46,9 +46,9 @@ pub struct Registry {
     shards: [Mutex<HashMap<SessionId, Arc<Shared>>>; SHARDS],
     count: AtomicUsize,
     /// Counts the sessions that were told to end: while it stands still, no session needs to look whether it was one.
-    endings: AtomicUsize,
-    /// Counts how often every session had to look whether it may stay.
-    reviews: AtomicUsize,
+    endings: AtomicU32,
+    /// Counts the changes of policies, for each session to see whether it has obeyed the newest.
+    policies: AtomicU32,
     is_draining: AtomicBool,
 }
 
@@ -58,8 +58,8 @@ impl Registry {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
-            endings: AtomicUsize::new(0),
-            reviews: AtomicUsize::new(0),
+            endings: AtomicU32::new(0),
+            policies: AtomicU32::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -94,13 +94,13 @@ impl Registry {
             shared,
             registry: Arc::clone(self),
             endings_seen: 0,
-            reviews_seen: 0,
+            policies_seen: 0,
         }
     }
 
-    /// Has every session look whether it may stay, and keep what it has.
-    pub(super) fn review(&self) {
-        self.reviews.fetch_add(1, Ordering::SeqCst);
+    /// Policies have changed: every session looks at its subscriptions again.
+    pub(super) fn tell_new_policies(&self) {
+        self.policies.fetch_add(1, Ordering::SeqCst);
         for shard in &self.shards {
             let sessions: Vec<_> = lock(shard).values().cloned().collect();
             for session in sessions {
@@ -148,9 +148,10 @@ pub(super) struct Registered {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     /// The count of endings at which this session was not among them.
-    endings_seen: usize,
-    /// The count of reviews up to which it has looked.
-    reviews_seen: usize,
+    endings_seen: u32,
+    /// The change of policies that it has obeyed; a session that has just begun has obeyed none, for what it asks for
+    /// may have been allowed before one.
+    policies_seen: u32,
 }
 
 impl Registered {
@@ -166,10 +167,10 @@ impl Registered {
         &self.shared
     }
 
-    /// Whether it has to look, once for each time that it has to.
-    pub(super) fn is_under_review(&mut self) -> bool {
-        let reviews = self.registry.reviews.load(Ordering::SeqCst);
-        std::mem::replace(&mut self.reviews_seen, reviews) != reviews
+    /// Whether policies have changed since it was last asked.
+    pub(super) fn takes_new_policies(&mut self) -> bool {
+        let policies = self.registry.policies.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.policies_seen, policies) != policies
     }
 
     pub(super) fn ending(&mut self) -> Option<Ending> {

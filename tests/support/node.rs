@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Auth, Connections};
-use throughline::delivery::{Engine, Health, LogPolicy};
+use throughline::config::{Address, Auth, Config, Connections};
+use throughline::delivery::{Ack, Engine, Health, LogPolicy};
 use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::RateSettings;
+use throughline::session::policy::{Policies, Policy};
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -41,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
     pub(crate) auth: Auth,
+    /// What namespaces allow, where that is not the same for all.
+    pub(crate) policies: Option<Policies>,
 }
 
 impl Default for Setup {
@@ -68,6 +71,7 @@ impl Default for Setup {
             origins: &[],
             health: None,
             auth: Auth::default(),
+            policies: None,
         }
     }
 }
@@ -83,6 +87,30 @@ impl Setup {
         }
     }
 
+    /// With the `[auth]` and the `[[namespaces]]` of a configuration, and its rates where a namespace has some.
+    pub(crate) fn configured(text: &str) -> Self {
+        let config = read_config(text);
+        let has_rates = text.contains("_per_s");
+        Self {
+            rates: has_rates.then(|| config.rates()),
+            policies: Some(config.policies()),
+            auth: config.auth,
+            ..Self::default()
+        }
+    }
+
+    /// The same, whose publishers are answered when this is true.
+    pub(crate) fn acknowledging(self, ack: Ack) -> Self {
+        let policy = Policy {
+            ack,
+            ..Policy::granted(self.window)
+        };
+        Self {
+            policies: Some(Policies::uniform(policy)),
+            ..self
+        }
+    }
+
     /// A window of so many publications.
     pub(crate) fn window(count_max: usize) -> Self {
         let default = Self::default();
@@ -92,6 +120,13 @@ impl Setup {
         };
         Self { window, ..default }
     }
+}
+
+/// A configuration that is well.
+pub(crate) fn read_config(text: &str) -> Config {
+    let config: Config = toml::from_str(text).expect("a configuration that can be read");
+    assert_eq!(config.faults(), [], "{text}");
+    config
 }
 
 /// A running node; dropping it stops it at once.
@@ -132,6 +167,9 @@ impl Node {
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
+        }
+        if let Some(policies) = setup.policies {
+            builder = builder.policies(policies);
         }
         let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {

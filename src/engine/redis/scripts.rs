@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::keys::Keys;
 use super::link::load;
-use crate::delivery::{Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Tag};
+use crate::delivery::{Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Tag};
 
 /// For how long an idempotency key is remembered, in milliseconds.
 const KEY_TTL_MS: u64 = 5 * 60 * 1000;
@@ -61,6 +61,9 @@ impl Scripts {
             .arg(&keys.hints);
         if draft.key.is_some() {
             call.arg(fingerprint(draft)).arg(KEY_TTL_MS);
+            if draft.ack != Ack::Stored {
+                call.arg("replicated");
+            }
         }
         call
     }
@@ -170,7 +173,11 @@ pub(super) fn read_published(answer: &Value) -> Result<Published, EngineError> {
     };
     let published = |position: &str, duplicate| {
         let position = position.parse();
-        position.map(|position| Published { position, duplicate })
+        position.map(|position| Published {
+            position,
+            duplicate,
+            replicated: false,
+        })
     };
     match text.split_at_checked(1) {
         Some(("+", position)) => published(position, false),
