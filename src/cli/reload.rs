@@ -86,6 +86,11 @@ impl Reload {
             .into_iter()
             .filter(needs_restart)
             .collect();
+        // What the app said before is forgotten with it, so only for something else.
+        let is_of_hooks = |key: &String| key.starts_with("hooks.") || key == "limits.publication_bytes_max";
+        if taken.iter().any(is_of_hooks) {
+            self.edge.set_hooks(loaded.config.hooks());
+        }
         // Files that it names may have changed where it has not.
         self.edge.apply(terms);
         if taken.iter().any(|key| key == "log.level") {

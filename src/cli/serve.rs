@@ -13,6 +13,7 @@ use throughline::engine::{Contents, RedisEngine, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
+use throughline::session::outgoing::Ask;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
@@ -143,9 +144,13 @@ fn listen(loaded: &Loaded<Config>, openness: Openness) -> Result<(Vec<Listener>,
 fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
-    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
+    let client = Arc::new(HttpClient::default());
+    let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
     let terms = config.terms(&fetch).map_err(placed)?;
-    let builder = Edge::builder().terms(terms).timings(config.timings());
+    let mut builder = Edge::builder().terms(terms).timings(config.timings()).asking(client);
+    if let Some(hooks) = config.hooks() {
+        builder = builder.hooks(hooks);
+    }
     if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);

@@ -9,6 +9,7 @@ mod checks;
 mod environment;
 mod error;
 mod file;
+mod hooks;
 mod keys;
 mod kind;
 mod listen;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany};
 pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
+pub use hooks::Hooks;
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
@@ -75,6 +77,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// Where the app is asked, which then decides; while it names no URL, nobody is.
+    pub hooks: Hooks,
     /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
     /// `:` of channels' names (`default` for names without one, `*` for all that have no table), and with `window`,
     /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
@@ -100,6 +104,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             origins: Vec::new(),
             auth: Auth::default(),
+            hooks: Hooks::default(),
             namespaces: Vec::new(),
             engine: EngineConfig::default(),
             log: Log::default(),

@@ -10,6 +10,7 @@ use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
 use crate::http::{OriginPattern, Origins, Rules};
 use crate::protocol::Limits;
+use crate::session::hooks::HookSettings;
 use crate::session::identity::FetchKeys;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
@@ -111,6 +112,11 @@ impl Config {
                 origins: self.origins().map_err(first)?,
             },
         })
+    }
+
+    /// What the app is asked.
+    pub fn hooks(&self) -> Option<HookSettings> {
+        self.hooks.settings(self.limits.publication_bytes_max)
     }
 
     /// How long the transports wait.

@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use super::{Edge, Kept, Terms, clocks};
 use crate::delivery::{Engine, Health, LogPolicy, Outside};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
-use crate::http::{Door, Origins, Rules};
+use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
+use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::outgoing::Ask;
 use crate::session::policy::Policies;
 use crate::transport::{Timings, Transports};
 
@@ -41,6 +43,8 @@ pub struct Builder {
     trusted_proxies: Vec<IpNet>,
     origins: Origins,
     authority: Option<Authority>,
+    hooks: Option<HookSettings>,
+    ask: Option<Arc<dyn Ask>>,
 }
 
 impl Builder {
@@ -175,6 +179,22 @@ impl Builder {
         }
     }
 
+    /// An app that decides who may come in and what they may do. With it nothing is open any more that neither the app nor
+    /// the [authority](Builder::authority) allows.
+    #[must_use]
+    pub fn hooks(self, settings: HookSettings) -> Self {
+        Self {
+            hooks: Some(settings),
+            ..self
+        }
+    }
+
+    /// Who asks the app; unless told, a client of its own.
+    #[must_use]
+    pub fn asking(self, ask: Arc<dyn Ask>) -> Self {
+        Self { ask: Some(ask), ..self }
+    }
+
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
@@ -190,9 +210,24 @@ impl Builder {
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
-        let node = Node::new(engine, outside, metrics, self.limits, policies);
+        let node = Node::new(
+            engine,
+            Arc::clone(&outside),
+            Arc::clone(&metrics),
+            self.limits,
+            policies,
+        );
         let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
+        let around = Surroundings {
+            ask: self.ask.unwrap_or_else(|| Arc::new(HttpClient::default())),
+            clock: Arc::clone(&clock),
+            outside,
+            metrics,
+        };
+        if let Some(settings) = self.hooks {
+            node.set_hooks(Some(Hooks::new(settings, around.clone())));
+        }
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self
@@ -205,6 +240,7 @@ impl Builder {
         Edge {
             node,
             transports,
+            around,
             door: Arc::new(Door::new(limits, rules)),
             kept: self.kept.map(Arc::new),
         }

@@ -6,6 +6,7 @@ mod command;
 mod envelope;
 pub mod event_stream;
 mod framing;
+mod hook;
 mod json;
 mod limits;
 mod list;
@@ -20,6 +21,7 @@ pub use close::Ending;
 pub use code::{Code, Outcome, Problem};
 pub use command::{Command, CommandId, HistoryQuery, read_command};
 pub use framing::Framed;
+pub use hook::{Allowed, Hook, HookAnswer, Wish, question, read_answer};
 pub use json::{Object, compact};
 pub use limits::Limits;
 pub use publish::{

@@ -2,6 +2,7 @@
 
 mod counted;
 mod expiry;
+pub mod hooks;
 pub mod identity;
 pub mod limits;
 mod node;
@@ -17,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use futures_util::future::{BoxFuture, poll_fn};
+use futures_util::future::{BoxFuture, join_all, poll_fn};
 
 use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription, subscribe};
 use crate::metrics::Transport;
@@ -179,19 +180,16 @@ impl Session {
             Command::Refresh(token) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
                 // None is added while this is carried out.
-                let channels: Vec<_> = self.subscriptions.channels().cloned().collect();
+                let channels = self.subscriptions.channels().cloned();
+                let channels = channels.map(|channel| (channel, Since::Now)).collect();
                 self.working = Some(Box::pin(async move {
                     let renewed = match node.refresh(&identity, &token).await {
                         Ok(renewed) => renewed,
                         Err(problem) => return Done::Reply(Box::new(Push::Error { problem, id })),
                     };
-                    let mut refused = Vec::new();
-                    for channel in channels {
-                        if let Err(problem) = node.allow(&renewed, Action::Subscribe, &channel).await {
-                            refused.push((channel, problem));
-                        }
-                    }
-                    Done::Refreshed(renewed, refused, id)
+                    let asked = ask(&node, &renewed, channels).await.into_iter();
+                    let refused = asked.filter_map(|(channel, asked)| Some((channel, asked.err()?)));
+                    Done::Refreshed(renewed, refused.collect(), id)
                 }));
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
@@ -268,15 +266,11 @@ impl Session {
     /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places.
     ///
     /// # Errors
-    /// If all are refused, so is the request: with what the first one met.
+    /// If all are refused, so is the request, as [`check_any`] says.
     pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
         let asked = ask(self.node(), &self.identity, channels).await;
         let begun = begin(self.node(), asked).await;
-        if let Some((_, Err(first))) = begun.first()
-            && begun.iter().all(|(_, begun)| begun.is_err())
-        {
-            return Err(first.clone());
-        }
+        check_any(&begun)?;
         let admit = |(channel, begun): Begun| {
             let (joined, subscription) = match begun {
                 Ok((joined, subscription)) => {
@@ -429,23 +423,28 @@ pub type Wanted = (ChannelName, Result<Since, Problem>);
 
 /// Asks of each channel whether this one may subscribe to it.
 pub async fn ask(node: &Node, identity: &Identity, channels: Vec<(ChannelName, Since)>) -> Vec<Wanted> {
-    let mut asked = Vec::with_capacity(channels.len());
-    for (channel, since) in channels {
+    // All at once, for the app may be asked about each.
+    let asking = channels.into_iter().map(|(channel, since)| async move {
         let allowed = node.allow(identity, Action::Subscribe, &channel).await;
-        asked.push((channel, allowed.map(|()| since)));
-    }
-    asked
+        (channel, allowed.map(|()| since))
+    });
+    join_all(asking).await
 }
 
-/// If all of several are refused, so is the request: with what the first one met.
+/// If all of several are refused, so is the request: with what the first one met, or the first one that may be tried
+/// again.
 ///
 /// # Errors
 /// That.
-pub fn check_any(asked: &[Wanted]) -> Result<(), Problem> {
-    match asked.first() {
-        Some((_, Err(first))) if asked.iter().all(|(_, asked)| asked.is_err()) => Err(first.clone()),
-        _ => Ok(()),
+pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), Problem> {
+    let mut told: Option<&Problem> = None;
+    for (_, asked) in asked {
+        let Err(problem) = asked else { return Ok(()) };
+        if told.is_none_or(|told| told.retry_ms.is_none() && problem.retry_ms.is_some()) {
+            told = Some(problem);
+        }
     }
+    told.map_or(Ok(()), |problem| Err(problem.clone()))
 }
 
 /// Subscribes to one channel after the other, so that their pushes come in the order of the request.

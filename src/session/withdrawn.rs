@@ -14,7 +14,11 @@ impl Session {
         }
         let refused = |channel: &ChannelName| {
             let policy = self.node().policy(channel);
-            let checked = policy.check(&self.identity, Action::Subscribe, channel);
+            // What the app has allowed it may go on to; it is asked at the next resume.
+            let checked = match self.node().deciding(&self.identity, Action::Subscribe) {
+                Some(_) => policy.check_final(&self.identity, Action::Subscribe, channel),
+                None => policy.check(&self.identity, Action::Subscribe, channel),
+            };
             Some((channel.clone(), checked.err()?))
         };
         let refused: Vec<_> = self.subscriptions.channels().filter_map(refused).collect();

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Auth, Config, Connections};
+use throughline::config::{Address, Auth, Config, Connections, Hooks};
 use throughline::delivery::{Ack, Engine, Health, LogPolicy};
 use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
-use throughline::session::limits::RateSettings;
+use throughline::session::limits::{Clock, RateSettings};
 use throughline::session::policy::{Policies, Policy};
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::deadline::within;
 
 /// What a node is started with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) window: LogPolicy,
     pub(crate) limits: Limits,
@@ -44,6 +44,10 @@ pub(crate) struct Setup {
     pub(crate) auth: Auth,
     /// What namespaces allow, where that is not the same for all.
     pub(crate) policies: Option<Policies>,
+    /// Which app is asked; unless told, none.
+    pub(crate) hooks: Hooks,
+    /// By which the app's answers grow old; absent: the machine's.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Default for Setup {
@@ -72,6 +76,8 @@ impl Default for Setup {
             health: None,
             auth: Auth::default(),
             policies: None,
+            hooks: Hooks::default(),
+            clock: None,
         }
     }
 }
@@ -167,6 +173,13 @@ impl Node {
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
+        }
+        if let Some(clock) = setup.clock {
+            builder = builder.clock(clock);
+        }
+        assert_eq!(setup.hooks.faults(), [], "[hooks] that are right");
+        if let Some(hooks) = setup.hooks.settings(setup.limits.publication_bytes_max) {
+            builder = builder.hooks(hooks);
         }
         if let Some(policies) = setup.policies {
             builder = builder.policies(policies);

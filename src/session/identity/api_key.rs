@@ -81,7 +81,8 @@ impl ApiKey {
 
     /// Whether it is this key's, with the scopes and channels that the key has.
     pub(super) fn vouches_for(&self, identity: &Identity) -> bool {
-        self.identity == *identity
+        let own = &self.identity;
+        own.voucher == identity.voucher && own.kind == identity.kind && own.grants == identity.grants
     }
 
     /// The one of `keys` that was given. All of them are compared, each in constant time.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub use api_key::{ApiKey, NewApiKey, Scope};
 pub use authority::{Authority, Credential};
+pub(super) use claims::is_user;
 pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
@@ -28,6 +29,7 @@ pub use refusal::Refusal;
 
 use voucher::Voucher;
 
+use super::hooks::Carried;
 use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem};
 
@@ -155,6 +157,8 @@ pub struct Identity {
     lifetime: Option<Lifetime>,
     /// Which key has let it in, if one has.
     voucher: Option<Voucher>,
+    /// What the app is shown of the client, where it is asked.
+    carried: Option<Arc<Carried>>,
 }
 
 impl Identity {
@@ -180,6 +184,7 @@ impl Identity {
             kind,
             lifetime: None,
             voucher: None,
+            carried: None,
         }
     }
 
@@ -198,6 +203,7 @@ impl Identity {
             kind: Kind::User,
             lifetime: Some(lifetime),
             voucher: None,
+            carried: None,
         }
     }
 
@@ -212,7 +218,47 @@ impl Identity {
             },
             lifetime: None,
             voucher: None,
+            carried: None,
         }
+    }
+
+    /// The same one, as whom the app says it is: this user, if there was none; with these grants instead of its own;
+    /// and no longer than until then.
+    pub(super) fn admitted(
+        &self,
+        user: Option<&str>,
+        grants: Option<&Grants>,
+        expires_at_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Self {
+        let is_new = self.kind == Kind::Anonymous;
+        let user = user.filter(|_| is_new);
+        let own_ms = self.lifetime.map_or(u64::MAX, |lifetime| lifetime.ends_at_ms);
+        let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
+        Self {
+            publisher: match user {
+                Some(user) => Arc::from(format!("{USER}{user}")),
+                None => Arc::clone(&self.publisher),
+            },
+            kind: if user.is_some() { Kind::User } else { self.kind },
+            grants: grants.unwrap_or(&self.grants).clone(),
+            lifetime: match until {
+                Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
+                None => self.lifetime,
+            },
+            voucher: self.voucher,
+            carried: self.carried.clone(),
+        }
+    }
+
+    /// The same one, with what the app is shown of it.
+    pub(super) fn carrying(self, carried: Option<Arc<Carried>>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// What the app is shown of it.
+    pub(super) fn carried(&self) -> Option<&Arc<Carried>> {
+        self.carried.as_ref()
     }
 
     /// The user, if it is one.
