@@ -59,6 +59,7 @@ impl Configured {
         let loaded = self.load_unchecked()?;
         let mut faults = loaded.config.faults();
         faults.extend(loaded.config.addresses(openness).err());
+        faults.extend(loaded.config.operations_address(openness).err());
         loaded.unless(faults)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
-use throughline::config::{Address, Config, Loaded, LogFormat, Openness};
+use throughline::config::{Address, Config, Connections, Loaded, LogFormat, Openness};
 use throughline::delivery::Engine;
 use throughline::engine::{Contents, RedisEngine, System};
 use throughline::http::HttpClient;
@@ -53,10 +53,22 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Ok(tls) => tls,
         Err(error) => return fail(Exit::Config, error),
     };
-    let (listeners, addresses, are_handed_over) = match listen(&loaded, openness) {
+    let (mut listeners, mut addresses, are_handed_over) = match listen(&loaded, openness) {
         Ok(listening) => listening,
         Err(ended) => return ended,
     };
+    let urls = addresses.iter().map(|address| url(address, tls.as_deref())).collect();
+    let operators = match listen_for_operators(&loaded, openness) {
+        Ok(operators) => operators,
+        Err(ended) => return ended,
+    };
+    let operations = operators.map(|(listener, address)| {
+        let tls = tls.as_deref().filter(|_| !address.is_local());
+        let url = url(&address, tls);
+        listeners.push(listener);
+        addresses.push(address);
+        url
+    });
     let signals = match Signals::take() {
         Ok(signals) => signals,
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
@@ -67,7 +79,8 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Err(why) => return fail(Exit::Config, why),
     };
     Startup {
-        urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
+        urls,
+        operations,
         are_handed_over,
         config: loaded.file(),
         openness: config.openness(openness),
@@ -138,6 +151,24 @@ fn listen(loaded: &Loaded<Config>, openness: Openness) -> Result<(Vec<Listener>,
         addresses.push(address);
     }
     Ok((listeners, addresses, are_handed_over))
+}
+
+/// Where operators look, if that is a place of its own. It is this process's alone, whoever hands over the others.
+fn listen_for_operators(loaded: &Loaded<Config>, openness: Openness) -> Result<Option<(Listener, Address)>, ExitCode> {
+    let wrong = |fault| fail(Exit::Config, loaded.placed(fault));
+    let Some(address) = loaded.config.operations_address(openness).map_err(wrong)? else {
+        return Ok(None);
+    };
+    let connections = Connections {
+        reuse_port: false,
+        ..loaded.config.connections.clone()
+    };
+    let listener = Listener::bind(&address, &connections).map_err(|error| {
+        let why = format_args!("cannot listen on {address}: {error}; see `operations.listen` in the configuration");
+        fail(Exit::Unavailable, why)
+    })?;
+    let address = listener.address().map_err(|error| fail(Exit::Unavailable, error))?;
+    Ok(Some((listener.for_operators(), address)))
 }
 
 /// The edge, with the engine that is configured.

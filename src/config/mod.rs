@@ -16,6 +16,7 @@ mod listen;
 mod load;
 mod namespaces;
 mod nearest;
+mod operations;
 mod publishing;
 mod rates;
 mod reference;
@@ -37,6 +38,7 @@ pub use hooks::Hooks;
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
+pub use operations::Operations;
 pub use publishing::{AckKind, Publishing};
 pub use rates::Rates;
 pub use reference::{table, template};
@@ -84,6 +86,8 @@ pub struct Config {
     /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
     /// as it is for all.
     pub namespaces: Vec<NamespaceTable>,
+    /// Where operators look.
+    pub operations: Operations,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -106,6 +110,7 @@ impl Default for Config {
             auth: Auth::default(),
             hooks: Hooks::default(),
             namespaces: Vec::new(),
+            operations: Operations::default(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

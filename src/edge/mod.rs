@@ -22,6 +22,7 @@ use crate::transport::Transports;
 
 pub use builder::Builder;
 pub(crate) use builder::DEFAULT_WINDOW;
+pub(crate) use routes::{MetricsFor, Operations};
 pub use terms::Terms;
 
 /// One node of Throughline. Cheap to clone; its tasks end when the last clone, and the last router, is dropped.
