@@ -15,7 +15,7 @@ use support::deadline::within;
 use support::event_source::{Answer, EventSource};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
-use support::node::{Node, Setup};
+use support::node::{Node, Setup, read_config};
 use support::tokens::{SECRET, Signer, api_key, forge, hash, token};
 use support::websocket::{Said, WebSocket};
 use throughline::session::limits::{Rate, RateSettings};
@@ -848,4 +848,40 @@ async fn whoever_is_over_a_limit_is_no_question() {
     }
     assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
     assert_eq!(app.asked().len(), 3);
+}
+
+/// Policies that change do not take away what the app has allowed, and nothing is asked again; but what is for nobody is
+/// not for the app to allow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_app_allowed_outlives_a_change_of_policies() {
+    let app = App::start(by_name).await;
+    let node = Node::start(asking(&app, &["subscribe"], ""));
+    let read = |audience: &str| {
+        let text = format!("[[namespaces]]\nname = \"ok\"\nsubscribe = \"{audience}\"\n");
+        read_config(&text).policies()
+    };
+    let query = [("channel", "ok:1"), ("channel", "okay")];
+    let mut socket = WebSocket::open_with(node.address, &query, &[]).await.unwrap();
+    for kind in ["welcome", "subscribed", "subscribed"] {
+        assert_eq!(socket.push().await.unwrap().kind(), kind);
+    }
+    for (audience, channel) in [("granted", "ok:1"), ("identified", "okay"), ("nobody", "okay")] {
+        node.edge().node().set_policies(read(audience));
+        if audience == "nobody" {
+            let ended = socket.push().await.unwrap();
+            assert_eq!((ended.kind(), ended.channel()), ("unsubscribed", "ok:1"));
+            assert_eq!(status(&node, "poll", "ok:1", &[]).await, (403, "forbidden".to_owned()));
+        }
+        let body = json!({"channel": channel, "data": audience}).to_string();
+        let key = bearer(&api_key('A'));
+        let (head, answer) = ask(
+            node.address,
+            &http::post("/v1/publish", &[("authorization", &key)], body.as_bytes()),
+        )
+        .await;
+        assert_eq!(head.status, 200, "{answer}");
+        let push = socket.push().await.unwrap();
+        assert_eq!((push.kind(), push.channel()), ("publication", channel));
+    }
+    assert_eq!(app.questions().len(), 2);
 }

@@ -6,20 +6,15 @@ use crate::delivery::ChannelName;
 use crate::protocol::{Problem, Push};
 
 impl Session {
-    /// Ends the subscriptions that the policies of now do not allow. What else allows them, or does not, is asked at
-    /// the next resume.
+    /// Ends the subscriptions that the policies of now do not allow. The app, where it decides, is asked at the next
+    /// resume.
     pub(super) fn obey_policies(&mut self) {
         if let Some(problem) = self.node().withdrawn(&self.identity) {
             return self.node().registry().end(self.registered.id(), problem.into());
         }
         let refused = |channel: &ChannelName| {
-            let policy = self.node().policy(channel);
-            // What the app has allowed it may go on to; it is asked at the next resume.
-            let checked = match self.node().deciding(&self.identity, Action::Subscribe) {
-                Some(_) => policy.check_final(&self.identity, Action::Subscribe, channel),
-                None => policy.check(&self.identity, Action::Subscribe, channel),
-            };
-            Some((channel.clone(), checked.err()?))
+            let allowed = self.node().still_allows(&self.identity, Action::Subscribe, channel);
+            Some((channel.clone(), allowed.err()?))
         };
         let refused: Vec<_> = self.subscriptions.channels().filter_map(refused).collect();
         self.withdraw(refused);
