@@ -13,7 +13,6 @@ use throughline::engine::{Contents, RedisEngine, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
-use throughline::session::outgoing::Ask;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};

@@ -90,34 +90,12 @@ impl Node {
         self
     }
 
-    fn set_authority(&self, authority: Option<Authority>) {
+    pub(super) fn set_authority(&self, authority: Option<Authority>) {
         let authority = match (authority, self.authority.load_full()) {
             (Some(new), Some(before)) => Some(new.after(&before)),
             (new, _) => new,
         };
         self.authority.store(authority.map(Arc::new));
-    }
-
-    /// Puts another authority and other policies in the place of those that hold. Sessions end that this authority would
-    /// not let in by the key that has let them in; of keys that are published elsewhere it knows what the one before it
-    /// knew.
-    pub fn set_terms(&self, authority: Option<Authority>, policies: Policies) {
-        self.set_authority(authority);
-        self.set_policies(policies);
-    }
-
-    /// Why a session may not stay: the key that has let it in was withdrawn.
-    pub(super) fn withdrawn(&self, identity: &Identity) -> Option<Problem> {
-        let authority = self.authority()?;
-        if authority.vouches_for(identity) {
-            return None;
-        }
-        Some(if identity == &*self.anybody {
-            Problem::new(Code::Unauthenticated, "credentials are needed here from now on")
-        } else {
-            let detail = "the key that these credentials were checked with is no longer accepted";
-            Problem::new(Code::TokenInvalid, detail)
-        })
     }
 
     /// Puts the app that decides in the place of the one that did. What it was asked before is forgotten.
