@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use support::frames;
 use support::http::{self, Head};
-use support::http2::{Http2, Sent, Window};
+use support::http2::{Http2, Sent, Stream, Window};
 use support::link::{Link, Receive};
 use support::tokens::{SECRET, Signer, forge, now_s};
 use support::websocket::WebSocket;
@@ -155,6 +155,11 @@ fn requests(token: &str) -> Vec<Vec<u8>> {
     requests
 }
 
+async fn told(answer: Stream) -> String {
+    let status = answer.status;
+    format!("status: {status} {}", answer.text().await)
+}
+
 /// The same places over HTTP/2, whose library logs what it does.
 async fn over_http2(address: SocketAddr, token: &str) -> Vec<String> {
     let mut client = Http2::connect(address, Window::Usual).await;
@@ -173,16 +178,16 @@ async fn over_http2(address: SocketAddr, token: &str) -> Vec<String> {
             request = request.header(name, value);
         }
         let answer = client.send(request.body(()).unwrap(), Sent::Nothing).await.unwrap();
-        answers.push(format!("status: {} {}", answer.status, answer.text().await));
+        answers.push(told(answer).await);
     }
     let headers = [("sec-websocket-protocol", offer.as_str())];
     let refused = client.websocket("/v1/ws?channel=$x", &headers).await;
-    answers.push(format!("status: {} {}", refused.status, refused.text().await));
+    answers.push(told(refused).await);
     for body in [json!({"channels": ["$x"], "token": token}), json!({"channels": token})] {
         let answer = client
             .ask(axum::http::Method::POST, "/v1/poll", &body.to_string())
             .await;
-        answers.push(format!("status: {} {}", answer.status, answer.text().await));
+        answers.push(told(answer).await);
     }
     answers
 }

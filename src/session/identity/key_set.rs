@@ -204,6 +204,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn keys_that_may_be_old_are_asked_for_again_and_hold_until_they_come() {
+        let (scripted, remote) = remote();
+        let at = |ms: u64| 1_700_000_000_000 + ms;
+        scripted.say(Ok(&named("a")));
+        assert_eq!(has(&remote, "a", at(0)).await, Some(true));
+        scripted.say(Err("gone"));
+        remote.forget_age();
+        assert_eq!(has(&remote, "a", at(1_000)).await, Some(true), "not yet");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+        assert_eq!(has(&remote, "a", at(30_000)).await, Some(true), "it failed");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 2);
+        scripted.say(Ok(&named("b")));
+        assert_eq!(has(&remote, "a", at(60_000)).await, Some(false), "it was withdrawn");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
     async fn what_fails_leaves_what_is_known() {
         let (scripted, remote) = remote();
         assert_eq!(
