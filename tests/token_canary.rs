@@ -171,7 +171,7 @@ async fn over_http2(address: SocketAddr, token: &str) -> Vec<String> {
         ("/v1/sse?channel=$x".to_owned(), Some(("cookie", &cookie))),
         ("/v1/history?channel=$x".to_owned(), Some(("x-api-key", &bearer))),
         (format!("/v1/poll?channel=$x&token={token}"), None),
-        (format!("/nowhere/{token}"), None),
+        (format!("/nowhere?token={token}"), None),
     ] {
         let mut request = axum::http::Request::get(format!("http://localhost{target}"));
         if let Some((name, value)) = header {
@@ -251,10 +251,6 @@ async fn a_token_stands_in_no_log_and_in_no_answer() {
     let bare = answer(address, &http::get("/nowhere", &[])).await;
     assert!(bare.contains("404"), "{bare}");
     for answer in &answers {
-        // But for a path that is nowhere, of which an answer says so.
-        let answer = answer
-            .replace(&format!("/nowhere/{}", &good), "")
-            .replace(&format!("/nowhere/{broken}"), "");
         assert!(!answer.contains(CANARY) && !answer.contains(&signature), "{answer}");
     }
     // What is published is nobody's business but its readers'.
@@ -277,7 +273,7 @@ async fn nor_does_it_where_the_app_is_asked() {
         .local_addr()
         .unwrap();
     let hooks = format!(
-        "[hooks]\nconnect_url = \"http://user:{CANARY}@{nobody}/{CANARY}?key={CANARY}\"\nsecret = \"{HOOK_SECRET}\"\n\
+        "[hooks]\nconnect_url = \"http://{nobody}/app?key={CANARY}\"\nsecret = \"{HOOK_SECRET}\"\n\
          forward_headers = [\"cookie\", \"authorization\"]\ntimeout_ms = 500\n"
     );
     let server = Server::start("token_canary_hooks", &hooks);

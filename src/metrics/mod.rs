@@ -59,7 +59,6 @@ pub struct Metrics {
     subscriptions: Family<[Label; 1], Counter>,
     gaps: Counter,
     lag: Histogram,
-    reloads: Family<[Label; 1], Counter>,
     is_config_well: Gauge,
     engine_calls: Family<[Label; 2], Counter>,
     engine_call_seconds: Family<[Label; 1], Histogram>,
@@ -100,7 +99,6 @@ impl Metrics {
             subscriptions: Family::default(),
             gaps: Counter::default(),
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
-            reloads: Family::default(),
             is_config_well: Gauge::default(),
             engine_calls: Family::default(),
             engine_call_seconds: Family::new_with_constructor(engine_call_buckets),
@@ -160,8 +158,6 @@ impl Metrics {
             .register("gaps", "Gaps that subscribers were told of", self.gaps.clone());
         let help = "How many publications a reader was behind when it read the log";
         self.registry.register("lag_publications", help, self.lag.clone());
-        let help = "How often the configuration was read again, by outcome: applied, or refused because of what is wrong with it";
-        self.registry.register("config_reloads", help, self.reloads.clone());
         let help = "Whether the configuration that was read last is the one that holds: 1, or 0 if it was refused";
         let is_well = self.is_config_well.clone();
         self.registry.register("config_last_reload_successful", help, is_well);
@@ -193,9 +189,6 @@ impl Metrics {
             );
         }
         self.is_config_well.set(1);
-        for outcome in ["applied", "refused"] {
-            drop(self.reloads.get_or_create(&[("outcome", outcome)]));
-        }
         for outcome in ["stored", "duplicate", "engine_unavailable"] {
             drop(self.publications.get_or_create(&[("outcome", outcome)]));
         }
@@ -256,13 +249,11 @@ impl Metrics {
 
     /// The configuration was read again, and holds now.
     pub fn note_config_applied(&self) {
-        self.reloads.get_or_create(&[("outcome", "applied")]).inc();
         self.is_config_well.set(1);
     }
 
     /// The configuration was read again, and is not one; that before it still holds.
     pub fn note_config_refused(&self) {
-        self.reloads.get_or_create(&[("outcome", "refused")]).inc();
         self.is_config_well.set(0);
     }
 

@@ -81,8 +81,11 @@ impl RateLimits {
     /// again at the moment at which it would have been.
     pub fn set(&self, settings: RateSettings) {
         let ticks = self.ticks.standing_again();
-        let rules = Rules::new(settings, &self.table, &ticks);
+        let mut rules = Rules::new(settings, &self.table, &ticks);
         ticks.run_along(&self.ticks);
+        let before = self.rules.load();
+        let is_other = before.settings.session_commands != rules.settings.session_commands;
+        rules.commands_generation = before.commands_generation.wrapping_add(u16::from(is_other));
         self.rules.store(Arc::new(rules));
     }
 
@@ -100,8 +103,11 @@ impl RateLimits {
         &self.open
     }
 
-    fn command_bucket(&self) -> Option<Bucket> {
-        Bucket::of(self.rules.load().settings.session_commands, self.ticks.clone())
+    /// A session's own bucket for its commands, `None` where there is no limit, and of which of all rates it is.
+    fn commands(&self) -> (Option<Bucket>, u16) {
+        let rules = self.rules.load();
+        let bucket = Bucket::of(rules.settings.session_commands, self.ticks.clone());
+        (bucket, rules.commands_generation)
     }
 
     /// Counts an open connection, for as long as what is returned is kept.
@@ -194,12 +200,11 @@ impl RateLimits {
     }
 
     /// A command of a session, which has `retry_ms` to wait if there are too many.
-    fn command(&self, commands: &mut Option<Bucket>) -> Result<(), Problem> {
+    fn command(&self, commands: &mut Option<Bucket>, generation: &mut u16) -> Result<(), Problem> {
         let rules = self.rules.load();
-        let rate = rules.settings.session_commands;
-        // Other limits hold for sessions that are there, too.
-        if commands.as_ref().map_or(rate.per_s > 0, |bucket| bucket.rate() != rate) {
-            *commands = Bucket::of(rate, self.ticks.clone());
+        // Another rate holds for sessions that are there, too.
+        if *generation != rules.commands_generation {
+            (*commands, *generation) = self.commands();
         }
         let Some(Err(retry_ms)) = commands.as_ref().map(Bucket::draw) else {
             return Ok(());

@@ -95,10 +95,7 @@ impl KeyedRate {
 
 /// One bucket, which lives with its owner: whatever fills the table, it is its own.
 #[derive(Debug)]
-pub struct Bucket {
-    rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>,
-}
+pub struct Bucket(RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>);
 
 impl Bucket {
     /// A full bucket; `None` for a rate without limit.
@@ -109,13 +106,7 @@ impl Bucket {
     }
 
     pub(super) fn of(rate: Rate, ticks: Ticks) -> Option<Self> {
-        let limiter = RateLimiter::new(quota(rate)?, InMemoryState::default(), ticks);
-        Some(Self { rate, limiter })
-    }
-
-    /// The rate at which it refills.
-    pub(super) fn rate(&self) -> Rate {
-        self.rate
+        Some(Self(RateLimiter::new(quota(rate)?, InMemoryState::default(), ticks)))
     }
 
     /// Draws one.
@@ -123,8 +114,8 @@ impl Bucket {
     /// # Errors
     /// In how many milliseconds there will be one.
     pub fn draw(&self) -> Result<(), u64> {
-        let over = |over: NotUntil<Duration>| millis(over.wait_time_from(self.limiter.clock().now())).max(1);
-        self.limiter.check().map(drop).map_err(over)
+        let over = |over: NotUntil<Duration>| millis(over.wait_time_from(self.0.clock().now())).max(1);
+        self.0.check().map(drop).map_err(over)
     }
 }
 

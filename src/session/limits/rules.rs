@@ -32,6 +32,8 @@ struct NamespaceLimits {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) settings: RateSettings,
+    /// Counts how often the rate of sessions' commands has changed.
+    pub(super) commands_generation: u16,
     connections: Tiers,
     polls: Tiers,
     pub(super) publications: Tiers,
@@ -70,6 +72,7 @@ impl Rules {
                 .map(|(name, rates)| (name.clone(), of_namespace(*rates)))
                 .collect(),
             settings,
+            commands_generation: 0,
         }
     }
 

@@ -73,9 +73,11 @@ impl Visitor {
         let place = guest.limits.enter(guest, &mut tally)?;
         guest.limits.admit(guest, arrival, &mut tally)?;
         self.has_arrived.store(true, Ordering::Relaxed);
+        let (commands, commands_generation) = guest.limits.commands();
         Ok(Seat(Some(Box::new(Limited {
             place,
-            commands: guest.limits.command_bucket(),
+            commands,
+            commands_generation,
             refused_in_a_row: 0,
         }))))
     }
@@ -128,6 +130,8 @@ pub struct Seat(Option<Box<Limited>>);
 struct Limited {
     place: Place,
     commands: Option<Bucket>,
+    /// Of which of all rates that is.
+    commands_generation: u16,
     refused_in_a_row: u8,
 }
 
@@ -178,7 +182,7 @@ impl Limited {
     fn admit(&mut self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
         let guest = &self.place.guest;
         let limits = &guest.limits;
-        limits.command(&mut self.commands)?;
+        limits.command(&mut self.commands, &mut self.commands_generation)?;
         match publish_to {
             Some(channel) => limits.publish(guest, channel, &mut Tally::default()),
             None => Ok(()),
