@@ -3,6 +3,7 @@
 mod health;
 mod history;
 mod metrics;
+mod operate;
 mod publish;
 
 use std::sync::Arc;
@@ -19,6 +20,21 @@ pub fn publish_route() -> MethodRouter<Arc<Node>> {
 /// `GET /v1/history`
 pub fn history_route() -> MethodRouter<Arc<Node>> {
     get(history::history)
+}
+
+/// `POST /v1/disconnect`, for operators
+pub fn disconnect_route() -> MethodRouter<Arc<Node>> {
+    post(operate::disconnect)
+}
+
+/// `POST /v1/unsubscribe`, for operators
+pub fn unsubscribe_route() -> MethodRouter<Arc<Node>> {
+    post(operate::unsubscribe)
+}
+
+/// `GET /v1/channels`, for operators
+pub fn channels_route() -> MethodRouter<Arc<Node>> {
+    get(operate::channels)
 }
 
 /// `GET /livez`: the process runs.

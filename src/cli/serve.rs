@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, Connections, Loaded, LogFormat, Openness};
-use throughline::delivery::Engine;
+use throughline::delivery::{Engine, Listing};
 use throughline::engine::{Contents, RedisEngine, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
@@ -186,6 +186,7 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
         return Ok(builder
             .engine(Arc::clone(&engine) as Arc<dyn Engine>)
+            .listing(Arc::clone(&engine) as Arc<dyn Listing>)
             .health(engine)
             .build());
     }

@@ -81,7 +81,7 @@ impl Authority {
         let issuer = self.issuers.iter().find(is_it).ok_or(Refusal::Issuer)?;
         let voucher = issuer.check_signature(&compact, now_ms).await?;
         claims.check_audience(&issuer.audience)?;
-        Ok(claims.identity(self.leeway_s, now_ms)?.vouched(voucher))
+        Ok(claims.identity(self.leeway_s, now_ms)?.vouched(voucher).shown_by(token))
     }
 
     /// The same, which knows of published keys what the one before it knew.

@@ -8,6 +8,7 @@ mod explain;
 mod issuer;
 mod key;
 mod key_set;
+mod mark;
 mod mint;
 mod pattern;
 mod refusal;
@@ -23,6 +24,7 @@ pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
+pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
@@ -157,6 +159,7 @@ pub struct Identity {
     lifetime: Option<Lifetime>,
     /// Which key has let it in, if one has.
     voucher: Option<Voucher>,
+    mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
 }
@@ -184,6 +187,7 @@ impl Identity {
             kind,
             lifetime: None,
             voucher: None,
+            mark: None,
             carried: None,
         }
     }
@@ -198,11 +202,12 @@ impl Identity {
 
     fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
         Self {
-            publisher: Arc::from(format!("{USER}{user}")),
+            publisher: Self::user_word(user),
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
             voucher: None,
+            mark: None,
             carried: None,
         }
     }
@@ -218,6 +223,7 @@ impl Identity {
             },
             lifetime: None,
             voucher: None,
+            mark: None,
             carried: None,
         }
     }
@@ -237,7 +243,7 @@ impl Identity {
         let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
         Self {
             publisher: match user {
-                Some(user) => Arc::from(format!("{USER}{user}")),
+                Some(user) => Self::user_word(user),
                 None => Arc::clone(&self.publisher),
             },
             kind: if user.is_some() { Kind::User } else { self.kind },
@@ -247,8 +253,27 @@ impl Identity {
                 None => self.lifetime,
             },
             voucher: self.voucher,
+            mark: self.mark,
             carried: self.carried.clone(),
         }
+    }
+
+    /// The same, by the token that has just been checked.
+    fn shown_by(self, token: &str) -> Self {
+        Self {
+            mark: Some(TokenMark::of(token)),
+            ..self
+        }
+    }
+
+    /// The mark of the token that it was shown by, if it was.
+    pub(crate) fn mark(&self) -> Option<TokenMark> {
+        self.mark
+    }
+
+    /// How a user is told from API keys and from nobody, where limits and denials tell users apart.
+    pub(crate) fn user_word(user: &str) -> Arc<str> {
+        Arc::from(format!("{USER}{user}"))
     }
 
     /// The same one, with what the app is shown of it.
