@@ -200,13 +200,15 @@ impl RateLimits {
     }
 
     fn request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
-        self.draw(self.by_network(&self.publications, guest), tally)
+        let rules = self.rules.load();
+        self.draw(&rules.settings, rules.publications.of(guest, &self.table), tally)
     }
 
     fn keyed_request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
-        let by_key = self.api_keys.as_ref().zip(guest.api_key.as_deref());
+        let rules = self.rules.load();
+        let by_key = rules.api_keys.as_ref().zip(guest.api_key.as_deref());
         let by_key = by_key.map(|(rate, name)| (rate, self.table.key((rate.limit(), name))));
-        self.draw(by_key.into_iter(), tally)
+        self.draw(&rules.settings, by_key.into_iter(), tally)
     }
 
     /// A command of a session, which has `retry_ms` to wait if there are too many.

@@ -38,7 +38,7 @@ pub(super) struct Rules {
     polls: Tiers,
     pub(super) publications: Tiers,
     users: Option<KeyedRate>,
-    api_keys: Option<KeyedRate>,
+    pub(super) api_keys: Option<KeyedRate>,
     /// Of namespaces that are not among the named ones.
     rest: NamespaceLimits,
     namespaces: HashMap<Box<str>, NamespaceLimits>,
