@@ -98,6 +98,17 @@ impl World {
         assert!(done.contains("stays as it was"), "{done}\n{}", self.service.said());
     }
 
+    /// Waits for so many lines of its log that have all these words.
+    async fn has_said(&self, count: usize, words: &[&str]) {
+        let has_all = |line: &&str| words.iter().all(|word| line.contains(word));
+        within(&format!("{count} lines with {words:?}"), async {
+            while self.service.said().lines().filter(has_all).count() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// The status and the body of an answer.
     async fn ask(&self, request: &[u8]) -> (u16, String) {
         let mut link = Link::connect(self.address, Receive::Usual).await.unwrap();
@@ -183,10 +194,8 @@ async fn what_clients_may_do_changes_under_connections_that_stay() {
     let too_large = json!({"type": "publish", "id": 1, "channel": "news", "data": "0123456789"});
     socket.command(&too_large).await.unwrap();
     assert_eq!(until(&mut socket, "error").await.text_of("code"), "too_large");
-    let said = world.service.said();
     for key in ["origins", "log.level", "limits.publication_bytes_max", "namespaces"] {
-        let is_named = |line: &&str| line.contains("was read again") && line.contains(key);
-        assert!(said.lines().any(|line| is_named(&line)), "{key}: {said}");
+        world.has_said(1, &["was read again", key]).await;
     }
     // What is logged, too.
     let mut world = world;
@@ -255,21 +264,14 @@ async fn what_is_wrong_changes_nothing_and_is_told_with_its_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holds_until_a_restart_is_named_at_every_reload() {
-    let mut world = World::start("").await;
+    let world = World::start("").await;
     let changed = "[connections]\nheartbeat_ms = 1000\n[engine]\nsnapshot = \"elsewhere\"\n";
     world.takes(changed).await;
     let words = "these keys hold after a restart only";
-    world.service.says(words).await;
-    let names = |world: &World| {
-        let said = world.service.said();
-        let lines = said.lines().filter(|line| line.contains(words));
-        lines
-            .filter(|line| line.contains("connections.heartbeat_ms, engine.snapshot"))
-            .count()
-    };
-    assert_eq!(names(&world), 1, "{}", world.service.said());
+    let names = [words, "connections.heartbeat_ms, engine.snapshot"];
+    world.has_said(1, &names).await;
     world.takes(changed).await;
-    assert_eq!(names(&world), 2, "{}", world.service.said());
+    world.has_said(2, &names).await;
     assert!(!world.folder.path().join("elsewhere").exists());
 }
 
