@@ -2,6 +2,7 @@
 
 use super::identity::{Action, Authority, Identity};
 use super::policy::Policies;
+use super::registry::Urgency;
 use super::{Node, Session};
 use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem, Push};
@@ -11,7 +12,8 @@ impl Session {
     /// resume.
     pub(super) fn obey_policies(&mut self) {
         if let Some(problem) = self.node().withdrawn(&self.identity) {
-            return self.node().registry().end(self.registered.id(), problem.into());
+            let registry = self.node().registry();
+            return registry.end_one(self.registered.shared(), problem.into(), Urgency::Now);
         }
         let refused = |channel: &ChannelName| {
             let allowed = self.node().still_allows(&self.identity, Action::Subscribe, channel);
@@ -44,6 +46,8 @@ impl Node {
     pub fn set_terms(&self, authority: Option<Authority>, policies: Policies) {
         self.set_authority(authority);
         self.set_policies(policies);
+        // Also where the policies are the same: a key may be gone.
+        self.registry().tell_new_policies();
     }
 
     /// Why a session may not stay: the key that has let it in was withdrawn.
