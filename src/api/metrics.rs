@@ -23,5 +23,5 @@ pub(super) async fn open_metrics(State(node): State<Arc<Node>>) -> Response {
 
 fn text(node: &Node) -> Response {
     let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
-    (headers, node.metrics().to_text()).into_response()
+    (headers, node.measure().to_text()).into_response()
 }
