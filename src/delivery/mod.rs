@@ -17,6 +17,7 @@ pub mod faults;
 mod log;
 mod parking;
 mod position;
+mod presence;
 mod publication;
 mod subscription;
 mod sync;
@@ -27,6 +28,9 @@ pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Publishe
 pub use log::{Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};
 pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Tag};
+pub use presence::{
+    Member, Others, Presence, PresenceEvent, PresenceEvents, Present, Report, Reported, SessionKey, Who,
+};
 pub use publication::{Draft, Encoded, IdempotencyKey, Publication};
 pub use subscription::{Delivery, EndReason, Joined, Resume, Subscription, subscribe};
 pub use tail::{Live, Tail};

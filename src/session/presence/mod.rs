@@ -1,0 +1,185 @@
+//! Presence on this node: who is on which channel, and whoever wants to be told.
+//!
+//! Sessions enter and leave ([`Attendance`]); a clock looks at the channels on which something happened, so that what
+//! happens within one tick is told at once; watchers have a cursor over that ([`notices`]) and pull, as readers of
+//! publications do. A thousand who come at once are one list of members for each watcher, encoded once.
+
+mod attendance;
+mod channel;
+mod mark;
+mod notices;
+mod roster;
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(super) use attendance::{Attendance, Place};
+use channel::PresentChannel;
+pub use mark::PollMark;
+
+use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
+use crate::metrics::Metrics;
+use crate::protocol::{PresenceFrame, PresenceQuery, PresenceReply};
+
+/// How often channels are looked at on which something happened.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Watchers woken before others get a turn.
+const WAKE_CHUNK: usize = 24;
+
+/// How presence is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PresenceSettings {
+    /// How long what a node said of its sessions holds, should it say no more; and how long a poll is there between two
+    /// of its requests.
+    pub lease: Duration,
+    /// How long a user who went is kept, so that a reconnect changes nothing.
+    pub debounce: Duration,
+    /// The most members in a list.
+    pub members_max: usize,
+}
+
+impl Default for PresenceSettings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            debounce: Duration::from_secs(5),
+            members_max: 1_000,
+        }
+    }
+}
+
+/// The channels of this node that have sessions or watchers.
+#[derive(Debug)]
+pub struct Presences {
+    settings: PresenceSettings,
+    metrics: Arc<Metrics>,
+    events: Option<Arc<dyn PresenceEvents>>,
+    channels: Mutex<HashMap<ChannelName, Arc<PresentChannel>>>,
+    /// Those on which something happened.
+    active: Mutex<Vec<Arc<PresentChannel>>>,
+    activated: Notify,
+}
+
+impl Presences {
+    /// Nobody anywhere. Somebody has to [run](Presences::run) it.
+    pub fn new(settings: PresenceSettings, metrics: Arc<Metrics>, events: Option<Arc<dyn PresenceEvents>>) -> Self {
+        Self {
+            settings,
+            metrics,
+            events,
+            channels: Mutex::default(),
+            active: Mutex::default(),
+            activated: Notify::new(),
+        }
+    }
+
+    /// Who is on a channel now.
+    pub(super) fn reply(&self, query: PresenceQuery) -> PresenceReply {
+        let channel = lock(&self.channels).get(&query.channel).cloned();
+        let channel = channel.unwrap_or_else(|| Arc::new(self.empty(query.channel.clone())));
+        channel.reply(query)
+    }
+
+    fn empty(&self, name: ChannelName) -> PresentChannel {
+        PresentChannel::new(name, self.settings, false)
+    }
+
+    fn channel(&self, name: &ChannelName) -> Arc<PresentChannel> {
+        let mut channels = lock(&self.channels);
+        if let Some(channel) = channels.get(name) {
+            return Arc::clone(channel);
+        }
+        let channel = Arc::new(self.empty(name.clone()));
+        channels.insert(name.clone(), Arc::clone(&channel));
+        channel
+    }
+
+    /// Something happened on a channel.
+    fn activate(&self, channel: &Arc<PresentChannel>) {
+        if !channel.is_active.swap(true, Ordering::SeqCst) {
+            lock(&self.active).push(Arc::clone(channel));
+            self.activated.notify_one();
+        }
+    }
+
+    /// Tells watchers what happened, until nobody else holds these.
+    pub async fn run(presences: Weak<Self>) {
+        loop {
+            let Some(held) = presences.upgrade() else { return };
+            let is_idle = lock(&held.active).is_empty();
+            if is_idle {
+                // Whoever is left alone with it must notice that it is gone.
+                let _ = tokio::time::timeout(Duration::from_secs(1), held.activated.notified()).await;
+                continue;
+            }
+            drop(held);
+            tokio::time::sleep(TICK).await;
+            let Some(held) = presences.upgrade() else { return };
+            held.look_at_all().await;
+        }
+    }
+
+    async fn look_at_all(&self) {
+        let active = std::mem::take(&mut *lock(&self.active));
+        for channel in active {
+            // Lowered before it is looked at, so that what happens meanwhile raises it again.
+            channel.is_active.store(false, Ordering::SeqCst);
+            let look = channel.look(Instant::now());
+            self.note(&channel, &look.changes);
+            for mut woken in look.woken {
+                while woken.wake_some(WAKE_CHUNK) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            if look.is_active {
+                self.activate(&channel);
+            } else {
+                self.forget(channel);
+            }
+        }
+    }
+
+    fn note(&self, channel: &PresentChannel, changes: &roster::Changes) {
+        self.metrics
+            .note_presence(changes.joined.len() as u64, changes.left.len() as u64);
+        let Some(events) = &self.events else { return };
+        if changes.becomes_occupied {
+            events.note(&channel.name, PresenceEvent::Occupied);
+        }
+        for member in &changes.joined {
+            events.note(&channel.name, PresenceEvent::Joined(member.clone()));
+        }
+        for member in &changes.left {
+            events.note(&channel.name, PresenceEvent::Left(member.clone()));
+        }
+        if changes.becomes_vacant {
+            events.note(&channel.name, PresenceEvent::Vacated);
+        }
+    }
+
+    /// Lets go of a channel that nobody is on and nobody looks at.
+    fn forget(&self, channel: Arc<PresentChannel>) {
+        let mut channels = lock(&self.channels);
+        // Held by the map and by us: whoever else gets it now, gets it from the map.
+        if Arc::strong_count(&channel) == 2 && channel.state().roster.is_empty() {
+            channels.remove(&channel.name);
+            if channels.capacity() > 64 && channels.len() < channels.capacity() / 4 {
+                let room = channels.len() * 2;
+                channels.shrink_to(room);
+            }
+        }
+    }
+}
+
+/// What a session has for a client that asked for presence.
+pub type PresenceNotice = PresenceFrame;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
