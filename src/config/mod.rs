@@ -5,6 +5,7 @@
 //! writes, and the reference in `docs/configuration.md`. A new key is a new field.
 
 mod auth;
+mod checks;
 mod environment;
 mod error;
 mod file;
@@ -18,20 +19,12 @@ mod reference;
 mod secret;
 mod sections;
 mod setting;
+mod settings;
 mod source;
-
-use std::time::Duration;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::delivery::LogPolicy;
-use crate::engine::RedisSettings;
-use crate::engine::redis::Prefix;
-use crate::protocol::Limits;
-use crate::session::limits::RateSettings;
-use crate::transport::Timings;
 
 pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany};
 pub use error::{ConfigError, Fault};
@@ -92,108 +85,5 @@ impl Default for Config {
             engine: EngineConfig::default(),
             log: Log::default(),
         }
-    }
-}
-
-impl Config {
-    /// What neither a type nor a range of one key can say: each thing that is wrong, but for the addresses to listen on.
-    pub fn faults(&self) -> Vec<Fault> {
-        let connections = &self.connections;
-        let mut faults = Vec::new();
-        let mut unless = |is_well: bool, key: &str, why: String| {
-            if !is_well {
-                faults.push(Fault::of_key(key, why));
-            }
-        };
-        unless(
-            connections.speaks_proxy_protocol() != connections.proxy_protocol_from.is_empty(),
-            "connections.proxy_protocol",
-            "connections.proxy_protocol = \"v2\" and connections.proxy_protocol_from = [\"10.0.0.0/8\"], the networks of \
-             the proxies, need each other"
-                .to_owned(),
-        );
-        unless(
-            self.tls.cert_file.is_some() == self.tls.key_file.is_some(),
-            "tls.cert_file",
-            "tls.cert_file and tls.key_file need each other".to_owned(),
-        );
-        unless(
-            connections.unix_mode().is_some(),
-            "connections.unix_mode",
-            format!(
-                "connections.unix_mode = {:?}: must be a file mode in octal, like \"660\"",
-                connections.unix_mode
-            ),
-        );
-        unless(
-            self.engine.kind == EngineKind::Memory || self.engine.snapshot.is_none(),
-            "engine.snapshot",
-            "engine.snapshot is of the memory engine; with engine.kind = \"redis\" leave it out".to_owned(),
-        );
-        faults.extend(self.redis().err());
-        faults.extend(self.auth.check().err());
-        faults
-    }
-
-    /// Where the logs are kept, if that is not in this process.
-    ///
-    /// # Errors
-    /// If the prefix is none.
-    pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
-        const URL: &str = "redis://127.0.0.1:6379/0";
-        if self.engine.kind == EngineKind::Memory {
-            return Ok(None);
-        }
-        let redis = &self.engine.redis;
-        let prefix = Prefix::parse(&redis.prefix).map_err(|error| {
-            let why = format!("engine.redis.prefix = {:?}: {error}", redis.prefix);
-            Fault::of_key("engine.redis.prefix", why)
-        })?;
-        let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
-        Ok(Some(RedisSettings { url, prefix }))
-    }
-
-    /// How much of a channel's log is kept.
-    pub fn log_policy(&self) -> LogPolicy {
-        LogPolicy {
-            count_max: self.window.count,
-            bytes_max: self.window.bytes,
-            age_ms_max: self.window.age_s.saturating_mul(1000),
-            position_ttl_ms: self.window.position_ttl_s.saturating_mul(1000),
-        }
-    }
-
-    /// What clients may send.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            message_bytes_max: self.limits.message_bytes_max,
-            message_fragments_max: self.limits.message_fragments_max,
-            message_time_ms_max: self.limits.message_time_ms_max,
-            body_bytes_max: self.limits.body_bytes_max,
-            publication_bytes_max: self.limits.publication_bytes_max,
-            publish_items_max: self.limits.publish_items_max,
-            publish_bytes_max: self.limits.publish_bytes_max,
-            channels_max: self.limits.channels_max,
-            history_count_max: self.limits.history_count_max,
-            answer_bytes_max: self.limits.poll_bytes_max,
-        }
-    }
-
-    /// How much each client may do.
-    pub fn rates(&self) -> RateSettings {
-        self.rates.settings(&self.trusted_proxies)
-    }
-
-    /// How long the transports wait.
-    pub fn timings(&self) -> Timings {
-        Timings {
-            heartbeat_ms: self.connections.heartbeat_ms,
-            write_timeout_ms: self.connections.write_timeout_ms,
-        }
-    }
-
-    /// Over how long sessions are sent away.
-    pub fn drain_window(&self) -> Duration {
-        Duration::from_millis(self.drain.window_ms)
     }
 }

@@ -1,0 +1,75 @@
+//! What the other floors are given of a configuration.
+
+use std::time::Duration;
+
+use super::{Config, EngineKind, Fault, Secret};
+use crate::delivery::LogPolicy;
+use crate::engine::RedisSettings;
+use crate::engine::redis::Prefix;
+use crate::protocol::Limits;
+use crate::session::limits::RateSettings;
+use crate::transport::Timings;
+
+impl Config {
+    /// Where the logs are kept, if that is not in this process.
+    ///
+    /// # Errors
+    /// If the prefix is none.
+    pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
+        const URL: &str = "redis://127.0.0.1:6379/0";
+        if self.engine.kind == EngineKind::Memory {
+            return Ok(None);
+        }
+        let redis = &self.engine.redis;
+        let prefix = Prefix::parse(&redis.prefix).map_err(|error| {
+            let why = format!("engine.redis.prefix = {:?}: {error}", redis.prefix);
+            Fault::of_key("engine.redis.prefix", why)
+        })?;
+        let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
+        Ok(Some(RedisSettings { url, prefix }))
+    }
+
+    /// How much of a channel's log is kept.
+    pub fn log_policy(&self) -> LogPolicy {
+        LogPolicy {
+            count_max: self.window.count,
+            bytes_max: self.window.bytes,
+            age_ms_max: self.window.age_s.saturating_mul(1000),
+            position_ttl_ms: self.window.position_ttl_s.saturating_mul(1000),
+        }
+    }
+
+    /// What clients may send.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            message_bytes_max: self.limits.message_bytes_max,
+            message_fragments_max: self.limits.message_fragments_max,
+            message_time_ms_max: self.limits.message_time_ms_max,
+            body_bytes_max: self.limits.body_bytes_max,
+            publication_bytes_max: self.limits.publication_bytes_max,
+            publish_items_max: self.limits.publish_items_max,
+            publish_bytes_max: self.limits.publish_bytes_max,
+            channels_max: self.limits.channels_max,
+            history_count_max: self.limits.history_count_max,
+            answer_bytes_max: self.limits.poll_bytes_max,
+        }
+    }
+
+    /// How much each client may do.
+    pub fn rates(&self) -> RateSettings {
+        self.rates.settings(&self.trusted_proxies)
+    }
+
+    /// How long the transports wait.
+    pub fn timings(&self) -> Timings {
+        Timings {
+            heartbeat_ms: self.connections.heartbeat_ms,
+            write_timeout_ms: self.connections.write_timeout_ms,
+        }
+    }
+
+    /// Over how long sessions are sent away.
+    pub fn drain_window(&self) -> Duration {
+        Duration::from_millis(self.drain.window_ms)
+    }
+}

@@ -1,0 +1,189 @@
+//! From what an edge is made.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::{Edge, Kept, clocks};
+use crate::delivery::{Engine, Health, LogPolicy, Outside};
+use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
+use crate::http::Door;
+use crate::metrics::Metrics;
+use crate::protocol::Limits;
+use crate::session::Node;
+use crate::session::identity::Authority;
+use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::transport::{Timings, Transports};
+
+/// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
+pub(crate) const DEFAULT_WINDOW: LogPolicy = LogPolicy {
+    count_max: 1_000,
+    bytes_max: 1024 * 1024,
+    age_ms_max: 5 * 60 * 1000,
+    position_ttl_ms: 24 * 60 * 60 * 1000,
+};
+
+/// What an [`Edge`] is made from.
+#[derive(Default)]
+pub struct Builder {
+    engine: Option<Arc<dyn Engine>>,
+    kept: Option<Kept>,
+    health: Option<Arc<dyn Health>>,
+    window: Option<LogPolicy>,
+    limits: Limits,
+    timings: Timings,
+    rates: Option<RateSettings>,
+    clock: Option<Clock>,
+    trusted_proxies: Vec<IpNet>,
+    authority: Option<Authority>,
+}
+
+impl Builder {
+    /// Keeps the logs elsewhere than in this process's memory. An engine of its own keeps them in its own way: a
+    /// [snapshot](Builder::snapshot) belongs to the memory engine, and of the two the one that is named last counts.
+    #[must_use]
+    pub fn engine(self, engine: Arc<dyn Engine>) -> Self {
+        Self {
+            engine: Some(engine),
+            kept: None,
+            ..self
+        }
+    }
+
+    /// Goes on with the logs of the snapshot in `file`, if there is one, and lets [`Edge::save`] write the next one.
+    /// The snapshot is loaded now, and gone then: it is good for one life. To be called last, when nothing else can
+    /// fail any more.
+    ///
+    /// # Errors
+    /// If the file is damaged, if another process has it, or if nothing can be written there.
+    pub fn snapshot(self, file: impl Into<PathBuf>) -> Result<Self, SnapshotError> {
+        let snapshot = Snapshot::hold(file)?;
+        let (engine, loaded) = snapshot.load(Arc::new(System))?;
+        let kept = Kept {
+            snapshot,
+            engine: Arc::new(engine),
+            loaded,
+        };
+        Ok(Self {
+            engine: None,
+            kept: Some(kept),
+            ..self
+        })
+    }
+
+    /// The node is ready only while its engine is.
+    #[must_use]
+    pub fn health(self, health: Arc<dyn Health>) -> Self {
+        Self {
+            health: Some(health),
+            ..self
+        }
+    }
+
+    /// How much of each channel's log is kept.
+    #[must_use]
+    pub fn window(self, window: LogPolicy) -> Self {
+        Self {
+            window: Some(window),
+            ..self
+        }
+    }
+
+    /// What clients may send.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// How long the transports wait.
+    #[must_use]
+    pub fn timings(self, timings: Timings) -> Self {
+        Self { timings, ..self }
+    }
+
+    /// How much each client may do; without this, whatever it wants.
+    ///
+    /// Where the router is mounted in an app, limits by address need the extension [`Peer`](crate::http::Peer) in each
+    /// request.
+    #[must_use]
+    pub fn rates(self, rates: RateSettings) -> Self {
+        Self {
+            rates: Some(rates),
+            ..self
+        }
+    }
+
+    /// By which clock the limits refill; the machine's, unless told.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
+        }
+    }
+
+    /// The proxies whose word on their clients' addresses counts.
+    #[must_use]
+    pub fn trusted_proxies(self, trusted_proxies: Vec<IpNet>) -> Self {
+        Self {
+            trusted_proxies,
+            ..self
+        }
+    }
+
+    /// Who may come in; unless told, everybody.
+    #[must_use]
+    pub fn authority(self, authority: Authority) -> Self {
+        Self {
+            authority: Some(authority),
+            ..self
+        }
+    }
+
+    /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
+    pub fn build(self) -> Edge {
+        let outside: Arc<dyn Outside> = Arc::new(System);
+        let engine = self.engine.unwrap_or_else(|| {
+            let memory = match &self.kept {
+                Some(kept) => Arc::clone(&kept.engine),
+                None => Arc::new(MemoryEngine::new(Arc::clone(&outside))),
+            };
+            tokio::spawn(clocks::sweep(Arc::downgrade(&memory)));
+            memory
+        });
+        let metrics = Arc::new(Metrics::new());
+        let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
+        let window = self.window.unwrap_or(DEFAULT_WINDOW);
+        let node = Node::new(engine, outside, metrics, self.limits, window);
+        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
+        let clock = self.clock.unwrap_or_else(system_clock);
+        let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
+        tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
+        let limits = self
+            .rates
+            .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
+        let door = Door {
+            limits,
+            trusted_proxies: self.trusted_proxies.into(),
+        };
+        Edge {
+            node,
+            transports,
+            door,
+            kept: self.kept.map(Arc::new),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("window", &self.window)
+            .field("limits", &self.limits)
+            .field("timings", &self.timings)
+            .field("rates", &self.rates)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::MethodRouter;
+
+use super::cors::cors;
+use super::{Edge, answers};
+use crate::http::{admission, count_refusals};
+use crate::{api, transport};
+
+impl Edge {
+    /// The endpoints, to be merged into an app's own routes.
+    pub fn router(&self) -> Router {
+        self.endpoints().layer(cors())
+    }
+
+    /// A WebSocket that says everything back, over the codec and the task of `/v1/ws`, for conformance suites to judge
+    /// them by. It is not among the endpoints.
+    pub fn websocket_echo(&self) -> MethodRouter {
+        transport::websocket_echo_route().with_state(Arc::clone(&self.transports))
+    }
+
+    /// The endpoints, and an answer for everything that is none of them.
+    pub(crate) fn site(&self) -> Router {
+        let node = Arc::clone(&self.node);
+        let ending = middleware::from_fn_with_state(node, answers::end_connections);
+        self.endpoints()
+            .fallback(answers::not_found)
+            .layer(cors())
+            .layer(ending)
+    }
+
+    /// What those are told for whom there is no room: whether the server lives.
+    pub(crate) fn lobby(&self) -> Router {
+        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
+        Router::new()
+            .route("/livez", api::livez_route())
+            .route("/readyz", api::readyz_route())
+            .with_state(Arc::clone(&self.node))
+            .fallback(answers::full)
+            .layer(counted)
+            .layer(cors())
+    }
+
+    fn endpoints(&self) -> Router {
+        let subscribing = Router::new()
+            .route("/v1/ws", transport::websocket_route())
+            .route("/v1/sse", transport::event_source_route())
+            .route("/v1/poll", transport::poll_route())
+            .method_not_allowed_fallback(answers::method_not_allowed)
+            .with_state(Arc::clone(&self.transports));
+        let publishing = Router::new()
+            .route("/v1/publish", api::publish_route())
+            .method_not_allowed_fallback(answers::method_not_allowed)
+            .with_state(Arc::clone(&self.node));
+        let governed = subscribing
+            .merge(publishing)
+            .layer(middleware::from_fn_with_state(self.door.clone(), admission));
+        let serving = Router::new()
+            .route("/v1/history", api::history_route())
+            .route("/metrics", api::metrics_route())
+            .route("/livez", api::livez_route())
+            .route("/readyz", api::readyz_route())
+            .method_not_allowed_fallback(answers::method_not_allowed)
+            .with_state(Arc::clone(&self.node));
+        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
+        governed.merge(serving).layer(counted)
+    }
+}
