@@ -3,6 +3,7 @@
 mod health;
 mod history;
 mod metrics;
+mod presence;
 mod publish;
 
 use std::sync::Arc;
@@ -19,6 +20,11 @@ pub fn publish_route() -> MethodRouter<Arc<Node>> {
 /// `GET /v1/history`
 pub fn history_route() -> MethodRouter<Arc<Node>> {
     get(history::history)
+}
+
+/// `GET /v1/presence`
+pub fn presence_route() -> MethodRouter<Arc<Node>> {
+    get(presence::presence)
 }
 
 /// `GET /livez`: the process runs.

@@ -137,6 +137,9 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         .timings(config.timings())
         .rates(config.rates())
         .trusted_proxies(config.trusted_proxies.clone());
+    if let Some(presence) = config.presence() {
+        builder = builder.presence(presence);
+    }
     let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
     if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
         builder = builder.authority(authority);

@@ -35,8 +35,8 @@ pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
 pub use sections::{
-    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,
-    TlsFiles, Window,
+    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, PresenceConfig, ProxyProtocol,
+    RedisConfig, TlsFiles, Window,
 };
 pub use setting::Shown;
 pub use source::Source;
@@ -64,6 +64,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// Who is on a channel.
+    pub presence: PresenceConfig,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -82,6 +84,7 @@ impl Default for Config {
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
             auth: Auth::default(),
+            presence: PresenceConfig::default(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

@@ -8,6 +8,7 @@ use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
 use crate::protocol::Limits;
 use crate::session::limits::RateSettings;
+use crate::session::presence::PresenceSettings;
 use crate::transport::Timings;
 
 impl Config {
@@ -53,6 +54,16 @@ impl Config {
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,
         }
+    }
+
+    /// How presence is kept, if it is.
+    pub fn presence(&self) -> Option<PresenceSettings> {
+        let presence = &self.presence;
+        presence.enabled.then(|| PresenceSettings {
+            lease: Duration::from_secs(presence.lease_s),
+            debounce: Duration::from_millis(presence.debounce_ms),
+            members_max: presence.members_max,
+        })
     }
 
     /// How much each client may do.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, clocks};
-use crate::delivery::{Engine, Health, LogPolicy, Outside};
+use crate::delivery::{Engine, Health, LogPolicy, Outside, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::Door;
 use crate::metrics::Metrics;
@@ -15,6 +15,7 @@ use crate::protocol::Limits;
 use crate::session::Node;
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::presence::{PresenceSettings, Presences};
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -38,6 +39,8 @@ pub struct Builder {
     clock: Option<Clock>,
     trusted_proxies: Vec<IpNet>,
     authority: Option<Authority>,
+    presence: Option<PresenceSettings>,
+    presence_events: Option<Arc<dyn PresenceEvents>>,
 }
 
 impl Builder {
@@ -142,6 +145,24 @@ impl Builder {
         }
     }
 
+    /// Tells who is on the channels; without this, nobody is told.
+    #[must_use]
+    pub fn presence(self, presence: PresenceSettings) -> Self {
+        Self {
+            presence: Some(presence),
+            ..self
+        }
+    }
+
+    /// Who wants to know of every change to that.
+    #[must_use]
+    pub fn presence_events(self, events: Arc<dyn PresenceEvents>) -> Self {
+        Self {
+            presence_events: Some(events),
+            ..self
+        }
+    }
+
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
@@ -156,7 +177,12 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let node = Node::new(engine, outside, metrics, self.limits, window);
+        let presences = self.presence.map(|settings| {
+            let presences = Arc::new(Presences::new(settings, Arc::clone(&metrics), self.presence_events));
+            tokio::spawn(Presences::run(Arc::downgrade(&presences)));
+            presences
+        });
+        let node = Node::new(engine, outside, metrics, self.limits, window).with_presences(presences);
         let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));

@@ -61,6 +61,7 @@ impl Edge {
             .layer(middleware::from_fn_with_state(self.door.clone(), admission));
         let serving = Router::new()
             .route("/v1/history", api::history_route())
+            .route("/v1/presence", api::presence_route())
             .route("/metrics", api::metrics_route())
             .route("/livez", api::livez_route())
             .route("/readyz", api::readyz_route())

@@ -10,7 +10,14 @@ use crate::protocol::Code;
 use crate::session::Node;
 
 /// The endpoints by which refusals are counted; all other paths are one, for clients make them up.
-const ENDPOINTS: [&str; 5] = ["/v1/ws", "/v1/sse", "/v1/poll", "/v1/publish", "/v1/history"];
+const ENDPOINTS: [&str; 6] = [
+    "/v1/ws",
+    "/v1/sse",
+    "/v1/poll",
+    "/v1/publish",
+    "/v1/history",
+    "/v1/presence",
+];
 
 /// Counts a refused request, under its endpoint and code.
 pub async fn count_refusals(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {

@@ -9,6 +9,7 @@ mod framing;
 mod json;
 mod limits;
 mod list;
+mod presence;
 mod publish;
 mod push;
 mod query;
@@ -22,11 +23,12 @@ pub use command::{Command, CommandId, HistoryQuery, read_command};
 pub use framing::Framed;
 pub use json::{Object, compact};
 pub use limits::Limits;
+pub use presence::{Counts, PresenceFrame, PresencePush, PresenceQuery, PresenceReply};
 pub use publish::{
     Item, ItemKey, ItemResult, PublishRequest, RawBody, answer_one, answer_refused, read_header_key, read_publish,
     read_raw,
 };
 pub use push::{HistoryReply, Push};
 pub use query::{QueryPair, read_query};
-pub use request::{Asked, IdLines, StreamRequest, read_stream_body, read_stream_query};
+pub use request::{Asked, IdLines, PresenceAsk, StreamRequest, read_stream_body, read_stream_query};
 pub use secret::Secret;

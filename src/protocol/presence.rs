@@ -42,7 +42,9 @@ impl PresencePush<'_> {
         let object = Object::new().text("type", kind).text("channel", channel.as_str());
         let (object, counts) = match self {
             Self::Members(members, counts) => (object.raw("members", &list(members)), counts),
-            Self::Joined(member, counts) | Self::Left(member, counts) => (object.raw("member", &json_of(member)), counts),
+            Self::Joined(member, counts) | Self::Left(member, counts) => {
+                (object.raw("member", &json_of(member)), counts)
+            }
         };
         let json = with_counts(object, *counts).finish();
         let json_at = header_len(json.len());

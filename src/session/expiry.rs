@@ -81,6 +81,7 @@ impl Session {
             if let Some(key) = self.subscriptions.key_of(&channel) {
                 self.subscriptions.remove(key);
             }
+            self.leave(&channel);
             self.reply(Push::Unsubscribed {
                 channel,
                 problem: Some(problem),
@@ -93,6 +94,7 @@ impl Session {
         let channels = self.subscriptions.channels();
         let refused = |channel: &ChannelName| {
             let allowed = self.identity.may(Action::Subscribe, channel);
+            let allowed = allowed.and_then(|()| self.may_go_on_watching(channel));
             Some((channel.clone(), allowed.err()?))
         };
         channels.filter_map(refused).collect()

@@ -5,6 +5,8 @@ mod expiry;
 pub mod identity;
 pub mod limits;
 mod node;
+pub mod presence;
+mod presenting;
 mod ready;
 mod registry;
 mod replies;
@@ -18,7 +20,7 @@ use futures_util::future::{BoxFuture, poll_fn};
 
 use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription, subscribe};
 use crate::metrics::Transport;
-use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
+use crate::protocol::{Code, Command, CommandId, Ending, PresenceAsk, PresenceFrame, Problem, Push};
 
 pub use counted::Closed;
 use counted::Counted;
@@ -26,6 +28,7 @@ use expiry::Expiry;
 use identity::{Action, Identity};
 use limits::{Over, Seat};
 pub use node::Node;
+use presence::{Attendance, Place};
 use registry::Registered;
 pub use registry::Registry;
 use registry::draining;
@@ -54,6 +57,8 @@ pub enum Output {
         /// What is lost.
         gap: Gap,
     },
+    /// Who is on a channel, or came or went; shared by all who are told.
+    Presence(PresenceFrame),
     /// Anything else.
     Push(Box<Push>),
     /// The session is over: the last thing to be said.
@@ -70,6 +75,8 @@ pub struct Session {
     waker: Option<Waker>,
     subscriptions: Subscriptions,
     replies: Replies,
+    /// The channels on which others see it, and of which it is told; none at most times.
+    attendance: Option<Box<Attendance>>,
     working: Option<BoxFuture<'static, Done>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
@@ -80,7 +87,14 @@ pub struct Session {
 /// A channel, and how its subscription began.
 pub type JoinResult = (ChannelName, Result<Joined, Problem>);
 
-type Begun = (ChannelName, Result<(Joined, Subscription), Problem>);
+type Begun = (ChannelName, Result<Started, Problem>);
+
+/// A subscription that has begun, and its channel's place where there is presence.
+struct Started {
+    joined: Joined,
+    subscription: Subscription,
+    place: Option<Place>,
+}
 
 /// A command that was carried out.
 enum Done {
@@ -119,6 +133,7 @@ impl Session {
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
             replies: Replies::default(),
+            attendance: None,
             working: None,
             seat: seat.identified(identity.as_user(), identity.as_api_key()),
             identity,
@@ -158,6 +173,7 @@ impl Session {
             | Command::Subscribe(..)
             | Command::Unsubscribe(_)
             | Command::History(_)
+            | Command::Presence(_)
             | Command::Refresh(_) => None,
         };
         match self.seat.command(publish_to) {
@@ -180,8 +196,8 @@ impl Session {
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
             Command::Ping => self.reply(Push::Pong { id }),
-            Command::Subscribe(channel, since) => match self.may_subscribe(&channel) {
-                Ok(()) => self.begin(vec![(channel, since)], id),
+            Command::Subscribe(channel, since, ask) => match self.may_subscribe(&channel) {
+                Ok(()) => self.begin(vec![(channel, since)], ask, id),
                 Err(problem) => self.reply_error(id, problem),
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
@@ -204,6 +220,7 @@ impl Session {
                     }))
                 }));
             }
+            Command::Presence(query) => self.look_up(query, id),
         }
     }
 
@@ -231,8 +248,8 @@ impl Session {
     }
 
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
-    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, id: Option<CommandId>) {
-        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels);
+    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, ask: PresenceAsk, id: Option<CommandId>) {
+        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels, ask);
         self.working = Some(Box::pin(async move { Done::Begun { begun: begun.await, id } }));
     }
 
@@ -240,25 +257,30 @@ impl Session {
     ///
     /// # Errors
     /// If all are refused, so is the request: with what the first one met.
-    pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
-        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels).await;
+    pub async fn join(
+        &mut self,
+        channels: Vec<(ChannelName, Since)>,
+        ask: PresenceAsk,
+    ) -> Result<Vec<JoinResult>, Problem> {
+        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels, ask).await;
         if let Some((_, Err(first))) = begun.first()
             && begun.iter().all(|(_, begun)| begun.is_err())
         {
             return Err(first.clone());
         }
-        let admit = |(channel, begun): Begun| {
+        let admit = |(nth, (channel, begun)): (usize, Begun)| {
             let (joined, subscription) = match begun {
-                Ok((joined, subscription)) => {
-                    self.counted.note_joined(&joined);
-                    (Ok(joined), Some(subscription))
+                Ok(started) => {
+                    self.counted.note_joined(&started.joined);
+                    self.enter(started.place, nth);
+                    (Ok(started.joined), Some(started.subscription))
                 }
                 Err(problem) => (Err(problem), None),
             };
             self.subscriptions.append(subscription, self.registered.shared());
             (channel, joined)
         };
-        Ok(begun.into_iter().map(admit).collect())
+        Ok(begun.into_iter().enumerate().map(admit).collect())
     }
 
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
@@ -314,7 +336,7 @@ impl Session {
             return Poll::Ready(Output::Ending(Box::new(identity::token_expired().into())));
         }
         if !self.expiry.is_over()
-            && let Some(output) = self.subscriptions.serve(self.registered.shared(), cx)
+            && let Some(output) = self.serve(cx)
         {
             return Poll::Ready(output);
         }
@@ -331,9 +353,14 @@ impl Session {
             Done::Begun { begun, id } => {
                 for (channel, begun) in begun {
                     let push = match begun {
-                        Ok((joined, subscription)) => {
+                        Ok(Started {
+                            joined,
+                            subscription,
+                            place,
+                        }) => {
                             self.counted.note_joined(&joined);
                             self.subscriptions.admit(subscription, self.registered.shared());
+                            self.enter(place, 0);
                             Push::Subscribed {
                                 channel,
                                 joined,
@@ -374,6 +401,7 @@ impl Session {
     fn unsubscribe(&mut self, channel: ChannelName, id: Option<CommandId>) {
         if let Some(key) = self.subscriptions.key_of(&channel) {
             self.subscriptions.remove(key);
+            self.leave(&channel);
             self.reply(Push::Unsubscribed {
                 channel,
                 problem: None,
@@ -391,18 +419,42 @@ impl Session {
 }
 
 /// Subscribes to one channel after the other, so that their pushes come in the order of the request.
-async fn begin(node: Arc<Node>, identity: Arc<Identity>, channels: Vec<(ChannelName, Since)>) -> Vec<Begun> {
+async fn begin(
+    node: Arc<Node>,
+    identity: Arc<Identity>,
+    channels: Vec<(ChannelName, Since)>,
+    ask: PresenceAsk,
+) -> Vec<Begun> {
+    let watched = node.watched(&identity, channels.iter().map(|(channel, _)| channel), ask);
     let mut begun = Vec::with_capacity(channels.len());
     for (channel, since) in channels {
-        let subscribed = match identity.may(Action::Subscribe, &channel) {
-            Ok(()) => subscribe(Arc::clone(node.engine()), channel.clone(), since)
-                .await
-                .map_err(Problem::from),
-            Err(problem) => Err(problem),
+        let started = match &watched {
+            Ok(watched) => start(&node, &identity, &channel, since, watched.contains(&channel)).await,
+            Err(problem) => Err(problem.clone()),
         };
-        begun.push((channel, subscribed));
+        begun.push((channel, started));
     }
     begun
+}
+
+async fn start(
+    node: &Arc<Node>,
+    identity: &Identity,
+    channel: &ChannelName,
+    since: Since,
+    is_told: bool,
+) -> Result<Started, Problem> {
+    identity.may(Action::Subscribe, channel)?;
+    let (joined, subscription) = subscribe(Arc::clone(node.engine()), channel.clone(), since).await?;
+    let place = match node.presences_on(channel) {
+        Some(presences) => Some(presences.place(channel, is_told).await?),
+        None => None,
+    };
+    Ok(Started {
+        joined,
+        subscription,
+        place,
+    })
 }
 
 impl fmt::Debug for Session {

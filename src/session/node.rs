@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::identity::{Action, Authority, Credential, Identity};
+use super::presence::Presences;
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
@@ -40,6 +41,8 @@ pub struct Node {
     /// Who may come in; without one, everything is open.
     authority: Option<Authority>,
     anybody: Arc<Identity>,
+    /// Who is on the channels; without it, nobody is asked.
+    pub(super) presences: Option<Arc<Presences>>,
 }
 
 impl Node {
@@ -62,7 +65,14 @@ impl Node {
             health: None,
             authority: None,
             anybody: Arc::new(Identity::anybody()),
+            presences: None,
         }
+    }
+
+    /// The same, which tells who is on its channels.
+    #[must_use]
+    pub fn with_presences(self, presences: Option<Arc<Presences>>) -> Self {
+        Self { presences, ..self }
     }
 
     /// The same, for those alone who the authority lets in.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use super::ready::Ready;
+use crate::delivery::SessionKey;
 use crate::protocol::{Code, Ending, Problem};
 
 /// Locks among which the sessions are spread.
@@ -139,6 +140,11 @@ pub(super) struct Registered {
 impl Registered {
     pub(super) fn id(&self) -> SessionId {
         self.shared.id
+    }
+
+    /// The session as presence knows it.
+    pub(super) fn key(&self) -> SessionKey {
+        SessionKey(self.shared.id.0)
     }
 
     pub(super) fn register(&self, waker: &Waker) {

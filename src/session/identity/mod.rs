@@ -25,7 +25,7 @@ pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
 
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, Who};
 use crate::protocol::{Code, Problem};
 
 /// How long before the end of its token a session is told so, in milliseconds; at most half of what is left of it.
@@ -109,6 +109,8 @@ pub struct Identity {
     grants: Grants,
     is_operator: bool,
     lifetime: Option<Lifetime>,
+    /// What the app says of the user to others, as JSON. Boxed, for few have it.
+    info: Option<Box<Arc<str>>>,
 }
 
 impl Identity {
@@ -126,15 +128,17 @@ impl Identity {
             },
             is_operator: true,
             lifetime: None,
+            info: None,
         }
     }
 
-    fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
+    fn of_user(user: &str, grants: Grants, lifetime: Lifetime, info: Option<Arc<str>>) -> Self {
         Self {
             publisher: Arc::from(format!("{USER}{user}")),
             grants,
             is_operator: false,
             lifetime: Some(lifetime),
+            info: info.map(Box::new),
         }
     }
 
@@ -144,12 +148,20 @@ impl Identity {
             grants,
             is_operator: scopes.contains(&Scope::Operator),
             lifetime: None,
+            info: None,
         }
     }
 
     /// The user, if it is one.
     pub fn user(&self) -> Option<&str> {
         self.publisher.strip_prefix(USER)
+    }
+
+    /// The user as others see it, if it is one.
+    pub(crate) fn who(&self) -> Option<Who> {
+        let user = self.user()?.into();
+        let info = self.info.as_deref().cloned();
+        Some(Who { user, info })
     }
 
     /// What stands for the user, where limits tell users apart.

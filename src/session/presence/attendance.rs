@@ -13,23 +13,42 @@ use super::mark::PollMark;
 use super::roster::Stay;
 use super::{PresenceSettings, Presences};
 use crate::delivery::{ChannelName, SessionKey, Who};
-use crate::protocol::PresenceFrame;
+use crate::protocol::{PresenceFrame, Problem};
 use crate::session::registry::Shared;
 
 /// A channel with presence that a session may enter, and whether it is told of it.
 #[derive(Debug)]
 pub(crate) struct Place {
+    presences: Arc<Presences>,
     channel: Arc<PresentChannel>,
     is_told: bool,
 }
 
 impl Presences {
     /// A channel that may be entered.
-    pub(crate) fn place(&self, name: &ChannelName, is_told: bool) -> Place {
-        Place {
+    ///
+    /// # Errors
+    /// What other nodes' sessions cannot be had for.
+    #[expect(clippy::unused_async, reason = "other nodes will be asked")]
+    pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, is_told: bool) -> Result<Place, Problem> {
+        Ok(Place {
+            presences: Arc::clone(self),
             channel: self.channel(name),
             is_told,
-        }
+        })
+    }
+}
+
+impl Place {
+    pub(crate) fn presences(&self) -> Arc<Presences> {
+        Arc::clone(&self.presences)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whether it was entered or not, somebody has to look whether it is still of use.
+        self.presences.activate(&self.channel);
     }
 }
 
@@ -63,10 +82,10 @@ impl Attendance {
         }
     }
 
-    /// The session is the one of this poll.
-    pub(crate) fn set_poll(&mut self, poll: PollMark) {
-        self.key = poll.key;
+    /// The same, for a poll.
+    pub(crate) fn of_poll(mut self, poll: PollMark) -> Self {
         self.poll = Some(poll);
+        self
     }
 
     /// Whether it is on any channel.
@@ -76,16 +95,17 @@ impl Attendance {
 
     /// Enters a channel, which the request names as its `nth`.
     pub(crate) fn enter(&mut self, place: Place, nth: usize, session: &Arc<Shared>) {
-        let Place { channel, is_told } = place;
+        let channel = Arc::clone(&place.channel);
+        self.presences.metrics.note_present();
         channel.state().roster.enter(self.key, self.who.as_ref());
-        self.presences.activate(&channel);
-        if is_told {
+        if place.is_told {
             let known = self.poll.as_ref().and_then(|poll| *poll.known.get(nth)?);
             self.watches.push(Watch::new(Arc::clone(&channel), known));
             self.at = 0;
             self.raised.get_or_insert_with(|| Raised::new(session));
         }
         self.holds.push(Hold { channel });
+        drop(place);
     }
 
     /// Leaves a channel.
@@ -111,7 +131,8 @@ impl Attendance {
     /// What it is told next. The session's task is woken when there is more.
     pub(crate) fn poll(&mut self) -> Option<PresenceFrame> {
         let (raised, waker) = self.raised.as_ref()?;
-        if raised.is_raised.swap(false, Ordering::SeqCst) {
+        if raised.is_raised.load(Ordering::SeqCst) {
+            raised.is_raised.store(false, Ordering::SeqCst);
             self.at = 0;
         }
         while let Some(watch) = self.watches.get_mut(self.at) {
@@ -144,6 +165,7 @@ impl Attendance {
     fn let_go(&self, holds: Vec<Hold>) {
         let now = Instant::now();
         for Hold { channel } in holds {
+            self.presences.metrics.note_absent();
             channel.state().roster.leave(self.key, self.stay, now);
             self.presences.activate(&channel);
         }

@@ -24,8 +24,12 @@ pub struct PollMark {
 }
 
 impl PollMark {
+    pub(crate) fn key(&self) -> SessionKey {
+        self.key
+    }
+
     /// What a client handed back; what is not this identity's, or no mark at all, begins a new session with `random`.
-    pub(super) fn read(text: Option<&str>, identity: &Identity, random: u64) -> Self {
+    pub(crate) fn read(text: Option<&str>, identity: &Identity, random: u64) -> Self {
         let handed_back = text
             .filter(|text| text.len() <= TEXT_BYTES_MAX)
             .and_then(|text| Self::parse(text, identity));

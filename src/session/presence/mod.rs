@@ -21,10 +21,11 @@ use tokio::time::Instant;
 pub(super) use attendance::{Attendance, Place};
 use channel::PresentChannel;
 pub use mark::PollMark;
+use roster::{Changes, Turned};
 
 use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
 use crate::metrics::Metrics;
-use crate::protocol::{PresenceFrame, PresenceQuery, PresenceReply};
+use crate::protocol::{PresenceQuery, PresenceReply, Problem};
 
 /// How often channels are looked at on which something happened.
 const TICK: Duration = Duration::from_millis(100);
@@ -80,10 +81,14 @@ impl Presences {
     }
 
     /// Who is on a channel now.
-    pub(super) fn reply(&self, query: PresenceQuery) -> PresenceReply {
+    ///
+    /// # Errors
+    /// What other nodes' sessions cannot be had for.
+    #[expect(clippy::unused_async, reason = "other nodes will be asked")]
+    pub(super) async fn reply(&self, query: PresenceQuery) -> Result<PresenceReply, Problem> {
         let channel = lock(&self.channels).get(&query.channel).cloned();
         let channel = channel.unwrap_or_else(|| Arc::new(self.empty(query.channel.clone())));
-        channel.reply(query)
+        Ok(channel.reply(query))
     }
 
     fn empty(&self, name: ChannelName) -> PresentChannel {
@@ -145,11 +150,11 @@ impl Presences {
         }
     }
 
-    fn note(&self, channel: &PresentChannel, changes: &roster::Changes) {
+    fn note(&self, channel: &PresentChannel, changes: &Changes) {
         self.metrics
             .note_presence(changes.joined.len() as u64, changes.left.len() as u64);
         let Some(events) = &self.events else { return };
-        if changes.becomes_occupied {
+        if changes.turned == Some(Turned::Occupied) {
             events.note(&channel.name, PresenceEvent::Occupied);
         }
         for member in &changes.joined {
@@ -158,7 +163,7 @@ impl Presences {
         for member in &changes.left {
             events.note(&channel.name, PresenceEvent::Left(member.clone()));
         }
-        if changes.becomes_vacant {
+        if changes.turned == Some(Turned::Vacant) {
             events.note(&channel.name, PresenceEvent::Vacated);
         }
     }
@@ -176,9 +181,6 @@ impl Presences {
         }
     }
 }
-
-/// What a session has for a client that asked for presence.
-pub type PresenceNotice = PresenceFrame;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

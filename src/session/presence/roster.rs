@@ -36,6 +36,9 @@ pub(super) struct Roster {
     /// Users whose coming or going is yet to be told.
     untold: Vec<Arc<str>>,
     is_nameless_untold: bool,
+    /// Whether it was said that anybody is there, and when the last connection went.
+    is_occupied: bool,
+    left_at: Option<Instant>,
     /// Sessions whose coming or going other nodes are yet to be told.
     unreported: Option<HashSet<SessionKey>>,
 }
@@ -76,6 +79,15 @@ pub(super) struct Changes {
     pub(super) left: Vec<Member>,
     /// Whether the number of sessions without a user changed.
     pub(super) is_nameless_new: bool,
+    /// Whether the first session came, or the last one went and did not come back.
+    pub(super) turned: Option<Turned>,
+}
+
+/// A channel is in use, or no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turned {
+    Occupied,
+    Vacant,
 }
 
 impl Changes {
@@ -96,6 +108,8 @@ impl Roster {
             kept: BTreeSet::new(),
             untold: Vec::new(),
             is_nameless_untold: false,
+            is_occupied: false,
+            left_at: None,
             unreported: has_others.then(HashSet::new),
         }
     }
@@ -105,7 +119,9 @@ impl Roster {
         if !self.sessions.contains_key(&key) {
             self.admit(key, who, false);
         }
-        let Some(entry) = self.sessions.get_mut(&key) else { return };
+        let Some(entry) = self.sessions.get_mut(&key) else {
+            return;
+        };
         let was_here = entry.is_here();
         entry.holds += 1;
         if let Some(until) = entry.until.take() {
@@ -130,11 +146,14 @@ impl Roster {
 
     /// A connection of this node holds the session no more.
     pub(super) fn leave(&mut self, key: SessionKey, stay: Stay, now: Instant) {
-        let Some(entry) = self.sessions.get_mut(&key) else { return };
+        let Some(entry) = self.sessions.get_mut(&key) else {
+            return;
+        };
         entry.holds = entry.holds.saturating_sub(1);
         if entry.holds > 0 {
             return;
         }
+        self.left_at = Some(now);
         let user = entry.who.as_ref().and_then(|who| self.users.get_mut(&who.user));
         let stays = match (stay, user) {
             (Stay::For(stays), _) => Some(stays),
@@ -158,7 +177,8 @@ impl Roster {
     /// The sessions of other nodes, all of them.
     pub(super) fn set_others(&mut self, others: Vec<Present>) {
         let known: HashSet<_> = others.iter().map(|(key, _)| *key).collect();
-        let is_gone = |(key, entry): (&SessionKey, &Entry)| (entry.is_elsewhere && !known.contains(key)).then_some(*key);
+        let is_gone =
+            |(key, entry): (&SessionKey, &Entry)| (entry.is_elsewhere && !known.contains(key)).then_some(*key);
         let gone: Vec<_> = self.sessions.iter().filter_map(is_gone).collect();
         for (key, who) in others {
             if let Some(entry) = self.sessions.get_mut(&key) {
@@ -172,7 +192,9 @@ impl Roster {
             }
         }
         for key in gone {
-            let Some(entry) = self.sessions.get_mut(&key) else { continue };
+            let Some(entry) = self.sessions.get_mut(&key) else {
+                continue;
+            };
             entry.is_elsewhere = false;
             if !entry.is_here() {
                 self.dismiss(key);
@@ -192,18 +214,36 @@ impl Roster {
             ..Changes::default()
         };
         for name in std::mem::take(&mut self.untold) {
-            let Some(user) = self.users.get_mut(&name) else { continue };
+            let Some(user) = self.users.get_mut(&name) else {
+                continue;
+            };
             let is_there = user.sessions > 0;
             if is_there != user.is_told {
                 user.is_told = is_there;
                 let member = user.member(&name);
-                if is_there { &mut changes.joined } else { &mut changes.left }.push(member);
+                if is_there {
+                    &mut changes.joined
+                } else {
+                    &mut changes.left
+                }
+                .push(member);
             }
             if !is_there {
                 self.users.remove(&name);
             }
         }
+        changes.turned = self.turned(now);
         changes
+    }
+
+    fn turned(&mut self, now: Instant) -> Option<Turned> {
+        let is_occupied = !self.sessions.is_empty();
+        let may_come_back = self.left_at.is_some_and(|left_at| now < left_at + self.debounce);
+        if is_occupied == self.is_occupied || (!is_occupied && may_come_back) {
+            return None;
+        }
+        self.is_occupied = is_occupied;
+        Some(if is_occupied { Turned::Occupied } else { Turned::Vacant })
     }
 
     /// Whether everything was told.
@@ -213,11 +253,11 @@ impl Roster {
 
     /// Whether nothing is going to change by itself, and nothing has to be told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.is_told() && self.kept.is_empty()
+        self.is_told() && self.kept.is_empty() && self.is_occupied != self.sessions.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.users.is_empty()
+        self.sessions.is_empty() && self.users.is_empty() && !self.is_occupied
     }
 
     /// Another number whenever a session came or went.
@@ -289,7 +329,9 @@ impl Roster {
 
     /// The session is not here any more.
     fn go(&mut self, key: SessionKey) {
-        let Some(entry) = self.sessions.get_mut(&key) else { return };
+        let Some(entry) = self.sessions.get_mut(&key) else {
+            return;
+        };
         entry.holds = 0;
         let until = entry.until.take();
         let is_elsewhere = entry.is_elsewhere;
@@ -304,7 +346,9 @@ impl Roster {
 
     /// The session is nowhere any more.
     fn dismiss(&mut self, key: SessionKey) {
-        let Some(entry) = self.sessions.remove(&key) else { return };
+        let Some(entry) = self.sessions.remove(&key) else {
+            return;
+        };
         self.turn += 1;
         let Some(who) = entry.who else {
             self.nameless = self.nameless.saturating_sub(1);

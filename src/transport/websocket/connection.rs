@@ -16,7 +16,7 @@ use super::clock::{Clock, Due};
 use super::outbox::{Frame, Outbox, Written};
 use crate::delivery::{ChannelName, Since};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, binary_frame, close_frame, pong_frame, text_frame};
-use crate::protocol::{Code, Ending, Limits, Push, read_command};
+use crate::protocol::{Code, Ending, Limits, PresenceAsk, Push, read_command};
 use crate::session::{Closed, Output, Session};
 use crate::transport::Transports;
 
@@ -30,8 +30,8 @@ thread_local! {
 /// What a connection begins with.
 #[derive(Debug)]
 pub(super) enum Opening {
-    /// A session, and the channels that the request names.
-    Session(Box<Session>, Vec<(ChannelName, Since)>),
+    /// A session, the channels that the request names, and whether it asks who is on them.
+    Session(Box<Session>, Vec<(ChannelName, Since)>, PresenceAsk),
     /// Nothing but the reason for which there is none.
     Refused(Ending),
     /// No session: what comes is sent back.
@@ -90,10 +90,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn open(&mut self, opening: Opening) {
         match opening {
-            Opening::Session(mut session, channels) => {
+            Opening::Session(mut session, channels, ask) => {
                 self.push(&session.welcome(self.transports.timings.heartbeat_ms));
                 if !channels.is_empty() {
-                    session.begin(channels, None);
+                    session.begin(channels, ask, None);
                 }
                 self.clock.note_token(session.due_in_ms());
                 self.session = Some(*session);
@@ -359,6 +359,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.outbox.push(Frame::Publication(publication));
                 }
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
+                Output::Presence(frame) => self.push_frame(frame.websocket()),
                 Output::Push(push) => {
                     self.push(&push);
                     // A new token moves what is due.

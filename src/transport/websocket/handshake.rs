@@ -19,11 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::connection::{Connection, Opening};
-use crate::delivery::{ChannelName, Since};
 use crate::http::{Guarded, Kept, Lease, Narrow, SUBPROTOCOL, Stream, header, identify};
 use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
-use crate::protocol::{Code, Ending, Problem, read_stream_query};
+use crate::protocol::{Code, Ending, Problem, StreamRequest, read_stream_query};
 use crate::session::Session;
 use crate::session::identity::Action;
 use crate::session::limits::Arrival;
@@ -47,7 +46,7 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
     };
     let mut response = agree(&asked, &request.headers);
     let opening = match open(&transports, &request).await {
-        Ok((session, channels)) => Opening::Session(Box::new(session), channels),
+        Ok((session, asked)) => Opening::Session(Box::new(session), asked.channels, asked.presence),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
         // That its origin is refused is the status, always.
         Err(problem)
@@ -85,10 +84,7 @@ pub(in crate::transport) async fn echo(State(transports): State<Arc<Transports>>
     }
 }
 
-async fn open(
-    transports: &Transports,
-    request: &request::Parts,
-) -> Result<(Session, Vec<(ChannelName, Since)>), Problem> {
+async fn open(transports: &Transports, request: &request::Parts) -> Result<(Session, StreamRequest), Problem> {
     let node = &transports.node;
     let seat = transports.seat(&request.extensions, Arrival::Connection)?;
     let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
@@ -106,7 +102,7 @@ async fn open(
     }
     drop(allowed);
     let session = Session::open(node, Transport::WebSocket, identity, seat)?;
-    Ok((session, asked.channels))
+    Ok((session, asked))
 }
 
 /// Whether this is a handshake.
