@@ -11,7 +11,7 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "drain",
     "event_stream",
     "history",
@@ -19,6 +19,7 @@ const FOLDERS: [&str; 9] = [
     "identity",
     "limits",
     "poll",
+    "presence",
     "publish",
     "websocket",
 ];
@@ -83,6 +84,11 @@ fn identity() {
 #[test]
 fn poll() {
     replay_folder("poll");
+}
+
+#[test]
+fn presence() {
+    replay_folder("presence");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::RateSettings;
+use throughline::session::presence::PresenceSettings;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -39,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
     pub(crate) auth: Auth,
+    /// How presence is kept, if it is.
+    pub(crate) presence: Option<PresenceSettings>,
 }
 
 impl Default for Setup {
@@ -65,6 +68,7 @@ impl Default for Setup {
             trusted_proxies: Vec::new(),
             health: None,
             auth: Auth::default(),
+            presence: None,
         }
     }
 }
@@ -121,6 +125,9 @@ impl Node {
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
+        }
+        if let Some(presence) = setup.presence {
+            builder = builder.presence(presence);
         }
         let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
