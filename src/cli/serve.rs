@@ -10,7 +10,7 @@ use throughline::Edge;
 use throughline::config::{Address, Config, Loaded, LogFormat, Openness};
 use throughline::delivery::Engine;
 use throughline::engine::{Contents, RedisEngine, System};
-use throughline::http::HttpFetch;
+use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
 
@@ -132,15 +132,13 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
     let mut builder = Edge::builder()
-        .window(config.log_policy())
+        .policies(config.policies())
         .limits(config.limits())
         .timings(config.timings())
         .rates(config.rates())
+        .presence(config.presence())
         .trusted_proxies(config.trusted_proxies.clone());
-    if let Some(presence) = config.presence() {
-        builder = builder.presence(presence);
-    }
-    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
     if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
         builder = builder.authority(authority);
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use throughline::http::HttpFetch;
+use throughline::http::HttpClient;
 use throughline::session::identity::{
     Authority, ChannelPattern, FetchKeys, GrantClaims, MintedClaims, SigningKey, explain, mint,
 };
@@ -134,7 +134,7 @@ async fn verified(asked: Verify) -> Result<(String, Exit), String> {
         Some(token) => token,
         None => read_token().map_err(|error| format!("standard input: {error}"))?,
     };
-    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
     let loaded = asked.file.load().map_err(|error| error.to_string())?;
     let authority = loaded.config.auth.authority(&fetch);
     let authority: Option<Authority> = authority.map_err(|fault| loaded.placed(fault).to_string())?;

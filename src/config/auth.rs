@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::without_line_end;
 use super::{Fault, Secret};
-use crate::http::HttpFetch;
+use crate::http::HttpClient;
 use crate::session::identity::{
     Algorithm, ApiKey, Authority, ChannelPattern, CookieRule, FetchKeys, Issuer, IssuerKeys, Key, RemoteKeys, Scope,
 };
@@ -140,7 +140,7 @@ impl Auth {
     /// # Errors
     /// As [`Auth::authority`].
     pub fn check(&self) -> Result<(), Fault> {
-        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         self.authority(&fetch).map(|_| ())
     }
 

@@ -39,6 +39,7 @@ impl Config {
         );
         faults.extend(self.redis().err());
         faults.extend(self.auth.check().err());
+        faults.extend(self.namespace_faults());
         faults
     }
 }

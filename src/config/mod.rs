@@ -13,6 +13,7 @@ mod keys;
 mod kind;
 mod listen;
 mod load;
+mod namespaces;
 mod nearest;
 mod rates;
 mod reference;
@@ -31,6 +32,7 @@ pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
+pub use namespaces::{NamespaceTable, NamespaceWindow};
 pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
@@ -66,6 +68,11 @@ pub struct Config {
     pub auth: Auth,
     /// Who is on a channel.
     pub presence: PresenceConfig,
+    /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
+    /// `:` of channels' names (`default` for names without one, `*` for all that have no table), and with `window`,
+    /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
+    /// as it is for all.
+    pub namespaces: Vec<NamespaceTable>,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -85,6 +92,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             auth: Auth::default(),
             presence: PresenceConfig::default(),
+            namespaces: Vec::new(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

@@ -1,5 +1,7 @@
 //! `[rates]`: how much each client may do.
 
+use std::collections::HashMap;
+
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -104,6 +106,7 @@ impl Rates {
             key_publications: Rate::new(self.key_publications_per_s, self.key_publications_burst),
             channel_publications: Rate::new(self.channel_publications_per_s, self.channel_publications_burst),
             session_commands: Rate::new(self.session_commands_per_s, self.session_commands_burst),
+            namespaces: HashMap::new(),
             dry_run: self.dry_run,
             allow: self.allowed(trusted_proxies),
         }

@@ -133,7 +133,7 @@ pub struct Drain {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PresenceConfig {
-    /// Whether it is told who is on a channel.
+    /// Whether it is on in every namespace that does not say otherwise.
     pub enabled: bool,
     /// For how long the sessions of a node that has crashed are still there, and those of a client between two polls, in
     /// seconds.

@@ -56,19 +56,22 @@ impl Config {
         }
     }
 
-    /// How presence is kept, if it is.
-    pub fn presence(&self) -> Option<PresenceSettings> {
+    /// How presence is kept, where it is on.
+    pub fn presence(&self) -> PresenceSettings {
         let presence = &self.presence;
-        presence.enabled.then(|| PresenceSettings {
+        PresenceSettings {
             lease: Duration::from_secs(presence.lease_s),
             debounce: Duration::from_millis(presence.debounce_ms),
             members_max: presence.members_max,
-        })
+        }
     }
 
     /// How much each client may do.
     pub fn rates(&self) -> RateSettings {
-        self.rates.settings(&self.trusted_proxies)
+        RateSettings {
+            namespaces: self.namespace_rates(),
+            ..self.rates.settings(&self.trusted_proxies)
+        }
     }
 
     /// How long the transports wait.

@@ -15,6 +15,7 @@ use crate::protocol::Limits;
 use crate::session::Node;
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::policy::{Policies, Policy};
 use crate::session::presence::{PresenceSettings, Presences};
 use crate::transport::{Timings, Transports};
 
@@ -33,6 +34,7 @@ pub struct Builder {
     kept: Option<Kept>,
     health: Option<Arc<dyn Health>>,
     window: Option<LogPolicy>,
+    policies: Option<Policies>,
     limits: Limits,
     timings: Timings,
     rates: Option<RateSettings>,
@@ -85,11 +87,21 @@ impl Builder {
         }
     }
 
-    /// How much of each channel's log is kept.
+    /// How much of each channel's log is kept, where no [policies](Builder::policies) say it.
     #[must_use]
     pub fn window(self, window: LogPolicy) -> Self {
         Self {
             window: Some(window),
+            ..self
+        }
+    }
+
+    /// What each namespace allows, and how much of its channels' logs is kept; unless told, everything for those to
+    /// whom it was granted.
+    #[must_use]
+    pub fn policies(self, policies: Policies) -> Self {
+        Self {
+            policies: Some(policies),
             ..self
         }
     }
@@ -145,7 +157,7 @@ impl Builder {
         }
     }
 
-    /// Tells who is on the channels; without this, nobody is told.
+    /// How it is kept who is on a channel. Without [policies](Builder::policies) it is then told of every channel.
     #[must_use]
     pub fn presence(self, presence: PresenceSettings) -> Self {
         Self {
@@ -177,12 +189,16 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let presences = self.presence.map(|settings| {
-            let presences = Arc::new(Presences::new(settings, Arc::clone(&metrics), self.presence_events));
-            tokio::spawn(Presences::run(Arc::downgrade(&presences)));
-            presences
+        let settings = self.presence.unwrap_or_default();
+        let presences = Arc::new(Presences::new(settings, Arc::clone(&metrics), self.presence_events));
+        tokio::spawn(Presences::run(Arc::downgrade(&presences)));
+        let policies = self.policies.unwrap_or_else(|| {
+            Policies::uniform(Policy {
+                presence_on: self.presence.is_some(),
+                ..Policy::granted(window)
+            })
         });
-        let node = Node::new(engine, outside, metrics, self.limits, window).with_presences(presences);
+        let node = Node::new(engine, outside, metrics, self.limits, policies).with_presences(presences);
         let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));

@@ -52,7 +52,7 @@ impl Edge {
     pub async fn publish(&self, channel: ChannelName, data: &RawValue) -> Result<Published, Problem> {
         self.node
             .publish_one(
-                self.node.anybody(),
+                self.node.itself(),
                 Item {
                     channel,
                     data: compact(data),

@@ -1,9 +1,9 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
 mod admission;
+mod client;
 mod client_address;
 mod credential;
-mod fetch;
 mod forwarded;
 mod frames;
 mod framing;
@@ -29,9 +29,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use crate::protocol::{Code, Problem};
 
 pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
+pub use client::HttpClient;
 pub use client_address::{ClientAddress, client_address};
 pub use credential::{SUBPROTOCOL, credential};
-pub use fetch::HttpFetch;
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
 pub use identify::identify;

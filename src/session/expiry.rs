@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Session;
-use super::identity::{Action, EXPIRING_MS_MAX, Identity};
+use super::identity::{EXPIRING_MS_MAX, Identity};
 use crate::delivery::ChannelName;
 use crate::protocol::{CommandId, Problem, Push};
 
@@ -71,16 +71,26 @@ impl Session {
         }
     }
 
-    /// Goes on with a new token; what it does not allow any more ends.
-    pub(super) fn refreshed(&mut self, identity: Arc<Identity>, id: Option<CommandId>) {
+    /// Goes on with a new token; what it is `refused` ends.
+    pub(super) fn refreshed(
+        &mut self,
+        identity: Arc<Identity>,
+        refused: Vec<(ChannelName, Problem)>,
+        id: Option<CommandId>,
+    ) {
         self.expiry = Expiry::Ahead;
         self.identity = identity;
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });
-        for (channel, problem) in self.no_longer_allowed() {
-            if let Some(key) = self.subscriptions.key_of(&channel) {
-                self.subscriptions.remove(key);
-            }
+        for (channel, problem) in refused {
+            self.end_subscription(channel, problem);
+        }
+    }
+
+    /// Ends a subscription for a reason of the server's, unless it has ended meanwhile.
+    fn end_subscription(&mut self, channel: ChannelName, problem: Problem) {
+        if let Some(key) = self.subscriptions.key_of(&channel) {
+            self.subscriptions.remove(key);
             self.leave(&channel);
             self.reply(Push::Unsubscribed {
                 channel,
@@ -88,15 +98,5 @@ impl Session {
                 id: None,
             });
         }
-    }
-
-    fn no_longer_allowed(&self) -> Vec<(ChannelName, Problem)> {
-        let channels = self.subscriptions.channels();
-        let refused = |channel: &ChannelName| {
-            let allowed = self.identity.may(Action::Subscribe, channel);
-            let allowed = allowed.and_then(|()| self.may_go_on_watching(channel));
-            Some((channel.clone(), allowed.err()?))
-        };
-        channels.filter_map(refused).collect()
     }
 }

@@ -5,6 +5,8 @@ mod expiry;
 pub mod identity;
 pub mod limits;
 mod node;
+pub mod outgoing;
+pub mod policy;
 pub mod presence;
 mod presenting;
 mod ready;
@@ -99,8 +101,12 @@ struct Started {
 /// A command that was carried out.
 enum Done {
     Reply(Box<Push>),
-    Begun { begun: Vec<Begun>, id: Option<CommandId> },
-    Refreshed(Arc<Identity>, Option<CommandId>),
+    Begun {
+        begun: Vec<Begun>,
+        id: Option<CommandId>,
+    },
+    /// The new identity, and what it may no longer have.
+    Refreshed(Arc<Identity>, Vec<(ChannelName, Problem)>, Option<CommandId>),
 }
 
 impl Session {
@@ -187,17 +193,29 @@ impl Session {
         match command {
             Command::Refresh(token) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+                // None is added while this is carried out.
+                let channels = self.subscriptions.channels();
+                let channels: Vec<_> = channels
+                    .map(|channel| (channel.clone(), self.is_told_of(channel)))
+                    .collect();
                 self.working = Some(Box::pin(async move {
-                    match node.refresh(&identity, &token).await {
-                        Ok(identity) => Done::Refreshed(identity, id),
-                        Err(problem) => Done::Reply(Box::new(Push::Error { problem, id })),
+                    let renewed = match node.refresh(&identity, &token).await {
+                        Ok(renewed) => renewed,
+                        Err(problem) => return Done::Reply(Box::new(Push::Error { problem, id })),
+                    };
+                    let mut refused = Vec::new();
+                    for (channel, presence) in channels {
+                        if let Err(problem) = node.allow_again(&renewed, &channel, presence).await {
+                            refused.push((channel, problem));
+                        }
                     }
+                    Done::Refreshed(renewed, refused, id)
                 }));
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
             Command::Ping => self.reply(Push::Pong { id }),
-            Command::Subscribe(channel, since, ask) => match self.may_subscribe(&channel) {
-                Ok(()) => self.begin(vec![(channel, since)], ask, id),
+            Command::Subscribe(channel, since, presence) => match self.may_subscribe(&channel) {
+                Ok(()) => self.begin(vec![(channel, since)], presence, id),
                 Err(problem) => self.reply_error(id, problem),
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
@@ -248,9 +266,22 @@ impl Session {
     }
 
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
-    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, ask: PresenceAsk, id: Option<CommandId>) {
-        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels, ask);
-        self.working = Some(Box::pin(async move { Done::Begun { begun: begun.await, id } }));
+    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, presence: PresenceAsk, id: Option<CommandId>) {
+        let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+        self.working = Some(Box::pin(async move {
+            let asked = ask(&node, &identity, channels, presence).await;
+            let begun = begin(&node, asked).await;
+            Done::Begun { begun, id }
+        }));
+    }
+
+    /// Begins subscriptions after it was [asked](ask) whether they may begin.
+    pub fn begin_asked(&mut self, asked: Vec<Wanted>) {
+        let node = Arc::clone(self.node());
+        self.working = Some(Box::pin(async move {
+            let begun = begin(&node, asked).await;
+            Done::Begun { begun, id: None }
+        }));
     }
 
     /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places.
@@ -260,9 +291,10 @@ impl Session {
     pub async fn join(
         &mut self,
         channels: Vec<(ChannelName, Since)>,
-        ask: PresenceAsk,
+        presence: PresenceAsk,
     ) -> Result<Vec<JoinResult>, Problem> {
-        let begun = begin(Arc::clone(self.node()), Arc::clone(&self.identity), channels, ask).await;
+        let asked = ask(self.node(), &self.identity, channels, presence).await;
+        let begun = begin(self.node(), asked).await;
         if let Some((_, Err(first))) = begun.first()
             && begun.iter().all(|(_, begun)| begun.is_err())
         {
@@ -349,7 +381,7 @@ impl Session {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Reply(push) => self.reply(*push),
-            Done::Refreshed(identity, id) => self.refreshed(identity, id),
+            Done::Refreshed(identity, refused, id) => self.refreshed(identity, refused, id),
             Done::Begun { begun, id } => {
                 for (channel, begun) in begun {
                     let push = match begun {
@@ -418,36 +450,79 @@ impl Session {
     }
 }
 
-/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
-async fn begin(
-    node: Arc<Node>,
-    identity: Arc<Identity>,
+/// A channel, and how to begin on it or why not to.
+pub type Wanted = (ChannelName, Result<Start, Problem>);
+
+/// How to begin on a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    since: Since,
+    /// Whether to tell who is on it.
+    presence: PresenceAsk,
+}
+
+/// Asks of each channel whether this one may subscribe to it, and be told who is on it if it asks for that. Presence
+/// that can be had on some channels is left out on others; if it can be had on none, none begins.
+pub async fn ask(
+    node: &Node,
+    identity: &Identity,
     channels: Vec<(ChannelName, Since)>,
-    ask: PresenceAsk,
-) -> Vec<Begun> {
-    let watched = node.watched(&identity, channels.iter().map(|(channel, _)| channel), ask);
-    let mut begun = Vec::with_capacity(channels.len());
+    presence: PresenceAsk,
+) -> Vec<Wanted> {
+    let mut asked = Vec::with_capacity(channels.len());
+    let (mut is_any_visible, mut invisible) = (false, None);
     for (channel, since) in channels {
-        let started = match &watched {
-            Ok(watched) => start(&node, &identity, &channel, since, watched.contains(&channel)).await,
-            Err(problem) => Err(problem.clone()),
+        let mut start = node.allow(identity, Action::Subscribe, &channel).await.map(|()| Start {
+            since,
+            presence: PresenceAsk::Nothing,
+        });
+        if let (Ok(start), PresenceAsk::Members) = (&mut start, presence) {
+            match node.visible(identity, &channel).await {
+                Ok(_) => {
+                    is_any_visible = true;
+                    start.presence = PresenceAsk::Members;
+                }
+                Err(problem) => drop(invisible.get_or_insert(problem)),
+            }
+        }
+        asked.push((channel, start));
+    }
+    if let (Some(problem), false) = (invisible, is_any_visible) {
+        for start in asked.iter_mut().map(|(_, start)| start).filter(|start| start.is_ok()) {
+            *start = Err(problem.clone());
+        }
+    }
+    asked
+}
+
+/// If all of several are refused, so is the request: with what the first one met.
+///
+/// # Errors
+/// That.
+pub fn check_any(asked: &[Wanted]) -> Result<(), Problem> {
+    match asked.first() {
+        Some((_, Err(first))) if asked.iter().all(|(_, asked)| asked.is_err()) => Err(first.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
+async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
+    let mut begun = Vec::with_capacity(asked.len());
+    for (channel, asked) in asked {
+        let started = match asked {
+            Ok(start) => begin_one(node, &channel, start).await,
+            Err(problem) => Err(problem),
         };
         begun.push((channel, started));
     }
     begun
 }
 
-async fn start(
-    node: &Arc<Node>,
-    identity: &Identity,
-    channel: &ChannelName,
-    since: Since,
-    is_told: bool,
-) -> Result<Started, Problem> {
-    identity.may(Action::Subscribe, channel)?;
-    let (joined, subscription) = subscribe(Arc::clone(node.engine()), channel.clone(), since).await?;
+async fn begin_one(node: &Node, channel: &ChannelName, start: Start) -> Result<Started, Problem> {
+    let (joined, subscription) = subscribe(Arc::clone(node.engine()), channel.clone(), start.since).await?;
     let place = match node.presences_on(channel) {
-        Some(presences) => Some(presences.place(channel, is_told).await?),
+        Some(presences) => Some(presences.place(channel, start.presence).await?),
         None => None,
     };
     Ok(Started {

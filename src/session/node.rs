@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::identity::{Action, Authority, Credential, Identity};
-use super::presence::Presences;
+use super::policy::{Policies, Policy};
+use super::presence::{PresenceSettings, Presences};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, LogPolicy, Outside, Page, Position, Publication,
-    Published, Since,
+    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Outside, Page, Position, Publication, Published,
+    Since,
 };
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
@@ -34,15 +37,18 @@ pub struct Node {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     limits: Limits,
-    policy: LogPolicy,
+    /// What each namespace allows; another value may take its place at any time.
+    policies: ArcSwap<Policies>,
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
     /// Who may come in; without one, everything is open.
     authority: Option<Authority>,
     anybody: Arc<Identity>,
-    /// Who is on the channels; without it, nobody is asked.
-    pub(super) presences: Option<Arc<Presences>>,
+    /// Who is on the channels.
+    pub(super) presences: Arc<Presences>,
+    anonymous: Arc<Identity>,
+    itself: Arc<Identity>,
 }
 
 impl Node {
@@ -52,26 +58,29 @@ impl Node {
         outside: Arc<dyn Outside>,
         metrics: Arc<Metrics>,
         limits: Limits,
-        policy: LogPolicy,
+        policies: Policies,
     ) -> Self {
+        let presences = Presences::new(PresenceSettings::default(), Arc::clone(&metrics), None);
         Self {
             engine,
             outside,
             metrics,
             registry: Arc::new(Registry::new()),
             limits,
-            policy,
+            policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
             authority: None,
             anybody: Arc::new(Identity::anybody()),
-            presences: None,
+            anonymous: Arc::new(Identity::anonymous()),
+            itself: Arc::new(Identity::itself()),
+            presences: Arc::new(presences),
         }
     }
 
-    /// The same, which tells who is on its channels.
+    /// The same, which keeps who is on its channels in another way; somebody has to run it.
     #[must_use]
-    pub fn with_presences(self, presences: Option<Arc<Presences>>) -> Self {
+    pub fn with_presences(self, presences: Arc<Presences>) -> Self {
         Self { presences, ..self }
     }
 
@@ -86,19 +95,51 @@ impl Node {
         self.authority.as_ref()
     }
 
-    /// Whoever comes where everything is open, and this process itself.
+    /// Whoever comes where everything is open.
     pub fn anybody(&self) -> &Arc<Identity> {
         &self.anybody
     }
 
-    /// Who shows this.
+    /// This process.
+    pub(crate) fn itself(&self) -> &Identity {
+        &self.itself
+    }
+
+    /// What a channel's namespace allows.
+    pub fn policy(&self, channel: &ChannelName) -> Arc<Policy> {
+        Arc::clone(self.policies.load().of(channel))
+    }
+
+    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these.
+    pub fn set_policies(&self, policies: Policies) {
+        self.policies.store(Arc::new(policies));
+    }
+
+    /// The door: whether somebody may do this with a channel. It is asked by every route and every transport, anew at
+    /// each request, command and resume. Cancel safe.
+    ///
+    /// # Errors
+    /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help.
+    #[expect(clippy::unused_async, reason = "whom it asks may be elsewhere")]
+    pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
+        self.policy(channel).check(identity, action, channel)
+    }
+
+    /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
+    /// names.
+    pub fn channels_at_connect(&self, identity: &Identity) -> Vec<ChannelName> {
+        self.policies.load().channels_at_connect(identity)
+    }
+
+    /// Who shows this. Whoever shows nothing is let in where there is something that needs no token.
     ///
     /// # Errors
     /// What [`Authority::identify`] says.
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
-        match &self.authority {
-            None => Ok(Arc::clone(&self.anybody)),
-            Some(authority) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
+        match (&self.authority, credential) {
+            (None, _) => Ok(Arc::clone(&self.anybody)),
+            (Some(_), None) if self.policies.load().admit_anonymous() => Ok(Arc::clone(&self.anonymous)),
+            (Some(authority), _) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
         }
     }
 
@@ -204,12 +245,17 @@ impl Node {
             }
             return Err(refused);
         }
-        let allowed: Vec<_> = items
-            .iter()
-            .map(|item| identity.may(Action::Publish, &item.channel))
-            .collect();
-        let drafts = items.into_iter().zip(&allowed).filter(|(_, allowed)| allowed.is_ok());
-        let drafts: Vec<_> = drafts.map(|(item, _)| self.draft(identity, item)).collect();
+        let mut allowed = Vec::with_capacity(items.len());
+        let mut drafts = Vec::with_capacity(items.len());
+        for item in items {
+            allowed.push(match self.draft(identity, item).await {
+                Ok(draft) => {
+                    drafts.push(draft);
+                    Ok(())
+                }
+                Err(refused) => Err(refused),
+            });
+        }
         let stored = if drafts.is_empty() {
             Vec::new()
         } else {
@@ -233,19 +279,23 @@ impl Node {
         result
     }
 
-    fn draft(&self, identity: &Identity, item: Item) -> Draft {
+    /// What becomes of an item that may be published.
+    async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
+        self.allow(identity, Action::Publish, &item.channel).await?;
+        let policy = self.policy(&item.channel);
+        policy.check_size(&item.channel, item.data.len())?;
         let key = item.key.map(|key| IdempotencyKey {
             publisher: Arc::clone(identity.publisher()),
             key: key.word,
             nth: key.nth,
         });
-        Draft {
+        Ok(Draft {
             channel: item.channel,
             data: item.data,
             event: item.event,
             key,
-            policy: self.policy,
-        }
+            policy: policy.window,
+        })
     }
 
     /// Reads part of a channel's window.
@@ -253,7 +303,7 @@ impl Node {
     /// # Errors
     /// `forbidden`, or what the engine says.
     pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
-        identity.may(Action::History, &query.channel)?;
+        self.allow(identity, Action::History, &query.channel).await?;
         let count_max = self.limits.history_count_max;
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)

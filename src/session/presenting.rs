@@ -1,6 +1,5 @@
 //! What a session has to do with presence: where it is, of what it is told, and what it may ask.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -12,46 +11,41 @@ use crate::protocol::{Code, CommandId, PresenceAsk, PresenceQuery, PresenceReply
 
 impl Node {
     /// Presence, if it is on for this channel.
-    pub(super) fn presences_on(&self, _channel: &ChannelName) -> Option<&Arc<Presences>> {
-        self.presences.as_ref()
+    pub(super) fn presences_on(&self, channel: &ChannelName) -> Option<&Arc<Presences>> {
+        self.policy(channel).presence_on.then_some(&self.presences)
     }
 
     /// Presence on a channel, if this identity may see it.
-    fn visible(&self, identity: &Identity, channel: &ChannelName) -> Result<&Arc<Presences>, Problem> {
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub(super) async fn visible(&self, identity: &Identity, channel: &ChannelName) -> Result<&Arc<Presences>, Problem> {
         let Some(presences) = self.presences_on(channel) else {
+            let namespace = channel.namespace();
             let detail = format!(
-                "presence is off for {channel}; leave `presence` out, or switch it on with `presence.enabled = true`"
+                "presence is off for {channel}: leave `presence` out, or switch it on with `presence_on = true` for the \
+                 namespace {namespace}, or with `presence.enabled = true` for all"
             );
             return Err(Problem::new(Code::Forbidden, detail));
         };
-        identity.may(Action::Presence, channel)?;
+        self.allow(identity, Action::Presence, channel).await?;
         Ok(presences)
     }
 
-    /// The channels of which a session is told that asks for it: where presence is on, and it may.
+    /// Whether a new token still allows a subscription, and to see who is on its channel if that is told.
     ///
     /// # Errors
-    /// If it is told of none: why, of the first.
-    pub(super) fn watched<'a>(
+    /// `forbidden`.
+    pub(super) async fn allow_again(
         &self,
         identity: &Identity,
-        channels: impl Iterator<Item = &'a ChannelName>,
-        ask: PresenceAsk,
-    ) -> Result<HashSet<ChannelName>, Problem> {
-        let mut watched = HashSet::new();
-        let mut refused = Ok(());
-        if ask == PresenceAsk::Members {
-            for channel in channels {
-                match self.visible(identity, channel) {
-                    Ok(_) => drop(watched.insert(channel.clone())),
-                    Err(problem) => refused = refused.and(Err(problem)),
-                }
-            }
-        }
-        if watched.is_empty() {
-            refused.map(|()| watched)
-        } else {
-            Ok(watched)
+        channel: &ChannelName,
+        presence: PresenceAsk,
+    ) -> Result<(), Problem> {
+        self.allow(identity, Action::Subscribe, channel).await?;
+        match presence {
+            PresenceAsk::Nothing => Ok(()),
+            PresenceAsk::Members => self.visible(identity, channel).await.map(drop),
         }
     }
 
@@ -60,18 +54,21 @@ impl Node {
     /// # Errors
     /// `forbidden`, or what the engine says.
     pub async fn presence(&self, identity: &Identity, query: PresenceQuery) -> Result<PresenceReply, Problem> {
-        self.visible(identity, &query.channel)?.reply(query).await
+        self.visible(identity, &query.channel).await?.reply(query).await
     }
 }
 
 impl Session {
     /// The session is that of a poll, which was handed this by the one before it.
-    pub fn poll_again(&mut self, handed_back: Option<&str>) {
-        let Some(presences) = &self.node().presences else {
+    pub fn poll_again(&mut self, channels: &[ChannelName], handed_back: Option<&str>) {
+        if !channels
+            .iter()
+            .any(|channel| self.node().presences_on(channel).is_some())
+        {
             return;
-        };
+        }
         let poll = PollMark::read(handed_back, &self.identity, self.node().random_below(u64::MAX));
-        let attendance = Attendance::new(Arc::clone(presences), poll.key(), self.identity.who());
+        let attendance = Attendance::new(Arc::clone(&self.node().presences), poll.key(), self.identity.who());
         self.attendance = Some(Box::new(attendance.of_poll(poll)));
     }
 
@@ -121,11 +118,11 @@ impl Session {
         Some(output)
     }
 
-    /// Whether a new token still allows to see who is on a channel, if the session is told of it.
-    pub(super) fn may_go_on_watching(&self, channel: &ChannelName) -> Result<(), Problem> {
+    /// Whether the session is told who is on a channel.
+    pub(super) fn is_told_of(&self, channel: &ChannelName) -> PresenceAsk {
         match &self.attendance {
-            Some(attendance) if attendance.watches(channel) => self.node().visible(&self.identity, channel).map(drop),
-            _ => Ok(()),
+            Some(attendance) if attendance.watches(channel) => PresenceAsk::Members,
+            _ => PresenceAsk::Nothing,
         }
     }
 

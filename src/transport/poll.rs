@@ -41,7 +41,7 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
     let mut session = Session::open_last(&transports.node, Transport::Poll, identity, seat);
-    session.poll_again(handed_back.as_deref());
+    session.poll_again(&names, handed_back.as_deref());
     let closing = session.refusal();
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Auth, Connections};
 use throughline::delivery::{Engine, Health, LogPolicy};
-use throughline::http::HttpFetch;
+use throughline::http::HttpClient;
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
@@ -129,7 +129,7 @@ impl Node {
         if let Some(presence) = setup.presence {
             builder = builder.presence(presence);
         }
-        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpFetch::default());
+        let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {
             builder = builder.authority(authority);
         }

@@ -51,7 +51,17 @@ pub enum Action {
 }
 
 impl Action {
-    fn words(self) -> &'static str {
+    /// Its word in the protocol and in the configuration.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+            Self::History => "history",
+            Self::Presence => "presence",
+        }
+    }
+
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe to",
             Self::Publish => "publish to",
@@ -74,6 +84,20 @@ pub struct Grants {
     pub presence: Box<[ChannelPattern]>,
     /// Channels that the server subscribes at once: sorted, each once.
     pub channels: Box<[ChannelName]>,
+}
+
+impl Grants {
+    /// All of every channel.
+    fn all() -> Self {
+        let all = || Box::from([ChannelPattern::all()]);
+        Self {
+            subscribe: all(),
+            publish: all(),
+            history: all(),
+            presence: all(),
+            channels: Box::default(),
+        }
+    }
 }
 
 /// For how long an identity holds.
@@ -100,14 +124,31 @@ impl Lifetime {
     }
 }
 
-/// Who asks, and what they may do. It cannot be had but from a credential that was checked, or where everything is open.
+/// What kind of somebody it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Whoever comes, where everything is open.
+    Anybody,
+    /// Who came without credentials, where some need none.
+    Anonymous,
+    /// A user, by a token.
+    User,
+    /// A back end, by an API key.
+    BackEnd,
+    /// A back end that may look at the whole node.
+    Operator,
+    /// This process.
+    Itself,
+}
+
+/// Who asks, and what they may do. It cannot be had but from a credential that was checked, or where none is needed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Whose idempotency keys are whose: a user, a back end, or nobody in particular. Said once, for there are many
     /// sessions.
     publisher: Arc<str>,
     grants: Grants,
-    is_operator: bool,
+    kind: Kind,
     lifetime: Option<Lifetime>,
     /// What the app says of the user to others, as JSON. Boxed, for few have it.
     info: Option<Box<Arc<str>>>,
@@ -116,17 +157,24 @@ pub struct Identity {
 impl Identity {
     /// Whoever comes, where no authority is configured: everything is open.
     pub fn anybody() -> Self {
-        let all = || Box::from([ChannelPattern::all()]);
+        Self::of_nobody(Kind::Anybody, Grants::all())
+    }
+
+    /// Who comes without credentials: somebody to whom nothing was granted.
+    pub fn anonymous() -> Self {
+        Self::of_nobody(Kind::Anonymous, Grants::default())
+    }
+
+    /// This process, which is asked for nothing.
+    pub fn itself() -> Self {
+        Self::of_nobody(Kind::Itself, Grants::all())
+    }
+
+    fn of_nobody(kind: Kind, grants: Grants) -> Self {
         Self {
             publisher: Arc::from(""),
-            grants: Grants {
-                subscribe: all(),
-                publish: all(),
-                history: all(),
-                presence: all(),
-                channels: Box::default(),
-            },
-            is_operator: true,
+            grants,
+            kind,
             lifetime: None,
             info: None,
         }
@@ -136,7 +184,7 @@ impl Identity {
         Self {
             publisher: Arc::from(format!("{USER}{user}")),
             grants,
-            is_operator: false,
+            kind: Kind::User,
             lifetime: Some(lifetime),
             info: info.map(Box::new),
         }
@@ -146,7 +194,11 @@ impl Identity {
         Self {
             publisher: Arc::from(format!("{API_KEY}{name}")),
             grants,
-            is_operator: scopes.contains(&Scope::Operator),
+            kind: if scopes.contains(&Scope::Operator) {
+                Kind::Operator
+            } else {
+                Kind::BackEnd
+            },
             lifetime: None,
             info: None,
         }
@@ -174,19 +226,30 @@ impl Identity {
         self.publisher.starts_with(API_KEY).then(|| Arc::clone(&self.publisher))
     }
 
+    /// Whether it came without credentials, where some need none.
+    pub fn is_anonymous(&self) -> bool {
+        self.kind == Kind::Anonymous
+    }
+
+    /// Whether it is the app's own side: an API key, or this process. No policy is about those.
+    pub fn is_back_end(&self) -> bool {
+        matches!(self.kind, Kind::BackEnd | Kind::Operator | Kind::Itself)
+    }
+
     /// Whether it may look at the whole node.
     ///
     /// # Errors
-    /// `forbidden`.
+    /// `forbidden`; `unauthenticated`, if it came without credentials.
     pub fn may_operate(&self) -> Result<(), Problem> {
-        if self.is_operator {
-            return Ok(());
-        }
-        let detail = "this needs an API key with the scope `operator`";
-        Err(Problem::new(Code::Forbidden, detail))
+        let code = match self.kind {
+            Kind::Anybody | Kind::Operator | Kind::Itself => return Ok(()),
+            Kind::Anonymous => Code::Unauthenticated,
+            Kind::User | Kind::BackEnd => Code::Forbidden,
+        };
+        Err(Problem::new(code, "this needs an API key with the scope `operator`"))
     }
 
-    /// Channels that the server subscribes at once.
+    /// Channels that its token has subscribed at once.
     pub fn channels(&self) -> &[ChannelName] {
         &self.grants.channels
     }
@@ -204,11 +267,9 @@ impl Identity {
         &self.publisher
     }
 
-    /// Whether it may do this.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub fn may(&self, action: Action, channel: &ChannelName) -> Result<(), Problem> {
+    /// Whether its credentials grant this. What it may do is said by the channel's
+    /// [policy](crate::session::policy::Policy::check), too.
+    pub fn is_granted(&self, action: Action, channel: &ChannelName) -> bool {
         let patterns = match action {
             Action::Subscribe => &self.grants.subscribe,
             Action::Publish => &self.grants.publish,
@@ -216,14 +277,7 @@ impl Identity {
             Action::Presence => &self.grants.presence,
         };
         let is_given = action == Action::Subscribe && self.grants.channels.binary_search(channel).is_ok();
-        if is_given || patterns.iter().any(|pattern| pattern.matches(channel)) {
-            return Ok(());
-        }
-        let detail = format!(
-            "these credentials do not allow to {} {channel}; ask for ones that do",
-            action.words()
-        );
-        Err(Problem::new(Code::Forbidden, detail))
+        is_given || patterns.iter().any(|pattern| pattern.matches(channel))
     }
 }
 

@@ -14,6 +14,7 @@ mod standing;
 mod table;
 mod visitor;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use network::Network;
 use open::{AtMost, Entered, Open};
 pub use rate::Bucket;
 use rate::KeyedRate;
-pub use settings::{Rate, RateSettings};
+pub use settings::{NamespaceRates, Rate, RateSettings};
 use standing::{Allowance, Standing, Tally};
 pub use table::KEYS_MAX;
 use table::{Key, Table};
@@ -54,6 +55,13 @@ struct Tiers {
     site: Option<KeyedRate>,
 }
 
+/// The limits on publications in a namespace.
+#[derive(Debug)]
+struct NamespaceLimits {
+    channels: Option<KeyedRate>,
+    users: Option<KeyedRate>,
+}
+
 /// The rate limits of one node.
 #[derive(Debug)]
 pub struct RateLimits {
@@ -67,7 +75,9 @@ pub struct RateLimits {
     publications: Tiers,
     users: Option<KeyedRate>,
     api_keys: Option<KeyedRate>,
-    channels: Option<KeyedRate>,
+    /// Of namespaces that are not among the named ones.
+    rest: NamespaceLimits,
+    namespaces: HashMap<Box<str>, NamespaceLimits>,
 }
 
 impl RateLimits {
@@ -80,13 +90,25 @@ impl RateLimits {
             client: keyed(client, rate),
             site: keyed(site, rate.times(settings.site_factor.max(1))),
         };
+        let of_namespace = |rates: NamespaceRates| NamespaceLimits {
+            channels: keyed(Limit::ChannelPublish, rates.channel_publications),
+            users: keyed(Limit::UserPublish, rates.user_publications),
+        };
+        let of_all = NamespaceRates {
+            channel_publications: settings.channel_publications,
+            user_publications: Rate::new(0, 0),
+        };
+        let named = settings.namespaces.iter().filter(|(name, _)| &***name != "*");
         let limits = Self {
             connections: tiers(Limit::IpConnections, Limit::SiteConnections, settings.ip_connections),
             polls: tiers(Limit::IpPolls, Limit::SitePolls, settings.ip_polls),
             publications: tiers(Limit::IpPublish, Limit::SitePublish, settings.ip_publications),
             users: keyed(Limit::UserPublish, settings.user_publications),
             api_keys: keyed(Limit::KeyPublish, settings.key_publications),
-            channels: keyed(Limit::ChannelPublish, settings.channel_publications),
+            rest: of_namespace(settings.namespaces.get("*").copied().unwrap_or(of_all)),
+            namespaces: named
+                .map(|(name, rates)| (name.clone(), of_namespace(*rates)))
+                .collect(),
             open: Open::new(),
             hits: Hits::of_node(metrics),
             ticks: ticks.clone(),
@@ -181,15 +203,19 @@ impl RateLimits {
     }
 
     fn publish(&self, guest: &Guest, channel: &ChannelName, tally: &mut Tally) -> Result<(), Problem> {
+        let namespace = channel.namespace();
+        let of_namespace = self.namespaces.get(namespace).unwrap_or(&self.rest);
+        let (user, everywhere) = (guest.user.as_deref(), None);
         let by_name = [
-            (&self.users, guest.user.as_deref()),
-            (&self.api_keys, guest.api_key.as_deref()),
-            (&self.channels, Some(channel.as_str())),
+            (&self.users, user, everywhere),
+            (&self.api_keys, guest.api_key.as_deref(), everywhere),
+            (&of_namespace.channels, Some(channel.as_str()), everywhere),
+            (&of_namespace.users, user, Some(namespace)),
         ];
         let by_name = by_name
             .into_iter()
-            .filter_map(|(rate, name)| Some((rate.as_ref()?, name?)))
-            .map(|(rate, name)| (rate, self.table.key((rate.limit(), name))));
+            .filter_map(|(rate, name, place)| Some((rate.as_ref()?, name?, place)))
+            .map(|(rate, name, place)| (rate, self.table.key((rate.limit(), name, place))));
         self.draw(self.by_network(&self.publications, guest).chain(by_name), tally)
     }
 

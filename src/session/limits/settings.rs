@@ -1,5 +1,7 @@
 //! What the limits are: plain numbers, with defaults for a node that faces the internet.
 
+use std::collections::HashMap;
+
 use ipnet::IpNet;
 
 /// How often something may happen, and how much of it at once.
@@ -30,6 +32,15 @@ impl Rate {
     }
 }
 
+/// What a namespace has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespaceRates {
+    /// Publications to one of its channels, in the place of what holds for all.
+    pub channel_publications: Rate,
+    /// Publications of one user in it, besides what holds for all.
+    pub user_publications: Rate,
+}
+
 /// Every rate limit of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateSettings {
@@ -49,6 +60,8 @@ pub struct RateSettings {
     pub key_publications: Rate,
     /// Publications to one channel.
     pub channel_publications: Rate,
+    /// What namespaces have of their own, by their names; `*` stands for all that are not named.
+    pub namespaces: HashMap<Box<str>, NamespaceRates>,
     /// Commands of one session.
     pub session_commands: Rate,
     /// Counts what would be refused, and lets it pass.
@@ -68,6 +81,7 @@ impl Default for RateSettings {
             user_publications: Rate::new(20, 100),
             key_publications: Rate::new(5_000, 10_000),
             channel_publications: Rate::new(1_000, 2_000),
+            namespaces: HashMap::new(),
             session_commands: Rate::new(50, 200),
             dry_run: false,
             allow: Vec::new(),

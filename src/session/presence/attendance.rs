@@ -13,7 +13,7 @@ use super::mark::PollMark;
 use super::roster::Stay;
 use super::{PresenceSettings, Presences};
 use crate::delivery::{ChannelName, SessionKey, Who};
-use crate::protocol::{PresenceFrame, Problem};
+use crate::protocol::{PresenceAsk, PresenceFrame, Problem};
 use crate::session::registry::Shared;
 
 /// A channel with presence that a session may enter, and whether it is told of it.
@@ -30,11 +30,11 @@ impl Presences {
     /// # Errors
     /// What other nodes' sessions cannot be had for.
     #[expect(clippy::unused_async, reason = "other nodes will be asked")]
-    pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, is_told: bool) -> Result<Place, Problem> {
+    pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, presence: PresenceAsk) -> Result<Place, Problem> {
         Ok(Place {
             presences: Arc::clone(self),
             channel: self.channel(name),
-            is_told,
+            is_told: presence == PresenceAsk::Members,
         })
     }
 }

@@ -64,7 +64,7 @@ pub struct Presences {
     channels: Mutex<HashMap<ChannelName, Arc<PresentChannel>>>,
     /// Those on which something happened.
     active: Mutex<Vec<Arc<PresentChannel>>>,
-    activated: Notify,
+    activated: Arc<Notify>,
 }
 
 impl Presences {
@@ -76,7 +76,7 @@ impl Presences {
             events,
             channels: Mutex::default(),
             active: Mutex::default(),
-            activated: Notify::new(),
+            activated: Arc::default(),
         }
     }
 
@@ -115,18 +115,23 @@ impl Presences {
 
     /// Tells watchers what happened, until nobody else holds these.
     pub async fn run(presences: Weak<Self>) {
+        let Some(activated) = presences.upgrade().map(|held| Arc::clone(&held.activated)) else {
+            return;
+        };
         loop {
-            let Some(held) = presences.upgrade() else { return };
-            let is_idle = lock(&held.active).is_empty();
-            if is_idle {
-                // Whoever is left alone with it must notice that it is gone.
-                let _ = tokio::time::timeout(Duration::from_secs(1), held.activated.notified()).await;
-                continue;
+            match presences.upgrade() {
+                None => return,
+                Some(held) if !lock(&held.active).is_empty() => {}
+                Some(held) => {
+                    drop(held);
+                    activated.notified().await;
+                    continue;
+                }
             }
-            drop(held);
             tokio::time::sleep(TICK).await;
-            let Some(held) = presences.upgrade() else { return };
-            held.look_at_all().await;
+            if let Some(held) = presences.upgrade() {
+                held.look_at_all().await;
+            }
         }
     }
 
@@ -179,6 +184,12 @@ impl Presences {
                 channels.shrink_to(room);
             }
         }
+    }
+}
+
+impl Drop for Presences {
+    fn drop(&mut self) {
+        self.activated.notify_one();
     }
 }
 

@@ -14,10 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{Clock, Due};
 use super::outbox::{Frame, Outbox, Written};
-use crate::delivery::{ChannelName, Since};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, binary_frame, close_frame, pong_frame, text_frame};
-use crate::protocol::{Code, Ending, Limits, PresenceAsk, Push, read_command};
-use crate::session::{Closed, Output, Session};
+use crate::protocol::{Code, Ending, Limits, Push, read_command};
+use crate::session::{Closed, Output, Session, Wanted};
 use crate::transport::Transports;
 
 /// What is read at a time, into room that all connections of a thread share.
@@ -30,8 +29,8 @@ thread_local! {
 /// What a connection begins with.
 #[derive(Debug)]
 pub(super) enum Opening {
-    /// A session, the channels that the request names, and whether it asks who is on them.
-    Session(Box<Session>, Vec<(ChannelName, Since)>, PresenceAsk),
+    /// A session, and the channels that it asks for.
+    Session(Box<Session>, Vec<Wanted>),
     /// Nothing but the reason for which there is none.
     Refused(Ending),
     /// No session: what comes is sent back.
@@ -90,10 +89,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn open(&mut self, opening: Opening) {
         match opening {
-            Opening::Session(mut session, channels, ask) => {
+            Opening::Session(mut session, asked) => {
                 self.push(&session.welcome(self.transports.timings.heartbeat_ms));
-                if !channels.is_empty() {
-                    session.begin(channels, ask, None);
+                if !asked.is_empty() {
+                    session.begin_asked(asked);
                 }
                 self.clock.note_token(session.due_in_ms());
                 self.session = Some(*session);

@@ -22,10 +22,9 @@ use super::connection::{Connection, Opening};
 use crate::http::{Guarded, Kept, Lease, Narrow, SUBPROTOCOL, Stream, header, identify};
 use crate::metrics::Transport;
 use crate::protocol::websocket::accept_key;
-use crate::protocol::{Code, Ending, Problem, StreamRequest, read_stream_query};
-use crate::session::Session;
-use crate::session::identity::Action;
+use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::limits::Arrival;
+use crate::session::{Session, Wanted, ask, check_any};
 use crate::transport::Transports;
 
 /// What a client asks for, by its version of HTTP.
@@ -46,7 +45,7 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
     };
     let mut response = agree(&asked, &request.headers);
     let opening = match open(&transports, &request).await {
-        Ok((session, asked)) => Opening::Session(Box::new(session), asked.channels, asked.presence),
+        Ok((session, asked)) => Opening::Session(Box::new(session), asked),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
         // That its origin is refused is the status, always.
         Err(problem)
@@ -84,23 +83,15 @@ pub(in crate::transport) async fn echo(State(transports): State<Arc<Transports>>
     }
 }
 
-async fn open(transports: &Transports, request: &request::Parts) -> Result<(Session, StreamRequest), Problem> {
+async fn open(transports: &Transports, request: &request::Parts) -> Result<(Session, Vec<Wanted>), Problem> {
     let node = &transports.node;
     let seat = transports.seat(&request.extensions, Arrival::Connection)?;
     let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
     let identity = identify(node, request, None).await?;
-    let asked = asked.checked(identity.channels(), None, node.limits())?;
-    // If all are refused, so is the request; those of several get an `unsubscribed` each.
-    let mut allowed = asked
-        .channels
-        .iter()
-        .map(|(channel, _)| identity.may(Action::Subscribe, channel));
-    if let Some(Err(first)) = allowed.next()
-        && allowed.all(|other| other.is_err())
-    {
-        return Err(first);
-    }
-    drop(allowed);
+    let asked = asked.checked(&node.channels_at_connect(&identity), None, node.limits())?;
+    // Those of several that are refused get an `unsubscribed` each.
+    let asked = ask(node, &identity, asked.channels, asked.presence).await;
+    check_any(&asked)?;
     let session = Session::open(node, Transport::WebSocket, identity, seat)?;
     Ok((session, asked))
 }

@@ -1,0 +1,85 @@
+//! Every namespace's policy, found by a channel's name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Audience, Personal, Policy};
+use crate::delivery::{ChannelName, LogPolicy};
+use crate::session::identity::{Action, Identity};
+
+/// The policies of a node. Immutable: other policies are another value.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    named: HashMap<Box<str>, Arc<Policy>>,
+    rest: Arc<Policy>,
+    /// The namespaces, sorted, in which the server subscribes each user to a channel of its own.
+    at_connect: Box<[Box<str>]>,
+    admit_anonymous: bool,
+}
+
+impl Policies {
+    /// The same policy for every channel.
+    pub fn uniform(policy: Policy) -> Self {
+        Self::new(policy, [])
+    }
+
+    /// Every channel for those to whom it was granted, over this window.
+    pub fn of_window(window: LogPolicy) -> Self {
+        Self::uniform(Policy::granted(window))
+    }
+
+    /// Policies by the names of their namespaces, and one for all that have none; of one name the last counts.
+    pub fn new(rest: Policy, named: impl IntoIterator<Item = (Box<str>, Policy)>) -> Self {
+        let named: HashMap<Box<str>, Arc<Policy>> = named
+            .into_iter()
+            .map(|(name, policy)| (name, Arc::new(policy)))
+            .collect();
+        let is_at_connect = |policy: &Policy| policy.personal == Personal::SubscribedAtConnect;
+        let mut at_connect: Vec<Box<str>> = named
+            .iter()
+            .filter(|(_, policy)| is_at_connect(policy))
+            .map(|(name, _)| name.clone())
+            .collect();
+        at_connect.sort();
+        let is_open = |policy: &Policy| {
+            policy.personal == Personal::No
+                && [Action::Subscribe, Action::Publish, Action::History, Action::Presence]
+                    .into_iter()
+                    .any(|action| policy.audience(action) == Audience::Anyone)
+        };
+        let admit_anonymous = is_open(&rest) || named.values().any(|policy| is_open(policy));
+        Self {
+            named,
+            rest: Arc::new(rest),
+            at_connect: at_connect.into(),
+            admit_anonymous,
+        }
+    }
+
+    /// The policy of a channel.
+    pub fn of(&self, channel: &ChannelName) -> &Arc<Policy> {
+        self.named.get(channel.namespace()).unwrap_or(&self.rest)
+    }
+
+    /// Whether there is anything that may be done without a token.
+    pub fn admit_anonymous(&self) -> bool {
+        self.admit_anonymous
+    }
+
+    /// The channels that the server subscribes for somebody: those of the token, sorted, and then those that are the
+    /// user's own, sorted; so what a configuration adds moves no element of a cursor.
+    pub(in crate::session) fn channels_at_connect(&self, identity: &Identity) -> Vec<ChannelName> {
+        let mut channels = identity.channels().to_vec();
+        let Some(user) = identity.user() else { return channels };
+        for namespace in &self.at_connect {
+            // A `sub` that cannot stand in a channel's name has no channel of its own.
+            let Ok(own) = ChannelName::parse(&format!("{namespace}:{user}")) else {
+                continue;
+            };
+            if !channels.contains(&own) {
+                channels.push(own);
+            }
+        }
+        channels
+    }
+}
