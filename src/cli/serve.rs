@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, Loaded, LogFormat, Openness};
 use throughline::delivery::Engine;
-use throughline::engine::{Contents, RedisEngine, System};
+use throughline::engine::{Contents, RedisEngine, RedisPresence, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
@@ -145,8 +145,10 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
+        let presence = RedisPresence::new(Arc::clone(&engine), config.presence().lease);
         return Ok(builder
             .engine(Arc::clone(&engine) as Arc<dyn Engine>)
+            .presence_port(Arc::new(presence))
             .health(engine)
             .build());
     }

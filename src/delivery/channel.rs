@@ -32,6 +32,11 @@ impl ChannelName {
         }
     }
 
+    /// The channel over which the nodes tell each other where sessions came and went.
+    pub fn presence() -> Self {
+        Self("$presence".into())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

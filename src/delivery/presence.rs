@@ -41,17 +41,18 @@ pub struct Report {
     pub went: Vec<SessionKey>,
     /// Which report of this node on this channel it follows; `None` says that `came` are all that there are.
     pub after: Option<u64>,
-    /// The number of this report, greater than that of every one before it.
+    /// The number of this report, greater than those of this node before it.
     pub number: u64,
 }
 
 /// What became of a report.
-#[derive(Debug, Clone)]
-pub enum Reported {
-    /// The others can know it, and this is what it changed, over all nodes.
-    Taken(Vec<PresenceEvent>),
-    /// The report before it is not known any more: all sessions have to be reported.
-    Forgotten,
+#[derive(Debug, Clone, Default)]
+pub struct Reported {
+    /// Whether the others can know it; if not, the report before it is not known any more, and all sessions have to be
+    /// reported.
+    pub is_taken: bool,
+    /// What changed by it, over all nodes; and what changed because the lease of a node ended.
+    pub events: Vec<PresenceEvent>,
 }
 
 /// The sessions of other nodes on one channel.
@@ -68,16 +69,16 @@ pub struct Others {
 /// *Lease.* What a node reported holds for as long as its lease, which every report renews, an empty one too. A node
 /// that reports nothing for that long has no sessions any more, whatever became of it.
 ///
-/// *Order.* The reports of one node on one channel take effect in the order of their numbers; one whose predecessor is
-/// not known has no effect and is answered [`Reported::Forgotten`].
+/// *Order.* A node sends the reports on one channel one after the other; one whose predecessor is not known has no
+/// effect, and its answer says so.
 ///
 /// *One key, one session.* A session that is reported by two nodes is one; it stays for as long as the one that
 /// reported it last says so.
 ///
-/// *Events.* Of all nodes exactly one is told of each event, in the answer to the report that brought it about.
+/// *Events.* Of all nodes at most one is told of each event, in the answer to the report that brought it about: none, if
+/// that answer is lost.
 ///
-/// *Cancellation.* A dropped report may or may not have taken effect. The next one, which follows the same as it,
-/// is then answered [`Reported::Forgotten`].
+/// *Cancellation.* A dropped report may or may not have taken effect, like one that failed: the next one says all.
 pub trait Presence: fmt::Debug + Send + Sync + 'static {
     /// Reports the sessions of this node.
     fn report<'a>(

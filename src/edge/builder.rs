@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, clocks};
-use crate::delivery::{Engine, Health, LogPolicy, Outside, PresenceEvents};
+use crate::delivery::{Engine, Health, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::Door;
 use crate::metrics::Metrics;
@@ -16,7 +16,7 @@ use crate::session::Node;
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::session::policy::{Policies, Policy};
-use crate::session::presence::{PresenceSettings, Presences};
+use crate::session::presence::{Nodes, PresenceSettings, Presences};
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -43,6 +43,7 @@ pub struct Builder {
     authority: Option<Authority>,
     presence: Option<PresenceSettings>,
     presence_events: Option<Arc<dyn PresenceEvents>>,
+    presence_port: Option<Arc<dyn Presence>>,
 }
 
 impl Builder {
@@ -166,6 +167,15 @@ impl Builder {
         }
     }
 
+    /// How nodes that share an engine tell each other of their sessions; without this, each knows its own.
+    #[must_use]
+    pub fn presence_port(self, port: Arc<dyn Presence>) -> Self {
+        Self {
+            presence_port: Some(port),
+            ..self
+        }
+    }
+
     /// Who wants to know of every change to that.
     #[must_use]
     pub fn presence_events(self, events: Arc<dyn PresenceEvents>) -> Self {
@@ -190,8 +200,14 @@ impl Builder {
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
         let settings = self.presence.unwrap_or_default();
-        let presences = Arc::new(Presences::new(settings, Arc::clone(&metrics), self.presence_events));
+        let presences = Presences::new(settings, Arc::clone(&metrics), self.presence_events);
+        let presences = Arc::new(presences.with_nodes(self.presence_port.map(|port| Nodes {
+            port,
+            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            node: outside.random(),
+        })));
         tokio::spawn(Presences::run(Arc::downgrade(&presences)));
+        tokio::spawn(Presences::exchange(Arc::downgrade(&presences)));
         let policies = self.policies.unwrap_or_else(|| {
             Policies::uniform(Policy {
                 presence_on: self.presence.is_some(),

@@ -1,5 +1,7 @@
 //! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
 
+mod aside;
+mod beginnings;
 mod counted;
 mod expiry;
 pub mod identity;
@@ -11,7 +13,6 @@ pub mod presence;
 mod presenting;
 mod ready;
 mod registry;
-mod replies;
 mod subscriptions;
 
 use std::fmt;
@@ -20,21 +21,22 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{BoxFuture, poll_fn};
 
-use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription, subscribe};
+use crate::delivery::{ChannelName, Gap, Publication, Since};
 use crate::metrics::Transport;
 use crate::protocol::{Code, Command, CommandId, Ending, PresenceAsk, PresenceFrame, Problem, Push};
 
+use aside::Aside;
+use beginnings::{Begun, Started, begin};
+pub use beginnings::{JoinResult, Start, Wanted, ask, check_any};
 pub use counted::Closed;
 use counted::Counted;
 use expiry::Expiry;
-use identity::{Action, Identity};
+use identity::Identity;
 use limits::{Over, Seat};
 pub use node::Node;
-use presence::{Attendance, Place};
 use registry::Registered;
 pub use registry::Registry;
 use registry::draining;
-use replies::Replies;
 use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
@@ -76,26 +78,13 @@ pub struct Session {
     /// The task that is registered.
     waker: Option<Waker>,
     subscriptions: Subscriptions,
-    replies: Replies,
-    /// The channels on which others see it, and of which it is told; none at most times.
-    attendance: Option<Box<Attendance>>,
+    /// Replies that wait, and presence.
+    aside: Aside,
     working: Option<BoxFuture<'static, Done>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
     identity: Arc<Identity>,
     expiry: Expiry,
-}
-
-/// A channel, and how its subscription began.
-pub type JoinResult = (ChannelName, Result<Joined, Problem>);
-
-type Begun = (ChannelName, Result<Started, Problem>);
-
-/// A subscription that has begun, and its channel's place where there is presence.
-struct Started {
-    joined: Joined,
-    subscription: Subscription,
-    place: Option<Place>,
 }
 
 /// A command that was carried out.
@@ -138,8 +127,7 @@ impl Session {
             waker: None,
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
-            replies: Replies::default(),
-            attendance: None,
+            aside: Aside::default(),
             working: None,
             seat: seat.identified(identity.as_user(), identity.as_api_key()),
             identity,
@@ -163,9 +151,9 @@ impl Session {
 
     /// Whether it takes another command now; they are carried out one after the other.
     pub fn takes_commands(&self) -> bool {
-        // An answer of `history` may be large, so nothing is asked for before it is on its way.
-        let is_large = |push: &Push| matches!(push, Push::History { .. });
-        self.working.is_none() && self.replies.count() < REPLIES_MAX && !self.replies.newest().is_some_and(is_large)
+        // An answer of `history` or `presence` may be large, so nothing is asked for before it is on its way.
+        let is_large = |push: &Push| matches!(push, Push::History { .. } | Push::Presence { .. });
+        self.working.is_none() && self.aside.count() < REPLIES_MAX && !self.aside.newest().is_some_and(is_large)
     }
 
     /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].
@@ -317,7 +305,7 @@ impl Session {
 
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
     pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
-        self.replies.take()
+        self.aside.take()
     }
 
     /// What comes next. Cancel safe.
@@ -360,7 +348,7 @@ impl Session {
             self.working = None;
             self.finish(done);
         }
-        if let Some(push) = self.replies.pop() {
+        if let Some(push) = self.aside.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
         // Before what comes next: a busy channel does not keep a session beyond its token.
@@ -446,90 +434,8 @@ impl Session {
     }
 
     fn reply(&mut self, push: Push) {
-        self.replies.push(push);
+        self.aside.push(push);
     }
-}
-
-/// A channel, and how to begin on it or why not to.
-pub type Wanted = (ChannelName, Result<Start, Problem>);
-
-/// How to begin on a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
-    since: Since,
-    /// Whether to tell who is on it.
-    presence: PresenceAsk,
-}
-
-/// Asks of each channel whether this one may subscribe to it, and be told who is on it if it asks for that. Presence
-/// that can be had on some channels is left out on others; if it can be had on none, none begins.
-pub async fn ask(
-    node: &Node,
-    identity: &Identity,
-    channels: Vec<(ChannelName, Since)>,
-    presence: PresenceAsk,
-) -> Vec<Wanted> {
-    let mut asked = Vec::with_capacity(channels.len());
-    let (mut is_any_visible, mut invisible) = (false, None);
-    for (channel, since) in channels {
-        let mut start = node.allow(identity, Action::Subscribe, &channel).await.map(|()| Start {
-            since,
-            presence: PresenceAsk::Nothing,
-        });
-        if let (Ok(start), PresenceAsk::Members) = (&mut start, presence) {
-            match node.visible(identity, &channel).await {
-                Ok(_) => {
-                    is_any_visible = true;
-                    start.presence = PresenceAsk::Members;
-                }
-                Err(problem) => drop(invisible.get_or_insert(problem)),
-            }
-        }
-        asked.push((channel, start));
-    }
-    if let (Some(problem), false) = (invisible, is_any_visible) {
-        for start in asked.iter_mut().map(|(_, start)| start).filter(|start| start.is_ok()) {
-            *start = Err(problem.clone());
-        }
-    }
-    asked
-}
-
-/// If all of several are refused, so is the request: with what the first one met.
-///
-/// # Errors
-/// That.
-pub fn check_any(asked: &[Wanted]) -> Result<(), Problem> {
-    match asked.first() {
-        Some((_, Err(first))) if asked.iter().all(|(_, asked)| asked.is_err()) => Err(first.clone()),
-        _ => Ok(()),
-    }
-}
-
-/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
-async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
-    let mut begun = Vec::with_capacity(asked.len());
-    for (channel, asked) in asked {
-        let started = match asked {
-            Ok(start) => begin_one(node, &channel, start).await,
-            Err(problem) => Err(problem),
-        };
-        begun.push((channel, started));
-    }
-    begun
-}
-
-async fn begin_one(node: &Node, channel: &ChannelName, start: Start) -> Result<Started, Problem> {
-    let (joined, subscription) = subscribe(Arc::clone(node.engine()), channel.clone(), start.since).await?;
-    let place = match node.presences_on(channel) {
-        Some(presences) => Some(presences.place(channel, start.presence).await?),
-        None => None,
-    };
-    Ok(Started {
-        joined,
-        subscription,
-        place,
-    })
 }
 
 impl fmt::Debug for Session {

@@ -69,42 +69,40 @@ impl Session {
         }
         let poll = PollMark::read(handed_back, &self.identity, self.node().random_below(u64::MAX));
         let attendance = Attendance::new(Arc::clone(&self.node().presences), poll.key(), self.identity.who());
-        self.attendance = Some(Box::new(attendance.of_poll(poll)));
+        self.aside.attend(|| attendance.of_poll(poll));
     }
 
     /// A poll has its answer: what the next one has to hand back, where presence is on.
     pub fn answered(&mut self, channels: &[ChannelName]) -> Option<String> {
-        self.attendance.as_mut()?.answered(channels)
+        self.aside.attendance_mut()?.answered(channels)
     }
 
     /// Whether there is a channel of which it is still to be told who is on it.
     pub fn awaits_members(&self) -> bool {
-        self.attendance.as_ref().is_some_and(|attendance| attendance.has_new())
+        self.aside.attendance().is_some_and(Attendance::has_new)
     }
 
     /// Enters a channel, the `nth` of its request, if there is presence on it.
     pub(super) fn enter(&mut self, place: Option<Place>, nth: usize) {
         let Some(place) = place else { return };
-        let attendance = self.attendance.get_or_insert_with(|| {
-            let attendance = Attendance::new(place.presences(), self.registered.key(), self.identity.who());
-            Box::new(attendance)
-        });
+        let begin = || Attendance::new(place.presences(), self.registered.key(), self.identity.who());
+        let attendance = self.aside.attend(begin);
         attendance.enter(place, nth, self.registered.shared());
     }
 
     /// Leaves a channel.
     pub(super) fn leave(&mut self, channel: &ChannelName) {
-        if let Some(attendance) = &mut self.attendance {
+        if let Some(attendance) = self.aside.attendance_mut() {
             attendance.leave(channel);
             if !attendance.is_anywhere() {
-                self.attendance = None;
+                self.aside.retire();
             }
         }
     }
 
     /// What comes next that nobody asked for: presence first, for there is little of it.
     pub(super) fn serve(&mut self, cx: &mut Context<'_>) -> Option<Output> {
-        if let Some(attendance) = &mut self.attendance
+        if let Some(attendance) = self.aside.attendance_mut()
             && let Some(frame) = attendance.poll()
         {
             return Some(Output::Presence(frame));
@@ -120,7 +118,7 @@ impl Session {
 
     /// Whether the session is told who is on a channel.
     pub(super) fn is_told_of(&self, channel: &ChannelName) -> PresenceAsk {
-        match &self.attendance {
+        match self.aside.attendance() {
             Some(attendance) if attendance.watches(channel) => PresenceAsk::Members,
             _ => PresenceAsk::Nothing,
         }

@@ -17,6 +17,7 @@ mod feed;
 mod keys;
 mod link;
 mod part;
+mod presence;
 mod reads;
 mod scripts;
 mod tops;
@@ -44,6 +45,7 @@ use crate::delivery::{
 };
 
 pub use keys::{BadPrefix, Prefix};
+pub use presence::RedisPresence;
 
 /// Readings on their way at once, on this node: a thousand channels that are behind do not crowd Redis.
 const READINGS_MAX: usize = 32;

@@ -29,13 +29,16 @@ impl Presences {
     ///
     /// # Errors
     /// What other nodes' sessions cannot be had for.
-    #[expect(clippy::unused_async, reason = "other nodes will be asked")]
     pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, presence: PresenceAsk) -> Result<Place, Problem> {
-        Ok(Place {
+        let place = Place {
             presences: Arc::clone(self),
             channel: self.channel(name),
             is_told: presence == PresenceAsk::Members,
-        })
+        };
+        if place.is_told {
+            self.follow(&place.channel).await?;
+        }
+        Ok(place)
     }
 }
 

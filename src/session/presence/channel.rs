@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::PresenceSettings;
+use super::nodes::Ties;
 use super::notices::{Notice, Notices, listed};
 use super::roster::{Changes, Roster};
 use crate::delivery::{ChannelName, Parked, Parking, Woken};
@@ -28,7 +29,7 @@ pub(super) struct PresentChannel {
     state: Mutex<State>,
     /// The version up to which those who have begun may read.
     told: AtomicU64,
-    watching: AtomicUsize,
+    pub(super) watching: AtomicUsize,
     watchers: Parking,
     /// Those who wait for what they begin with.
     newcomers: Parking,
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) roster: Roster,
     notices: Notices,
     tell_from: Instant,
+    /// To other nodes, where there are any.
+    pub(super) ties: Ties,
 }
 
 /// What one look at a channel brought.
@@ -58,6 +61,7 @@ impl PresentChannel {
             roster: Roster::new(settings.debounce, has_others),
             notices: Notices::default(),
             tell_from: Instant::now(),
+            ties: Ties::default(),
         };
         Self {
             name,
@@ -75,17 +79,24 @@ impl PresentChannel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anybody is told of it.
-    pub(super) fn is_watched(&self) -> bool {
-        self.watching.load(Ordering::SeqCst) > 0
-    }
-
     /// Takes what changed, and says who is to be woken for it.
     pub(super) fn look(&self, now: Instant) -> Look {
         let mut state = self.state();
-        let State { roster, notices, .. } = &mut *state;
-        let changes = roster.take_changes(now);
+        let State {
+            roster, notices, ties, ..
+        } = &mut *state;
+        let is_let_go = ties.is_read && !self.is_followed(ties.watched_at, self.settings.lease, now);
+        if is_let_go {
+            ties.is_read = false;
+            roster.set_others(Vec::new());
+        }
+        let mut changes = roster.take_changes(now);
         notices.add(&self.name, &changes, roster, self.settings.members_max);
+        if is_let_go {
+            // Nobody left: it is only not known any more.
+            changes = Changes::default();
+        }
+        let is_held = ties.is_read && self.watching.load(Ordering::SeqCst) == 0;
         let version = notices.version();
         let has_untold = version > self.told.load(Ordering::SeqCst);
         let is_time = has_untold && now >= state.tell_from;
@@ -93,7 +104,7 @@ impl PresentChannel {
             self.told.store(version, Ordering::SeqCst);
             state.tell_from = now + self.pace(state.notices.bytes());
         }
-        let is_active = !state.roster.is_quiet() || (has_untold && !is_time);
+        let is_active = is_held || !state.roster.is_quiet() || (has_untold && !is_time);
         drop(state);
         let mut woken = vec![self.newcomers.wake()];
         if is_time {
@@ -213,6 +224,7 @@ impl PresentChannel {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.channel.watching.fetch_sub(1, Ordering::SeqCst);
+        self.channel.state().ties.watched_at = Some(Instant::now());
         match self.seen {
             None => self.channel.newcomers.leave(&mut self.parked),
             Some(_) => self.channel.watchers.leave(&mut self.parked),

@@ -7,6 +7,7 @@
 mod attendance;
 mod channel;
 mod mark;
+mod nodes;
 mod notices;
 mod roster;
 
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 pub(super) use attendance::{Attendance, Place};
 use channel::PresentChannel;
 pub use mark::PollMark;
+pub use nodes::Nodes;
 use roster::{Changes, Turned};
 
 use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
@@ -65,6 +67,9 @@ pub struct Presences {
     /// Those on which something happened.
     active: Mutex<Vec<Arc<PresentChannel>>>,
     activated: Arc<Notify>,
+    nodes: Option<Nodes>,
+    /// Those about which there may be something to say to other nodes, or to hear from them.
+    tied: Mutex<Vec<Arc<PresentChannel>>>,
 }
 
 impl Presences {
@@ -77,22 +82,45 @@ impl Presences {
             channels: Mutex::default(),
             active: Mutex::default(),
             activated: Arc::default(),
+            nodes: None,
+            tied: Mutex::default(),
         }
+    }
+
+    /// The same, on one of several nodes. Somebody has to run the [exchange](Presences::exchange), too.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: Option<Nodes>) -> Self {
+        self.nodes = nodes;
+        self
     }
 
     /// Who is on a channel now.
     ///
     /// # Errors
     /// What other nodes' sessions cannot be had for.
-    #[expect(clippy::unused_async, reason = "other nodes will be asked")]
     pub(super) async fn reply(&self, query: PresenceQuery) -> Result<PresenceReply, Problem> {
-        let channel = lock(&self.channels).get(&query.channel).cloned();
-        let channel = channel.unwrap_or_else(|| Arc::new(self.empty(query.channel.clone())));
-        Ok(channel.reply(query))
+        let known = lock(&self.channels).get(&query.channel).cloned();
+        let Some(nodes) = &self.nodes else {
+            let channel = known.unwrap_or_else(|| Arc::new(self.empty(query.channel.clone())));
+            return Ok(channel.reply(query));
+        };
+        if let Some(known) = &known
+            && known.state().ties.is_read
+        {
+            return Ok(known.reply(query));
+        }
+        let others = nodes.port.others(&query.channel).await?;
+        let whole = self.empty(query.channel.clone());
+        whole.state().roster.set_others(others.sessions);
+        let here: Vec<_> = known.map_or_else(Vec::new, |known| known.state().roster.here().collect());
+        for (key, who) in here {
+            whole.state().roster.enter(key, who.as_ref());
+        }
+        Ok(whole.reply(query))
     }
 
     fn empty(&self, name: ChannelName) -> PresentChannel {
-        PresentChannel::new(name, self.settings, false)
+        PresentChannel::new(name, self.settings, self.nodes.is_some())
     }
 
     fn channel(&self, name: &ChannelName) -> Arc<PresentChannel> {
@@ -147,6 +175,9 @@ impl Presences {
                     tokio::task::yield_now().await;
                 }
             }
+            if self.nodes.is_some() {
+                lock(&self.tied).push(Arc::clone(&channel));
+            }
             if look.is_active {
                 self.activate(&channel);
             } else {
@@ -158,7 +189,10 @@ impl Presences {
     fn note(&self, channel: &PresentChannel, changes: &Changes) {
         self.metrics
             .note_presence(changes.joined.len() as u64, changes.left.len() as u64);
-        let Some(events) = &self.events else { return };
+        // With other nodes, exactly one is told of what changed over all of them, by its report.
+        let Some(events) = self.events.as_ref().filter(|_| self.nodes.is_none()) else {
+            return;
+        };
         if changes.turned == Some(Turned::Occupied) {
             events.note(&channel.name, PresenceEvent::Occupied);
         }

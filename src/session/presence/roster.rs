@@ -202,6 +202,49 @@ impl Roster {
         }
     }
 
+    /// Whether any session is here.
+    pub(super) fn has_here(&self) -> bool {
+        self.sessions.values().any(Entry::is_here)
+    }
+
+    /// The sessions that are here.
+    pub(super) fn here(&self) -> impl Iterator<Item = Present> {
+        let here = self.sessions.iter().filter(|(_, entry)| entry.is_here());
+        here.map(|(key, entry)| (*key, entry.who.clone()))
+    }
+
+    /// Whether other nodes have to be told of sessions.
+    pub(super) fn has_unreported(&self) -> bool {
+        self.unreported
+            .as_ref()
+            .is_some_and(|unreported| !unreported.is_empty())
+    }
+
+    /// All sessions that are here have to be reported, and none of those that went.
+    pub(super) fn forget_reports(&mut self) {
+        let here = self.here().map(|(key, _)| key).collect();
+        if let Some(unreported) = &mut self.unreported {
+            *unreported = here;
+        }
+    }
+
+    /// At most so many sessions of which other nodes have to be told: those that came, and those that went.
+    pub(super) fn take_unreported(&mut self, count_max: usize) -> (Vec<Present>, Vec<SessionKey>) {
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        let Some(unreported) = &mut self.unreported else {
+            return (came, went);
+        };
+        let keys: Vec<_> = unreported.iter().take(count_max).copied().collect();
+        for key in keys {
+            unreported.remove(&key);
+            match self.sessions.get(&key).filter(|entry| entry.is_here()) {
+                Some(entry) => came.push((key, entry.who.clone())),
+                None => went.push(key),
+            }
+        }
+        (came, went)
+    }
+
     /// What changed until now.
     pub(super) fn take_changes(&mut self, now: Instant) -> Changes {
         while let Some((until, key)) = self.kept.first().copied()
