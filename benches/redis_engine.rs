@@ -106,6 +106,7 @@ fn draft(channel: usize) -> Draft {
         channel: ChannelName::parse(&format!("bench:{channel}")).expect("a name"),
         data: vec![b'1'; DATA_BYTES].into(),
         event: None,
+        sender: None,
         key: None,
         policy: POLICY,
     }

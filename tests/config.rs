@@ -187,6 +187,29 @@ async fn variables_that_are_nearly_keys_are_errors_and_name_the_key() {
         .says(78, &["error: --listen: ", "ADDR:PORT"]);
 }
 
+/// The configurations of a page, as they stand between its fences.
+fn configurations(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let blocks = text.split("```toml\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_page_on_operations_shows_of_namespaces_is_well() {
+    let folder = Folder::new();
+    folder.write("secret", "a secret for tests, of which everybody knows");
+    let secret = folder.path().join("secret").display().to_string();
+    let shown = configurations("docs/operations.md");
+    let shown: Vec<_> = shown.iter().filter(|text| text.contains("[[namespaces]]")).collect();
+    assert!(!shown.is_empty());
+    for text in shown {
+        folder.write("throughline.toml", &text.replace("/etc/throughline/secret", &secret));
+        folder.run(&["check"]).await.says(0, &["throughline.toml"]);
+    }
+}
+
 /// With every key's `#` taken away.
 fn uncommented(template: &str) -> String {
     let line = |line: &str| match line.strip_prefix('#') {

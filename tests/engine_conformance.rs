@@ -163,6 +163,7 @@ fn draft(data: &str) -> Draft {
         channel: channel(),
         data: data.to_owned().into(),
         event: None,
+        sender: None,
         key: None,
         policy: POLICY,
     }
@@ -475,6 +476,37 @@ async fn a_publish_that_is_dropped_half_way_still_wakes_the_readers(world: World
     assert_eq!(waiting.await.len(), 2_000);
 }
 
+async fn words_and_data_are_kept_as_they_were(world: World) {
+    let (_, mut subscription) = world.subscribe(Since::Now).await;
+    let words = [None, Some(""), Some("-"), Some("a\nb 7"), Some("日本")];
+    let mut expected = Vec::new();
+    for event in words {
+        for sender in words {
+            let (event, sender): (Option<Box<str>>, Option<Box<str>>) = (event.map(Into::into), sender.map(Into::into));
+            let drafted = Draft {
+                event: event.clone(),
+                sender: sender.clone(),
+                ..draft("\"1\\n\"")
+            };
+            world.publish(drafted).await.unwrap();
+            let Delivery::Publication(live) = next(&mut subscription).await else {
+                panic!("nothing is missing")
+            };
+            assert_eq!(
+                (&live.event, &live.sender, &live.data[..]),
+                (&event, &sender, &b"\"1\\n\""[..])
+            );
+            expected.push((event, sender));
+        }
+    }
+    let page = world.engine().history(&channel(), Since::Last(5), 5).await.unwrap();
+    let kept = page.publications.iter();
+    let kept: Vec<_> = kept
+        .map(|publication| (publication.event.clone(), publication.sender.clone()))
+        .collect();
+    assert_eq!(kept, expected[expected.len() - 5..]);
+}
+
 async fn bytes_and_age_bound_the_window(world: World) {
     let data = "1".repeat(1_000);
     let size = Publication::new(&draft(&data), "e-0".parse().unwrap(), 0).bytes_max();
@@ -536,6 +568,7 @@ every_engine! {
     a_channel_that_is_born_again_is_never_taken_for_the_one_before
     a_forged_or_future_position_is_a_gap_and_never_an_error
     many_publishers_give_one_order_to_all_readers
+    words_and_data_are_kept_as_they_were
     bytes_and_age_bound_the_window
     a_publish_that_is_dropped_half_way_still_wakes_the_readers
 }

@@ -149,7 +149,7 @@ async fn a_websocket_is_refused_as_over_http_1() {
     assert!(refused.text().await.contains("bad_channel"));
     // A browser cannot read that.
     let mut told = client
-        .websocket("/v1/ws?channel=a%20b", &[("origin", "https://example.com")])
+        .websocket("/v1/ws?channel=a%20b", &[("origin", "http://localhost")])
         .await;
     assert_eq!(told.status, 200);
     let closing = told.message().await;

@@ -22,7 +22,7 @@ use throughline::session::limits::{Limit, Outcome, Rate, RateSettings, Seat};
 const SLOW: u32 = 1;
 
 const BROWSER: (&str, &str) = ("user-agent", "Mozilla/5.0");
-const ORIGIN: (&str, &str) = ("origin", "https://example.org");
+const ORIGIN: (&str, &str) = ("origin", "http://localhost");
 
 /// No limits but those that the test sets.
 fn unlimited() -> RateSettings {

@@ -39,6 +39,7 @@ async fn publish(engine: &RedisEngine, data: &'static str) -> Position {
         channel: channel(),
         data: data.into(),
         event: Some("e".into()),
+        sender: Some("s".into()),
         key: None,
         policy: LogPolicy {
             count_max: 1_000,

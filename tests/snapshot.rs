@@ -74,6 +74,7 @@ fn draft(channel: &str, data: &str) -> Draft {
         channel: name(channel),
         data: data.to_owned().into(),
         event: Some(format!("event of {data}").into()),
+        sender: Some(format!("sender of {data}").into()),
         key: None,
         policy: POLICY,
     }
@@ -321,7 +322,7 @@ async fn another_version_and_another_file_are_named() {
     fs::write(world.path(), &whole).unwrap();
     let said = world.refusal();
     assert!(
-        said.contains("format version 9") && said.contains("reads version 1"),
+        said.contains("format version 9") && said.contains("reads version 2"),
         "{said}"
     );
     for foreign in [&b""[..], b"{}", b"#!/bin/sh\necho a file of somebody else\n"] {

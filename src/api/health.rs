@@ -3,17 +3,23 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 
 use crate::session::Node;
 
-pub(super) async fn livez() -> &'static str {
-    "ok\n"
+/// What is true now may be wrong in a second, so nobody between may keep it.
+fn ok() -> Response {
+    ([(CACHE_CONTROL, "no-store")], "ok\n").into_response()
+}
+
+pub(super) async fn livez() -> Response {
+    ok()
 }
 
 pub(super) async fn readyz(State(node): State<Arc<Node>>) -> Response {
     match node.check_ready() {
-        Ok(()) => "ok\n".into_response(),
+        Ok(()) => ok(),
         Err(problem) => problem.into_response(),
     }
 }

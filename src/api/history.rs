@@ -20,6 +20,10 @@ fn read_query(query: &str) -> Result<HistoryQuery, Problem> {
     let (mut channel, mut since, mut before, mut limit) = (None, None, None, None);
     for (name, value) in protocol::read_query(query)? {
         match &*name {
+            "channel" if channel.is_some() => {
+                let detail = "`channel` is there more than once; a history is of one channel";
+                return Err(Problem::new(Code::BadRequest, detail));
+            }
             "channel" => channel = Some(value.into_owned()),
             "since" => since = Some(value.into_owned()),
             "before" => before = Some(value.into_owned()),

@@ -137,7 +137,8 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         .timings(config.timings())
         .rates(config.rates())
         .presence(config.presence())
-        .trusted_proxies(config.trusted_proxies.clone());
+        .trusted_proxies(config.trusted_proxies.clone())
+        .origins(config.origins().unwrap_or_default());
     let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
     if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
         builder = builder.authority(authority);

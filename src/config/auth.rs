@@ -12,7 +12,7 @@ use super::secret::without_line_end;
 use super::{Fault, Secret};
 use crate::http::HttpClient;
 use crate::session::identity::{
-    Algorithm, ApiKey, Authority, ChannelPattern, CookieRule, FetchKeys, Issuer, IssuerKeys, Key, RemoteKeys, Scope,
+    Algorithm, ApiKey, Authority, ChannelPattern, FetchKeys, Issuer, IssuerKeys, Key, RemoteKeys, Scope,
 };
 
 /// The most that clocks may be apart, in seconds.
@@ -33,8 +33,6 @@ pub struct Auth {
     pub leeway_s: u64,
     /// The cookie in which browsers bring their token.
     pub cookie: Option<String>,
-    /// The origins whose pages may use it; empty means the same origin.
-    pub origins: Vec<String>,
 }
 
 /// `[[auth.issuers]]`: exactly one of the keys' sources.
@@ -106,7 +104,6 @@ impl Default for Auth {
             api_keys: Vec::new(),
             leeway_s: 5,
             cookie: None,
-            origins: Vec::new(),
         }
     }
 }
@@ -150,14 +147,9 @@ impl Auth {
     /// [`Fault`] names the table and the key, and what would be right; never what a secret says.
     pub fn authority(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Option<Authority>, Fault> {
         if !self.is_configured() {
-            if self.cookie.is_some() || !self.origins.is_empty() {
-                let key = if self.cookie.is_some() {
-                    "auth.cookie"
-                } else {
-                    "auth.origins"
-                };
-                let why = format!("{key}: without issuers and API keys everything is open; add [[auth.issuers]]");
-                return Err(Fault::of_key(key, why));
+            if self.cookie.is_some() {
+                let why = "auth.cookie: without issuers and API keys everything is open; add [[auth.issuers]]";
+                return Err(Fault::of_key("auth.cookie", why));
             }
             return Ok(None);
         }
@@ -175,10 +167,7 @@ impl Auth {
                 .collect::<Result<_, _>>()?,
             api_keys: api_keys.map(|(at, table)| table.read(at)).collect::<Result<_, _>>()?,
             leeway_s: self.leeway_s,
-            cookie: CookieRule {
-                name: self.cookie.clone(),
-                origins: self.origins.clone(),
-            },
+            cookie: self.cookie.clone(),
         }))
     }
 }

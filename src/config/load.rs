@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::keys::{self, Keys};
+use super::kind::Kind;
 use super::setting::{self, Collector, Setting, Shown};
 use super::{ConfigError, Fault, Source, environment, file};
 
@@ -87,7 +88,14 @@ fn verdict<T: DeserializeOwned>(setting: &Setting, table: &Table) -> Result<(), 
     let key = &setting.key;
     let given = || format!("{} = {}", key.name(), setting.shown_value());
     if let Err(why) = read::<T>(table) {
-        return Err(format!("{}: must be {}{}", given(), key.wanted(), own_words(&why)));
+        // Of a table's fields only the type knows what they must be; what it says of a secret is not for everybody.
+        let is_of_tables = key.kind == Kind::List(Box::new(Kind::Map)) && !key.is_hidden();
+        let words = if is_of_tables {
+            format!(" ({why})")
+        } else {
+            own_words(&why)
+        };
+        return Err(format!("{}: must be {}{words}", given(), key.wanted()));
     }
     if key.is_in_range(&setting.value) {
         return Ok(());

@@ -64,6 +64,9 @@ pub struct Config {
     /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask from browsers, like `https://app.example` or `https://*.app.example`; `*` is
+    /// every origin, without cookies. Empty means the same origin.
+    pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
     /// Who is on a channel.
@@ -90,6 +93,7 @@ impl Default for Config {
             drain: Drain::default(),
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
+            origins: Vec::new(),
             auth: Auth::default(),
             presence: PresenceConfig::default(),
             namespaces: Vec::new(),

@@ -118,6 +118,11 @@ impl NamespaceTable {
         }
     }
 
+    /// Whether it says how much each client may do.
+    pub(super) fn has_rates(&self) -> bool {
+        self.channel_publications_per_s.is_some() || self.user_publications_per_s.is_some()
+    }
+
     /// What is wrong with it, and what would be right.
     fn faults(&self, config: &Config) -> Vec<String> {
         let mut faults = Vec::new();

@@ -61,7 +61,7 @@ pub struct Rates {
     pub session_commands_burst: u32,
     /// Whether what is over a limit is only counted, and passes.
     pub dry_run: bool,
-    /// Networks whose clients are not limited, in CIDR notation; where neither `[rates]` nor `trusted_proxies` is
+    /// Networks whose clients are not limited, in CIDR notation; where neither rates nor `trusted_proxies` are
     /// configured, loopback.
     #[schemars(with = "Option<Vec<String>>")]
     pub allow: Option<Vec<IpNet>>,

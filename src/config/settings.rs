@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Config, EngineKind, Fault, Secret};
+use super::{Config, EngineKind, Fault, NamespaceTable, Secret};
 use crate::delivery::LogPolicy;
 use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
+use crate::http::{OriginPattern, Origins};
 use crate::protocol::Limits;
 use crate::session::limits::RateSettings;
 use crate::session::presence::PresenceSettings;
@@ -66,11 +67,39 @@ impl Config {
         }
     }
 
+    /// The origins whose pages may ask.
+    ///
+    /// # Errors
+    /// Each entry that is none, with what would be right.
+    pub fn origins(&self) -> Result<Origins, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut patterns = Vec::new();
+        for text in &self.origins {
+            match text.parse::<OriginPattern>() {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => faults.push(Fault::of_key("origins", format!("origins: {text:?}: {error}"))),
+            }
+        }
+        if faults.is_empty() {
+            Ok(patterns.into_iter().collect())
+        } else {
+            Err(faults)
+        }
+    }
+
     /// How much each client may do.
     pub fn rates(&self) -> RateSettings {
+        let of_all = self.rates.settings(&self.trusted_proxies);
+        let is_any_limited = self.namespaces.iter().any(NamespaceTable::has_rates);
         RateSettings {
             namespaces: self.namespace_rates(),
-            ..self.rates.settings(&self.trusted_proxies)
+            // Nobody is free by default where somebody has configured how much each may do.
+            allow: if is_any_limited {
+                self.rates.allow.clone().unwrap_or_default()
+            } else {
+                of_all.allow
+            },
+            ..of_all
         }
     }
 

@@ -231,6 +231,7 @@ mod tests {
             channel,
             data: "1".into(),
             event: None,
+            sender: None,
             key: None,
             policy,
         }

@@ -15,6 +15,8 @@ pub struct Draft {
     pub data: Bytes,
     /// The publisher's word for what it is.
     pub event: Option<Box<str>>,
+    /// The user who publishes, where a client does.
+    pub sender: Option<Box<str>>,
     /// Makes a repetition harmless.
     pub key: Option<IdempotencyKey>,
     /// How much of the log is kept.
@@ -43,6 +45,8 @@ pub struct Publication {
     pub time_ms: u64,
     /// The publisher's word for what it is.
     pub event: Option<Box<str>>,
+    /// The user who published it, where a client did.
+    pub sender: Option<Box<str>>,
     /// What it says.
     pub data: Bytes,
     encoded: OnceLock<Encoded>,
@@ -58,6 +62,7 @@ impl Publication {
             draft.event.clone(),
             draft.data.clone(),
         )
+        .sent_by(draft.sender.clone())
     }
 
     /// One that an engine has kept, as it was given to the engine.
@@ -67,9 +72,16 @@ impl Publication {
             position,
             time_ms,
             event,
+            sender: None,
             data,
             encoded: OnceLock::new(),
         }
+    }
+
+    /// The same, from a user.
+    #[must_use]
+    pub fn sent_by(self, sender: Option<Box<str>>) -> Self {
+        Self { sender, ..self }
     }
 
     /// Its bytes on the wire, made by whoever needs them first and shared by every reader from then on.
@@ -80,7 +92,8 @@ impl Publication {
     /// The bytes that it takes at most, its encoded form included: what a window counts.
     pub fn bytes_max(&self) -> usize {
         const ENVELOPE_BYTES_MAX: usize = 256;
-        let words = self.channel.as_str().len() + self.event.as_ref().map_or(0, |event| event.len());
+        let words = [&self.event, &self.sender].into_iter().flatten().map(|word| word.len());
+        let words = self.channel.as_str().len() + words.sum::<usize>();
         size_of::<Self>() + ENVELOPE_BYTES_MAX + 2 * (self.data.len() + words)
     }
 }

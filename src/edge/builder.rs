@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Edge, Kept, clocks};
 use crate::delivery::{Engine, Health, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
-use crate::http::Door;
+use crate::http::{Door, Origins, Rules};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
@@ -40,6 +40,7 @@ pub struct Builder {
     rates: Option<RateSettings>,
     clock: Option<Clock>,
     trusted_proxies: Vec<IpNet>,
+    origins: Origins,
     authority: Option<Authority>,
     presence: Option<PresenceSettings>,
     presence_events: Option<Arc<dyn PresenceEvents>>,
@@ -149,6 +150,12 @@ impl Builder {
         }
     }
 
+    /// The origins whose pages may ask from browsers; unless told, those of the same origin.
+    #[must_use]
+    pub fn origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
     /// Who may come in; unless told, everybody.
     #[must_use]
     pub fn authority(self, authority: Authority) -> Self {
@@ -222,14 +229,14 @@ impl Builder {
         let limits = self
             .rates
             .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
-        let door = Door {
-            limits,
-            trusted_proxies: self.trusted_proxies.into(),
+        let rules = Rules {
+            trusted_proxies: self.trusted_proxies,
+            origins: self.origins,
         };
         Edge {
             node,
             transports,
-            door,
+            door: Arc::new(Door::new(limits, rules)),
             kept: self.kept.map(Arc::new),
         }
     }

@@ -3,7 +3,6 @@
 mod answers;
 mod builder;
 mod clocks;
-mod cors;
 mod routes;
 
 use std::sync::Arc;
@@ -27,7 +26,7 @@ pub(crate) use builder::DEFAULT_WINDOW;
 pub struct Edge {
     node: Arc<Node>,
     transports: Arc<Transports>,
-    door: Door,
+    door: Arc<Door>,
     kept: Option<Arc<Kept>>,
 }
 
@@ -82,7 +81,7 @@ impl Edge {
 
     /// How much each client may do, if that is limited.
     pub fn rate_limits(&self) -> Option<&Arc<RateLimits>> {
-        self.door.limits.as_ref()
+        self.door.limits()
     }
 
     /// What was loaded from the snapshot; `None` where none is kept.

@@ -6,15 +6,14 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::MethodRouter;
 
-use super::cors::cors;
 use super::{Edge, answers};
-use crate::http::{admission, count_refusals};
+use crate::http::{admission, cors, count_refusals};
 use crate::{api, transport};
 
 impl Edge {
     /// The endpoints, to be merged into an app's own routes.
     pub fn router(&self) -> Router {
-        self.endpoints().layer(cors())
+        self.guarded(self.endpoints())
     }
 
     /// A WebSocket that says everything back, over the codec and the task of `/v1/ws`, for conformance suites to judge
@@ -27,22 +26,24 @@ impl Edge {
     pub(crate) fn site(&self) -> Router {
         let node = Arc::clone(&self.node);
         let ending = middleware::from_fn_with_state(node, answers::end_connections);
-        self.endpoints()
-            .fallback(answers::not_found)
-            .layer(cors())
+        self.guarded(self.endpoints().fallback(answers::not_found))
             .layer(ending)
     }
 
     /// What those are told for whom there is no room: whether the server lives.
     pub(crate) fn lobby(&self) -> Router {
-        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
-        Router::new()
+        let lobby = Router::new()
             .route("/livez", api::livez_route())
             .route("/readyz", api::readyz_route())
-            .with_state(Arc::clone(&self.node))
-            .fallback(answers::full)
-            .layer(counted)
-            .layer(cors())
+            .with_state(Arc::clone(&self.node));
+        self.guarded(lobby.fallback(answers::full))
+    }
+
+    /// The same routes, for pages that may ask alone; what is refused is counted.
+    fn guarded(&self, routes: Router) -> Router {
+        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
+        let pages = middleware::from_fn_with_state(Arc::clone(&self.door), cors);
+        routes.layer(pages).layer(counted)
     }
 
     fn endpoints(&self) -> Router {
@@ -58,7 +59,7 @@ impl Edge {
             .with_state(Arc::clone(&self.node));
         let governed = subscribing
             .merge(publishing)
-            .layer(middleware::from_fn_with_state(self.door.clone(), admission));
+            .layer(middleware::from_fn_with_state(Arc::clone(&self.door), admission));
         let serving = Router::new()
             .route("/v1/history", api::history_route())
             .route("/v1/presence", api::presence_route())
@@ -67,7 +68,6 @@ impl Edge {
             .route("/readyz", api::readyz_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
-        let counted = middleware::from_fn_with_state(Arc::clone(&self.node), count_refusals);
-        governed.merge(serving).layer(counted)
+        governed.merge(serving)
     }
 }

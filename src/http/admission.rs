@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Once};
 
+use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -10,6 +11,7 @@ use axum::response::Response;
 use ipnet::IpNet;
 
 use super::client_address::{ClientAddress, client_address};
+use super::origins::Origins;
 use super::peer::Peer;
 use crate::session::limits::{RateLimits, Visitor};
 
@@ -19,21 +21,51 @@ pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-poli
 /// `RateLimit`
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Who is limited, and whom to believe about it.
-#[derive(Debug, Clone, Default)]
-pub struct Door {
-    /// `None`: nobody is limited.
-    pub limits: Option<Arc<RateLimits>>,
+/// Whom to believe, and whose pages may ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
     /// The proxies whose word on their clients counts.
-    pub trusted_proxies: Arc<[IpNet]>,
+    pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask.
+    pub origins: Origins,
+}
+
+/// What every request passes: who is limited, and the rules, which may change while the server runs.
+#[derive(Debug, Default)]
+pub struct Door {
+    limits: Option<Arc<RateLimits>>,
+    rules: ArcSwap<Rules>,
 }
 
 impl Door {
+    /// A door with these rules; without limits nobody is limited.
+    pub fn new(limits: Option<Arc<RateLimits>>, rules: Rules) -> Self {
+        Self {
+            limits,
+            rules: ArcSwap::from_pointee(rules),
+        }
+    }
+
+    /// The limits, if there are any.
+    pub fn limits(&self) -> Option<&Arc<RateLimits>> {
+        self.limits.as_ref()
+    }
+
+    /// The rules that hold now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// From now on these.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
     /// Says once that a proxy is probably not in the list, behind which everybody then is one client.
-    fn hint(&self, client: &ClientAddress, request: &Request) {
+    fn hint(rules: &Rules, client: &ClientAddress, request: &Request) {
         static HINTED: Once = Once::new();
         let is_forwarded = request.headers().contains_key("x-forwarded-for");
-        if self.trusted_proxies.is_empty() && is_forwarded && is_near(client.address) {
+        if rules.trusted_proxies.is_empty() && is_forwarded && is_near(client.address) {
             HINTED.call_once(|| {
                 tracing::warn!(
                     peer = %client.address,
@@ -49,9 +81,10 @@ impl Door {
             return Visitor::default();
         };
         let peer = request.extensions().get::<Peer>();
-        let client = peer.map(|peer| client_address(*peer, request.headers(), &self.trusted_proxies));
+        let rules = self.rules();
+        let client = peer.map(|peer| client_address(*peer, request.headers(), &rules.trusted_proxies));
         if let Some(client) = &client {
-            self.hint(client, request);
+            Self::hint(&rules, client, request);
         }
         match client {
             // A proxy may be on the list for its own sake, not for that of clients that it does not name.
@@ -73,7 +106,7 @@ fn is_near(address: IpAddr) -> bool {
 }
 
 /// The layer: puts a [`Visitor`] into the request, and what it met into the head of the answer.
-pub async fn admission(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub async fn admission(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let visitor = door.visitor(&request);
     request.extensions_mut().insert(visitor.clone());
     let mut response = next.run(request).await;

@@ -30,7 +30,7 @@ pub struct ClientAddress {
 ///
 /// Whoever comes through a Unix socket was let in by its mode: it counts as loopback, and its word as a trusted proxy's.
 pub fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> ClientAddress {
-    let is_believed = peer.ip.is_none_or(|peer| is_trusted(peer, trusted));
+    let is_believed = is_believed(peer, trusted);
     let peer = peer.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
     if !is_believed {
         return ClientAddress {
@@ -42,7 +42,10 @@ pub fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Cli
         address: peer,
         is_proxy: true,
     };
-    let grammar_or_nothing = |value: &str| forwarded(value).unwrap_or_else(|| vec![None]);
+    let grammar_or_nothing = |value: &str| match forwarded(value) {
+        Some(elements) => elements.into_iter().map(|element| element.hop).collect(),
+        None => vec![None],
+    };
     let forwarded = hops(headers, FORWARDED.as_str(), grammar_or_nothing).map(|hops| walk(peer, &hops, trusted));
     let x_forwarded = hops(headers, "x-forwarded-for", x_forwarded_for).map(|hops| walk(peer, &hops, trusted));
     match (forwarded, x_forwarded) {
@@ -81,6 +84,11 @@ fn walk(peer: IpAddr, hops: &[Hop], trusted: &[IpNet]) -> ClientAddress {
         address: last,
         is_proxy,
     }
+}
+
+/// Whether what a peer says of the request that it forwards counts.
+pub(super) fn is_believed(peer: Peer, trusted: &[IpNet]) -> bool {
+    peer.ip.is_none_or(|peer| is_trusted(peer, trusted))
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

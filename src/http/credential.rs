@@ -1,10 +1,11 @@
 //! What a request shows to say who asks: one function from its head, and the token in its body, to a credential.
 
-use axum::http::header::{COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use axum::http::header::{COOKIE, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use axum::http::{HeaderMap, Method, request};
 
+use super::origins::Page;
 use crate::protocol::{Code, Problem, Secret, read_query};
-use crate::session::identity::{CookieRule, Credential};
+use crate::session::identity::Credential;
 
 /// The subprotocol that a WebSocket client may offer; it must be offered beside a token.
 pub const SUBPROTOCOL: &str = "throughline.v1";
@@ -12,15 +13,15 @@ pub const SUBPROTOCOL: &str = "throughline.v1";
 const TOKEN_SUBPROTOCOL: &str = "bearer.";
 
 /// What the request shows, from the first of these that it has: `Authorization`, `X-API-Key`, the subprotocol, the
-/// body, the cookie, the query. What comes first counts, be it right or wrong.
+/// body, the cookie of this name, the query. What comes first counts, be it right or wrong.
 ///
 /// # Errors
 /// `bad_request` for a token as subprotocol without the protocol itself, `token_invalid` for a header that is there
-/// twice or is no text, `origin_refused` if all there is is a cookie under an origin that may not use it.
+/// twice or is no text, `origin_refused` if all there is is a cookie for a page that may not use it.
 pub fn credential(
     head: &request::Parts,
     in_body: Option<&Secret>,
-    rule: &CookieRule,
+    cookie_name: Option<&str>,
 ) -> Result<Option<Credential>, Problem> {
     let headers = &head.headers;
     let offered = offered_token(head)?;
@@ -35,8 +36,8 @@ pub fn credential(
     if let Some(token) = offered.or_else(|| in_body.map(|token| token.reveal().to_owned())) {
         return Ok(Some(Credential::Token(token)));
     }
-    let in_cookie = rule.name.as_deref().and_then(|name| cookie(headers, name));
-    let is_cookie_refused = in_cookie.is_some() && !may_use_cookie(head, rule);
+    let in_cookie = cookie_name.and_then(|name| cookie(headers, name));
+    let is_cookie_refused = in_cookie.is_some() && !may_use_cookies(head);
     if let Some(token) = in_cookie.filter(|_| !is_cookie_refused) {
         return Ok(Some(Credential::Token(token)));
     }
@@ -45,7 +46,7 @@ pub fn credential(
         return Ok(Some(Credential::Token(token.into_owned())));
     }
     if is_cookie_refused {
-        let detail = "pages of this origin may not use the cookie here; add the origin to `auth.origins`";
+        let detail = "this page may not use the cookie here; list its origin in `origins`, or show the token otherwise";
         return Err(Problem::new(Code::OriginRefused, detail));
     }
     Ok(None)
@@ -113,38 +114,20 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     named.next().map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
-/// A browser sends cookies along whoever's page asks: so the page's origin must be one that may.
-fn may_use_cookie(head: &request::Parts, rule: &CookieRule) -> bool {
-    let headers = &head.headers;
-    let mut origins = headers.get_all(ORIGIN).into_iter();
-    match (origins.next(), origins.next()) {
-        (Some(origin), None) => {
-            // HTTP/2 has no `Host`, but an authority.
-            let authority = head.uri.authority().map(axum::http::uri::Authority::as_str);
-            let host = authority.or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()));
-            origin
-                .to_str()
-                .is_ok_and(|origin| is_allowed(origin, host, &rule.origins))
-        }
-        (Some(_), Some(_)) => false,
-        // A same-origin `EventSource` sends none.
-        (None, _) => {
+/// Whether cookies count: a browser sends them along whoever's page asks, so the page must be one that may.
+pub fn may_use_cookies(head: &request::Parts) -> bool {
+    match head.extensions.get::<Page>() {
+        Some(Page::Unsaid) | None => {
+            // A same-origin `EventSource` says nothing of its origin.
             let is_plain_get = head.method == Method::GET && !asks_for_websocket(head);
-            let site = headers.get("sec-fetch-site").map(axum::http::HeaderValue::as_bytes);
+            let site = head
+                .headers
+                .get("sec-fetch-site")
+                .map(axum::http::HeaderValue::as_bytes);
             is_plain_get && site != Some(b"cross-site")
         }
+        Some(page) => page.may_use_cookies(),
     }
-}
-
-fn is_allowed(origin: &str, host: Option<&str>, allowed: &[String]) -> bool {
-    if !allowed.is_empty() {
-        return allowed.iter().any(|known| known.eq_ignore_ascii_case(origin));
-    }
-    // Whether a proxy in front has taken TLS off is not known here.
-    let named = origin
-        .strip_prefix("https://")
-        .or_else(|| origin.strip_prefix("http://"));
-    matches!((named, host), (Some(named), Some(host)) if named.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -162,12 +145,12 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
+        from(&head, body)
+    }
+
+    fn from(head: &request::Parts, body: Option<&str>) -> String {
         let body = body.map(|token| Secret::new(token.to_owned()));
-        let rule = CookieRule {
-            name: Some("session".to_owned()),
-            origins: Vec::new(),
-        };
-        match credential(&head, body.as_ref(), &rule) {
+        match credential(head, body.as_ref(), Some("session")) {
             Ok(None) => "none".to_owned(),
             Ok(Some(Credential::Token(token))) => format!("token {token}"),
             Ok(Some(Credential::ApiKey(key))) => format!("key {key}"),
@@ -181,12 +164,11 @@ mod tests {
             ("authorization", "Bearer a"),
             ("x-api-key", "b"),
             ("cookie", "x=1; session=d"),
-            ("origin", "https://edge.example"),
         ];
         assert_eq!(of("POST", "/v1/sse?token=e", &all, Some("c")), "token a");
         assert_eq!(of("POST", "/v1/sse?token=e", &all[1..], Some("c")), "key b");
         assert_eq!(of("POST", "/v1/sse?token=e", &all[2..], Some("c")), "token c");
-        assert_eq!(of("POST", "/v1/sse?token=e", &all[2..], None), "token d");
+        assert_eq!(of("GET", "/v1/sse?token=e", &all[2..], None), "token d");
         assert_eq!(of("POST", "/v1/sse?token=e%2B", &[], None), "token e+");
         assert_eq!(of("GET", "/v1/sse", &[], None), "none");
         assert_eq!(of("GET", "/", &[("authorization", "bearer tlk_x")], None), "key tlk_x");
@@ -221,31 +203,38 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_counts_for_pages_of_this_origin_only() {
-        let cookie = ("cookie", "session=\"d\"");
-        let under = |method, target, more: &[(&str, &str)]| of(method, target, &[&[cookie], more].concat(), None);
-        let (own, other) = (("origin", "http://edge.example"), ("origin", "https://evil.example"));
-        let null = ("origin", "null");
-        assert_eq!(under("GET", "/v1/sse", &[]), "token d");
-        assert_eq!(under("GET", "/v1/sse", &[own]), "token d");
-        assert_eq!(under("GET", "/v1/sse", &[("sec-fetch-site", "same-origin")]), "token d");
-        assert_eq!(under("POST", "/v1/publish", &[own]), "token d");
-        assert_eq!(under("GET", "/v1/ws", &[WS[0], own]), "token d");
-        assert_eq!(under("CONNECT", "https://edge.example/v1/ws", &[own]), "token d");
+    fn a_cookie_counts_for_pages_that_may_use_it_only() {
+        let under = |page: Page, method: &str, more: &[(&str, &str)]| {
+            let mut request = axum::http::Request::builder().method(method).uri("/v1/ws");
+            for (name, value) in [&[("cookie", "session=\"d\"")], more].concat() {
+                request = request.header(name, value);
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            head.extensions.insert(page);
+            from(&head, None)
+        };
+        for page in [Page::Own, Page::Listed] {
+            for (method, more) in [("GET", &[][..]), ("POST", &[]), ("GET", WS), ("CONNECT", &[])] {
+                assert_eq!(under(page, method, more), "token d", "{page:?} {method}");
+            }
+        }
+        assert_eq!(under(Page::Unsaid, "GET", &[]), "token d");
+        assert_eq!(
+            under(Page::Unsaid, "GET", &[("sec-fetch-site", "same-origin")]),
+            "token d"
+        );
         for refused in [
-            under("GET", "/v1/sse", &[other]),
-            under("GET", "/v1/sse", &[null]),
-            under("GET", "/v1/sse", &[own, other]),
-            under("GET", "/v1/sse", &[("sec-fetch-site", "cross-site")]),
-            under("POST", "/v1/publish", &[]),
-            under("POST", "/v1/publish", &[other]),
-            under("GET", "/v1/ws", &[WS[0]]),
-            under("CONNECT", "https://edge.example/v1/ws", &[]),
-            under("CONNECT", "https://other.example/v1/ws", &[own]),
-            under("GET", "/v1/ws", &[WS[0], other]),
+            under(Page::Unsaid, "GET", &[("sec-fetch-site", "cross-site")]),
+            under(Page::Unsaid, "POST", &[]),
+            under(Page::Unsaid, "GET", WS),
+            under(Page::Unsaid, "CONNECT", &[]),
+            under(Page::Stranger, "GET", &[]),
+            under(Page::Stranger, "GET", WS),
+            under(Page::Anyone, "GET", &[]),
+            under(Page::Anyone, "POST", &[]),
+            under(Page::Anyone, "GET", WS),
         ] {
             assert_eq!(refused, "origin_refused");
         }
-        assert_eq!(under("GET", "/v1/sse?token=e", &[other]), "token e");
     }
 }

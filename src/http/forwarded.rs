@@ -1,4 +1,4 @@
-//! Who a proxy says it forwards for: `Forwarded` (RFC 7239), read strictly, and `X-Forwarded-For`.
+//! What a proxy says of the request that it forwards: `Forwarded` (RFC 7239), read strictly, and `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,19 +11,30 @@ pub(super) fn x_forwarded_for(value: &str) -> Vec<Hop> {
     elements.filter(|element| !element.is_empty()).map(node).collect()
 }
 
-/// The hops of a `Forwarded`, the client first. `None`: it breaks the grammar, so nothing in it can be told apart.
-pub(super) fn forwarded(value: &str) -> Option<Vec<Hop>> {
+/// What one proxy says in `Forwarded`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Element {
+    /// Whom it forwards for.
+    pub(super) hop: Hop,
+    /// The `Host` that it was asked with.
+    pub(super) host: Option<String>,
+    /// The scheme that it was asked by.
+    pub(super) proto: Option<String>,
+}
+
+/// The elements of a `Forwarded`, the client's first. `None`: it breaks the grammar, so nothing in it can be told apart.
+pub(super) fn forwarded(value: &str) -> Option<Vec<Element>> {
     let mut rest = Rest(value.as_bytes());
-    let mut hops = Vec::new();
+    let mut elements = Vec::new();
     loop {
         rest.skip_white_space();
         if rest.is_empty() {
-            return Some(hops);
+            return Some(elements);
         }
         if rest.take(b',') {
             continue;
         }
-        hops.push(element(&mut rest)?);
+        elements.push(element(&mut rest)?);
         rest.skip_white_space();
         if !rest.is_empty() && !rest.take(b',') {
             return None;
@@ -31,10 +42,10 @@ pub(super) fn forwarded(value: &str) -> Option<Vec<Hop>> {
     }
 }
 
-/// Reads pairs up to a comma; the hop is what `for` names, of which there may be one.
-fn element(rest: &mut Rest<'_>) -> Option<Hop> {
+/// Reads pairs up to a comma, of which each may be there once.
+fn element(rest: &mut Rest<'_>) -> Option<Element> {
     let mut names: Vec<String> = Vec::new();
-    let mut hop = None;
+    let mut element = Element::default();
     loop {
         // Between two semicolons there may be nothing.
         if let Some(name) = rest.token() {
@@ -43,13 +54,16 @@ fn element(rest: &mut Rest<'_>) -> Option<Hop> {
                 return None;
             }
             let value = rest.value()?;
-            if name == "for" {
-                hop = node(&value);
+            match &*name {
+                "for" => element.hop = node(&value),
+                "host" => element.host = Some(value),
+                "proto" => element.proto = Some(value),
+                _ => {}
             }
             names.push(name);
         }
         if !rest.take(b';') {
-            return (!names.is_empty()).then_some(hop);
+            return (!names.is_empty()).then_some(element);
         }
     }
 }
@@ -194,7 +208,9 @@ mod tests {
                 &["?", "192.0.2.1", "?"],
             ),
         ] {
-            assert_eq!(texts(forwarded(value).unwrap()), expected, "{value}");
+            let elements = forwarded(value).unwrap();
+            let hops = elements.into_iter().map(|element| element.hop).collect();
+            assert_eq!(texts(hops), expected, "{value}");
         }
     }
 

@@ -205,15 +205,8 @@ fn body_of(head: &[u8]) -> Result<State, Problem> {
         }
         Err(error) => return Err(refusal(&format!("the request's head cannot be read: {error}"))),
     }
-    let values = |name: &str| {
-        let of_name = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(name);
-        request
-            .headers
-            .iter()
-            .filter(of_name)
-            .map(|header| header.value)
-            .collect::<Vec<_>>()
-    };
+    let values = |name: &str| values(request.headers, name);
+    check_host(request.version, &values("host"))?;
     let (lengths, encodings) = (values("content-length"), values("transfer-encoding"));
     match (&lengths[..], &encodings[..]) {
         ([], []) => Ok(without_body(&values("upgrade"))),
@@ -332,6 +325,21 @@ fn bad_chunks() -> Problem {
     refusal("the chunked body cannot be read: a size in hexadecimal, CR LF, so many bytes, CR LF, and 0 at the end")
 }
 
+fn values<'a>(headers: &[httparse::Header<'a>], name: &str) -> Vec<&'a [u8]> {
+    let of_name = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(name);
+    headers.iter().filter(of_name).map(|header| header.value).collect()
+}
+
+/// Two hosts, or none where one must be, are read differently by a proxy and by what is behind it (RFC 9112 §3.2).
+fn check_host(version: Option<u8>, hosts: &[&[u8]]) -> Result<(), Problem> {
+    match hosts {
+        [_] => Ok(()),
+        [] if version == Some(0) => Ok(()),
+        [] => Err(refusal("`Host` is missing; HTTP/1.1 needs it")),
+        _ => Err(refusal("`Host` is there more than once")),
+    }
+}
+
 fn refusal(detail: &str) -> Problem {
     Problem::new(Code::BadRequest, detail.to_owned())
 }
@@ -363,20 +371,22 @@ mod tests {
     #[test]
     fn requests_of_every_lawful_length_are_followed_to_their_end() {
         let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
-        let sized = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\n\ncd".split_at(43).0;
-        let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nT: 1\r\n\r\n";
+        let sized = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab\n\ncd"
+            .split_at(52)
+            .0;
+        let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nT: 1\r\n\r\n";
         assert!(is_between_requests(get));
         assert!(is_between_requests(
             &[get, chunked, sized, get, b"\r\n\r\n", get].concat()
         ));
-        let empty = b"GET / HTTP/1.1\r\nUpgrade: WebSocket\r\nContent-Length: 0\r\n\r\n";
+        let empty = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nContent-Length: 0\r\n\r\n";
         assert!(follow(empty).unwrap().is_switching());
         assert!(
-            is_between_requests(b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n"),
+            is_between_requests(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n"),
             "is never switched to"
         );
         assert!(
-            follow(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\nanything\n")
+            follow(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\nanything\n")
                 .unwrap()
                 .is_switching()
         );
@@ -395,6 +405,8 @@ mod tests {
             "Transfer-Encoding: gzip, chunked",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding : chunked",
+            "Host: a",
+            "Host: b",
             "A: b\r\n c: folded",
             "A: b\nContent-Length: 1",
         ] {
@@ -402,6 +414,8 @@ mod tests {
             assert_eq!(follow(request.as_bytes()).unwrap_err().code, Code::BadRequest, "{head}");
         }
         assert!(follow(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        assert!(follow(b"GET / HTTP/1.1\r\n\r\n").is_err(), "HTTP/1.1 needs a host");
+        assert!(is_between_requests(b"GET / HTTP/1.0\r\n\r\n"), "HTTP/1.0 does not");
         for body in [
             "x\r\n",
             "\r\n",
@@ -416,7 +430,7 @@ mod tests {
             "0\r\nA: b\r\r\n",
             "0\r\n\n",
         ] {
-            let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+            let request = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert!(follow(request.as_bytes()).is_err(), "{body:?}");
         }
     }
@@ -424,16 +438,25 @@ mod tests {
     #[test]
     fn heads_and_what_surrounds_chunks_are_of_bounded_size() {
         let code = |request: &str| follow(request.as_bytes()).map_err(|problem| problem.code).err();
-        let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(bytes - "GET / HTTP/1.1\r".len()));
+        let line = |bytes: usize| {
+            format!(
+                "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+                "a".repeat(bytes - "GET / HTTP/1.1\r".len())
+            )
+        };
         assert_eq!(code(&line(REQUEST_LINE_BYTES_MAX)), None);
         assert_eq!(code(&line(REQUEST_LINE_BYTES_MAX + 1)), Some(Code::TooLarge));
-        let head = |headers: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(headers));
+        let head = |headers: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(headers - 1));
         assert_eq!(code(&head(HEADERS_MAX)), None);
         assert_eq!(code(&head(HEADERS_MAX + 1)), Some(Code::TooLarge));
-        let long = |bytes: usize| format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(bytes));
-        assert_eq!(code(&long(HEAD_BYTES_MAX - 23)), None);
-        assert_eq!(code(&long(HEAD_BYTES_MAX - 22)), Some(Code::TooLarge));
-        let chunked = |body: &str| code(&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        let long = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\na: {}\r\n\r\n", "b".repeat(bytes));
+        assert_eq!(code(&long(HEAD_BYTES_MAX - 32)), None);
+        assert_eq!(code(&long(HEAD_BYTES_MAX - 31)), Some(Code::TooLarge));
+        let chunked = |body: &str| {
+            code(&format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+            ))
+        };
         let extras = "x".repeat(CHUNK_EXTRAS_BYTES_MAX);
         assert_eq!(chunked(&format!("1;{extras}\r\na\r\n")), Some(Code::TooLarge));
         assert_eq!(chunked(&format!("0\r\nA: {extras}")), Some(Code::TooLarge));

@@ -3,6 +3,7 @@
 mod admission;
 mod client;
 mod client_address;
+mod cors;
 mod credential;
 mod forwarded;
 mod frames;
@@ -11,8 +12,11 @@ mod guard;
 mod identify;
 mod kept;
 mod lease;
+mod origin;
+mod origins;
 mod peer;
 mod refusals;
+mod sent_to;
 mod stream;
 
 use std::time::Duration;
@@ -28,17 +32,21 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
-pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, admission, visitor};
+pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, Rules, admission, visitor};
 pub use client::HttpClient;
 pub use client_address::{ClientAddress, client_address};
-pub use credential::{SUBPROTOCOL, credential};
+pub use cors::cors;
+pub use credential::{SUBPROTOCOL, credential, may_use_cookies};
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
 pub use identify::identify;
 pub use kept::{Kept, Place};
 pub use lease::{Lease, Lent, Narrow};
+pub use origin::{BadOrigin, Origin, OriginPattern};
+pub use origins::{Origins, Page};
 pub use peer::Peer;
 pub use refusals::count_refusals;
+pub use sent_to::Encrypted;
 pub use stream::Stream;
 
 /// How long a body may take to arrive.

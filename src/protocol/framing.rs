@@ -57,6 +57,9 @@ fn encode(publication: &Publication) -> Encoded {
     if let Some(event) = &publication.event {
         object = object.text("event", event);
     }
+    if let Some(user) = &publication.sender {
+        object = object.raw("sender", &Object::new().text("user", user).finish());
+    }
     let json = object
         .raw("data", str::from_utf8(&publication.data).unwrap_or("null"))
         .finish();
@@ -94,6 +97,7 @@ mod tests {
             channel,
             data: "{\"a\":1e400}".into(),
             event: Some("li\"ke".into()),
+            sender: Some("a\"da".into()),
             key: None,
             policy,
         };
@@ -102,11 +106,14 @@ mod tests {
             ..Position::origin(Epoch::from_bits(0))
         };
         let publication = Publication::new(&draft, position, 7);
-        let json = r#"{"type":"publication","channel":"chat:42","position":"00000000000-42","time":7,"event":"li\"ke","data":{"a":1e400}}"#;
+        let json = r#"{"type":"publication","channel":"chat:42","position":"00000000000-42","time":7,"event":"li\"ke","sender":{"user":"a\"da"},"data":{"a":1e400}}"#;
         let framed = Framed::of(&publication);
         assert_eq!(framed.json(), json);
-        assert_eq!(framed.websocket()[..2], [0x81, u8::try_from(json.len()).unwrap()]);
-        assert_eq!(&framed.websocket()[2..], json.as_bytes());
+        assert_eq!(
+            framed.websocket()[..4],
+            [0x81, 126, 0, u8::try_from(json.len()).unwrap()]
+        );
+        assert_eq!(&framed.websocket()[4..], json.as_bytes());
         assert_eq!(
             framed.event_stream().concat(),
             format!("id: 00000000000-42\ndata: {json}\n\n").as_bytes()

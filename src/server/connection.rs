@@ -15,7 +15,7 @@ use super::proxy_protocol::Proxies;
 use super::tls::Tls;
 use super::{http1, http2};
 use crate::config::Connections;
-use crate::http::{Guarded, Kept, Peer, Place, Stream, Version};
+use crate::http::{Encrypted, Guarded, Kept, Peer, Place, Stream, Version};
 use crate::transport::Timings;
 
 /// How long a connection may stay that is told about the server's health alone.
@@ -46,6 +46,8 @@ pub(super) struct House {
 pub(super) struct Guest {
     pub(super) socket: Guarded<Kept<Stream>>,
     pub(super) peer: Peer,
+    /// Whether TLS ends here.
+    pub(super) encrypted: Option<Encrypted>,
     pub(super) router: Router,
     pub(super) attending: Attending,
     pub(super) timings: Timings,
@@ -143,6 +145,7 @@ impl House {
 
     fn guest(&self, visitor: Visitor, place: Place, attending: Attending, watch: Watch) -> Guest {
         let write_timeout = Duration::from_millis(self.timings.write_timeout_ms);
+        let encrypted = matches!(visitor.stream, Stream::Tls(_)).then_some(Encrypted);
         let kept = Kept::new(visitor.stream, place);
         let guarded = Guarded::new(kept, visitor.version, visitor.prefix, visitor.deadline);
         let router = match attending {
@@ -152,6 +155,7 @@ impl House {
         Guest {
             socket: guarded.write_timeout(write_timeout),
             peer: visitor.peer,
+            encrypted,
             router: router.clone(),
             attending,
             timings: self.timings,

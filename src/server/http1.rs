@@ -30,6 +30,7 @@ pub(super) async fn serve(guest: Guest) {
     let Guest {
         socket,
         peer,
+        encrypted,
         router,
         attending,
         mut watch,
@@ -41,6 +42,7 @@ pub(super) async fn serve(guest: Guest) {
         asked.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        encrypted.map(|encrypted| request.extensions_mut().insert(encrypted));
         request
     });
     let mut builder = Builder::new();

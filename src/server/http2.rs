@@ -18,7 +18,7 @@ use super::connection::Guest;
 use super::http1::KEEP_ALIVE_TIMEOUT;
 use super::phase::Phase;
 use super::streams::{self, Pieces, Streams};
-use crate::http::{Lease, Peer};
+use crate::http::{Encrypted, Lease, Peer};
 
 /// What a client may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -52,6 +52,7 @@ pub(super) async fn serve(guest: Guest) {
     let Guest {
         socket,
         peer,
+        encrypted,
         router,
         timings,
         streams_max,
@@ -74,7 +75,7 @@ pub(super) async fn serve(guest: Guest) {
         .keep_alive_interval(Duration::from_millis(timings.heartbeat_ms))
         .keep_alive_timeout(PING_TIMEOUT)
         .enable_connect_protocol();
-    let service = service_fn(move |request| answer(router.clone(), request, peer));
+    let service = service_fn(move |request| answer(router.clone(), request, (peer, encrypted)));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     tokio::select! {
         served = connection.as_mut() => return told(served),
@@ -94,9 +95,14 @@ fn told(served: hyper::Result<()>) {
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>, peer: Peer) -> Result<Response<Pieces>, Infallible> {
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    (peer, encrypted): (Peer, Option<Encrypted>),
+) -> Result<Response<Pieces>, Infallible> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
+    encrypted.map(|encrypted| request.extensions_mut().insert(encrypted));
     let mut lent = None;
     if request.method() == Method::CONNECT {
         let (lease, lent_until) = Lease::new();

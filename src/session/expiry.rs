@@ -82,21 +82,6 @@ impl Session {
         self.identity = identity;
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });
-        for (channel, problem) in refused {
-            self.end_subscription(channel, problem);
-        }
-    }
-
-    /// Ends a subscription for a reason of the server's, unless it has ended meanwhile.
-    fn end_subscription(&mut self, channel: ChannelName, problem: Problem) {
-        if let Some(key) = self.subscriptions.key_of(&channel) {
-            self.subscriptions.remove(key);
-            self.leave(&channel);
-            self.reply(Push::Unsubscribed {
-                channel,
-                problem: Some(problem),
-                id: None,
-            });
-        }
+        self.withdraw(refused);
     }
 }

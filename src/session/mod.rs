@@ -14,6 +14,7 @@ mod presenting;
 mod ready;
 mod registry;
 mod subscriptions;
+mod withdrawn;
 
 use std::fmt;
 use std::sync::Arc;
@@ -347,6 +348,10 @@ impl Session {
         {
             self.working = None;
             self.finish(done);
+        }
+        // Not while something is under way that was allowed before.
+        if self.working.is_none() && self.registered.takes_new_policies() {
+            self.obey_policies();
         }
         if let Some(push) = self.aside.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));

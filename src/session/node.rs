@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::identity::{Action, Authority, Credential, Identity};
 use super::policy::{Policies, Policy};
@@ -43,7 +43,7 @@ pub struct Node {
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
     /// Who may come in; without one, everything is open.
-    authority: Option<Authority>,
+    authority: ArcSwapOption<Authority>,
     anybody: Arc<Identity>,
     /// Who is on the channels.
     pub(super) presences: Arc<Presences>,
@@ -70,7 +70,7 @@ impl Node {
             policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
-            authority: None,
+            authority: ArcSwapOption::empty(),
             anybody: Arc::new(Identity::anybody()),
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),
@@ -87,12 +87,18 @@ impl Node {
     /// The same, for those alone who the authority lets in.
     #[must_use]
     pub fn with_authority(self, authority: Option<Authority>) -> Self {
-        Self { authority, ..self }
+        self.set_authority(authority);
+        self
+    }
+
+    /// Who may come in from now on.
+    pub fn set_authority(&self, authority: Option<Authority>) {
+        self.authority.store(authority.map(Arc::new));
     }
 
     /// Who may come in; without one, everything is open.
-    pub fn authority(&self) -> Option<&Authority> {
-        self.authority.as_ref()
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        self.authority.load_full()
     }
 
     /// Whoever comes where everything is open.
@@ -110,9 +116,11 @@ impl Node {
         Arc::clone(self.policies.load().of(channel))
     }
 
-    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these.
+    /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these, and
+    /// subscriptions that they do not allow end.
     pub fn set_policies(&self, policies: Policies) {
         self.policies.store(Arc::new(policies));
+        self.registry.tell_new_policies();
     }
 
     /// The door: whether somebody may do this with a channel. It is asked by every route and every transport, anew at
@@ -136,7 +144,7 @@ impl Node {
     /// # Errors
     /// What [`Authority::identify`] says.
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
-        match (&self.authority, credential) {
+        match (self.authority(), credential) {
             (None, _) => Ok(Arc::clone(&self.anybody)),
             (Some(_), None) if self.policies.load().admit_anonymous() => Ok(Arc::clone(&self.anonymous)),
             (Some(authority), _) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
@@ -149,7 +157,7 @@ impl Node {
     /// What [`Authority::verify`] says; `forbidden`, if it is somebody else's; `bad_request`, if tokens mean nothing
     /// here.
     pub(super) async fn refresh(&self, identity: &Identity, token: &Secret) -> Result<Arc<Identity>, Problem> {
-        let Some(authority) = &self.authority else {
+        let Some(authority) = self.authority() else {
             let detail = "everything is open here: there is no token to be refreshed";
             return Err(Problem::new(Code::BadRequest, detail));
         };
@@ -293,6 +301,7 @@ impl Node {
             channel: item.channel,
             data: item.data,
             event: item.event,
+            sender: identity.user().map(Into::into),
             key,
             policy: policy.window,
         })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::identity::{Action, Identity};
+use super::policy::Policy;
 use super::presence::{Attendance, Place, PollMark, Presences};
 use super::{Done, Node, Output, Session};
 use crate::delivery::ChannelName;
@@ -20,14 +21,7 @@ impl Node {
     /// # Errors
     /// `forbidden`.
     pub(super) async fn visible(&self, identity: &Identity, channel: &ChannelName) -> Result<&Arc<Presences>, Problem> {
-        let Some(presences) = self.presences_on(channel) else {
-            let namespace = channel.namespace();
-            let detail = format!(
-                "presence is off for {channel}: leave `presence` out, or switch it on with `presence_on = true` for the \
-                 namespace {namespace}, or with `presence.enabled = true` for all"
-            );
-            return Err(Problem::new(Code::Forbidden, detail));
-        };
+        let presences = self.presences_on(channel).ok_or_else(|| off(channel))?;
         self.allow(identity, Action::Presence, channel).await?;
         Ok(presences)
     }
@@ -56,6 +50,15 @@ impl Node {
     pub async fn presence(&self, identity: &Identity, query: PresenceQuery) -> Result<PresenceReply, Problem> {
         self.visible(identity, &query.channel).await?.reply(query).await
     }
+}
+
+fn off(channel: &ChannelName) -> Problem {
+    let namespace = channel.namespace();
+    let detail = format!(
+        "presence is off for {channel}: leave `presence` out, or switch it on with `presence_on = true` for the \
+         namespace {namespace}, or with `presence.enabled = true` for all"
+    );
+    Problem::new(Code::Forbidden, detail)
 }
 
 impl Session {
@@ -114,6 +117,15 @@ impl Session {
             self.leave(channel);
         }
         Some(output)
+    }
+
+    /// Whether a policy lets the session be told who is on a channel, if it is.
+    pub(super) fn check_told(&self, policy: &Policy, channel: &ChannelName) -> Result<(), Problem> {
+        match self.is_told_of(channel) {
+            PresenceAsk::Nothing => Ok(()),
+            PresenceAsk::Members if policy.presence_on => policy.check(&self.identity, Action::Presence, channel),
+            PresenceAsk::Members => Err(off(channel)),
+        }
     }
 
     /// Whether the session is told who is on a channel.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -47,7 +47,9 @@ pub struct Registry {
     shards: [Mutex<HashMap<SessionId, Arc<Shared>>>; SHARDS],
     count: AtomicUsize,
     /// Counts the sessions that were told to end: while it stands still, no session needs to look whether it was one.
-    endings: AtomicUsize,
+    endings: AtomicU32,
+    /// Counts the changes of policies, for each session to see whether it has obeyed the newest.
+    policies: AtomicU32,
     is_draining: AtomicBool,
 }
 
@@ -57,7 +59,8 @@ impl Registry {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
-            endings: AtomicUsize::new(0),
+            endings: AtomicU32::new(0),
+            policies: AtomicU32::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -92,6 +95,18 @@ impl Registry {
             shared,
             registry: Arc::clone(self),
             endings_seen: 0,
+            policies_seen: 0,
+        }
+    }
+
+    /// Policies have changed: every session looks at its subscriptions again.
+    pub(super) fn tell_new_policies(&self) {
+        self.policies.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            let sessions: Vec<_> = lock(shard).values().cloned().collect();
+            for session in sessions {
+                session.wake();
+            }
         }
     }
 
@@ -134,7 +149,10 @@ pub(super) struct Registered {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     /// The count of endings at which this session was not among them.
-    endings_seen: usize,
+    endings_seen: u32,
+    /// The change of policies that it has obeyed; a session that has just begun has obeyed none, for what it asks for
+    /// may have been allowed before one.
+    policies_seen: u32,
 }
 
 impl Registered {
@@ -153,6 +171,12 @@ impl Registered {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Whether policies have changed since it was last asked.
+    pub(super) fn takes_new_policies(&mut self) -> bool {
+        let policies = self.registry.policies.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.policies_seen, policies) != policies
     }
 
     pub(super) fn ending(&mut self) -> Option<Ending> {

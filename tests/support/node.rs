@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Auth, Connections};
+use throughline::config::{Address, Auth, Config, Connections};
 use throughline::delivery::{Engine, Health, LogPolicy};
-use throughline::http::HttpClient;
+use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::RateSettings;
+use throughline::session::policy::Policies;
 use throughline::session::presence::PresenceSettings;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
@@ -36,12 +37,16 @@ pub(crate) struct Setup {
     /// How much each client may do, once and for all, for buckets do not refill; absent: whatever it wants.
     pub(crate) rates: Option<RateSettings>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may ask; none: the same origin.
+    pub(crate) origins: &'static [&'static str],
     /// Whether that engine can do its work.
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
     pub(crate) auth: Auth,
     /// How presence is kept, if it is.
     pub(crate) presence: Option<PresenceSettings>,
+    /// What namespaces allow, where that is not the same for all.
+    pub(crate) policies: Option<Policies>,
 }
 
 impl Default for Setup {
@@ -66,9 +71,11 @@ impl Default for Setup {
             engine: None,
             rates: None,
             trusted_proxies: Vec::new(),
+            origins: &[],
             health: None,
             auth: Auth::default(),
             presence: None,
+            policies: None,
         }
     }
 }
@@ -84,6 +91,18 @@ impl Setup {
         }
     }
 
+    /// With the `[auth]` and the `[[namespaces]]` of a configuration, and its rates where a namespace has some.
+    pub(crate) fn configured(text: &str) -> Self {
+        let config = read_config(text);
+        let has_rates = text.contains("_per_s");
+        Self {
+            rates: has_rates.then(|| config.rates()),
+            policies: Some(config.policies()),
+            auth: config.auth,
+            ..Self::default()
+        }
+    }
+
     /// A window of so many publications.
     pub(crate) fn window(count_max: usize) -> Self {
         let default = Self::default();
@@ -93,6 +112,13 @@ impl Setup {
         };
         Self { window, ..default }
     }
+}
+
+/// A configuration that is well.
+pub(crate) fn read_config(text: &str) -> Config {
+    let config: Config = toml::from_str(text).expect("a configuration that can be read");
+    assert_eq!(config.faults(), [], "{text}");
+    config
 }
 
 /// A running node; dropping it stops it at once.
@@ -114,20 +140,31 @@ impl Node {
         let mut builder = Edge::builder()
             .window(setup.window)
             .limits(setup.limits)
-            .timings(setup.timings);
+            .timings(setup.timings)
+            .trusted_proxies(setup.trusted_proxies)
+            .origins(
+                setup
+                    .origins
+                    .iter()
+                    .map(|text| text.parse::<OriginPattern>().expect("an origin"))
+                    .collect(),
+            );
         if let Some(engine) = setup.engine {
             builder = builder.engine(engine);
         }
         if let Some(rates) = setup.rates {
             // The clock stands still: nothing comes back, however long a test takes.
             let clock = Arc::new(|| Duration::ZERO);
-            builder = builder.rates(rates).trusted_proxies(setup.trusted_proxies).clock(clock);
+            builder = builder.rates(rates).clock(clock);
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
         }
         if let Some(presence) = setup.presence {
             builder = builder.presence(presence);
+        }
+        if let Some(policies) = setup.policies {
+            builder = builder.policies(policies);
         }
         let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
         if let Some(authority) = setup.auth.authority(&fetch).expect("an [auth] that is right") {

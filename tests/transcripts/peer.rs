@@ -203,7 +203,6 @@ impl Peer {
     /// A refusal as RFC 9457 and §8 of the protocol have it.
     fn expect_problem(&mut self, code: &str, detail: &str, captures: &mut Captures) -> Result<(), Failure> {
         self.expect_header("content-type", "application/problem+json", captures)?;
-        self.expect_header("access-control-allow-origin", "*", captures)?;
         let retry_after = self.answer()?.header("retry-after").join(", ");
         let text = self.text(Beat::None)?;
         let given: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in {text}"))?;

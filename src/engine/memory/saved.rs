@@ -66,6 +66,7 @@ impl MemoryEngine {
             writer.record(&Record::Publication {
                 time_ms: publication.time_ms,
                 event: publication.event.as_deref(),
+                sender: publication.sender.as_deref(),
                 data: &publication.data,
             })?;
         }
@@ -166,7 +167,12 @@ impl Restored {
                 };
                 self.open = Some((ChannelName::parse(name).ok()?, Box::new(awake)));
             }
-            Record::Publication { time_ms, event, data } => self.publication(time_ms, event, data)?,
+            Record::Publication {
+                time_ms,
+                event,
+                sender,
+                data,
+            } => self.publication(time_ms, [event, sender], data)?,
             Record::Key {
                 publisher,
                 key,
@@ -203,7 +209,8 @@ impl Restored {
         Some(false)
     }
 
-    fn publication(&mut self, time_ms: u64, event: Option<&str>, data: &[u8]) -> Option<()> {
+    fn publication(&mut self, time_ms: u64, words: [Option<&str>; 2], data: &[u8]) -> Option<()> {
+        let [event, sender] = words;
         let (channel, awake) = self.open.as_mut()?;
         let top = awake.log.top();
         let position = Position {
@@ -214,6 +221,7 @@ impl Restored {
             channel: channel.clone(),
             data: data.to_vec().into(),
             event: event.map(Into::into),
+            sender: sender.map(Into::into),
             key: None,
             policy: awake.policy?,
         };

@@ -47,17 +47,10 @@ impl Entry {
         let bytes = Bytes::from(bytes);
         let line_len = bytes.iter().position(|byte| *byte == b'\n')?;
         let line = Line::read(&bytes[..line_len])?;
-        let event_from = line_len + 1;
-        let data_from = event_from.checked_add(line.event_len.unwrap_or(0))?;
-        if data_from > bytes.len() {
-            return None;
-        }
-        let event = match line.event_len {
-            Some(_) => Some(str::from_utf8(&bytes[event_from..data_from]).ok()?.into()),
-            None => None,
-        };
+        let (event, sender_from) = word(&bytes, line_len + 1, line.event_len)?;
+        let (sender, data_from) = word(&bytes, sender_from, line.sender_len)?;
         let data = bytes.slice(data_from..);
-        let publication = Publication::kept(channel.clone(), line.position, line.time_ms, event, data);
+        let publication = Publication::kept(channel.clone(), line.position, line.time_ms, event, data).sent_by(sender);
         Some(Self {
             after: line.after,
             publication,
@@ -70,12 +63,21 @@ impl Entry {
     }
 }
 
+/// The word of so many bytes that begins there, if there is one, and where it ends.
+fn word(bytes: &[u8], from: usize, len: Option<usize>) -> Option<(Option<Box<str>>, usize)> {
+    let Some(len) = len else { return Some((None, from)) };
+    let end = from.checked_add(len)?;
+    let word = str::from_utf8(bytes.get(from..end)?).ok()?;
+    Some((Some(word.into()), end))
+}
+
 /// An entry's first line.
 struct Line {
     position: Position,
     after: Position,
     time_ms: u64,
     event_len: Option<usize>,
+    sender_len: Option<usize>,
 }
 
 impl Line {
@@ -87,10 +89,12 @@ impl Line {
             tag => Some(Tag::parse(tag)?),
         };
         let time_ms = words.next()?.parse().ok()?;
-        let event_len = match words.nth(1)? {
-            "-" => None,
-            len => Some(len.parse().ok()?),
+        let len = |word: &str| match word {
+            "-" => Some(None),
+            len => Some(Some(len.parse().ok()?)),
         };
+        let event_len = len(words.nth(1)?)?;
+        let sender_len = len(words.next()?)?;
         let after = Position {
             offset: position.offset.checked_sub(1)?,
             tag,
@@ -101,6 +105,7 @@ impl Line {
             after,
             time_ms,
             event_len,
+            sender_len,
         })
     }
 }
@@ -115,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_with_whatever_its_event_and_data_are() {
-        let entry = read("e-7-t7 t6 123 99 3\na\nb{\"x\":\n1}").unwrap();
+        let entry = read("e-7-t7 t6 123 99 3 2\na\nbda{\"x\":\n1}").unwrap();
         assert_eq!(entry.after.to_string(), "e-6-t6");
         let publication = entry.publication;
         assert_eq!(
@@ -126,7 +131,8 @@ mod tests {
             (publication.event.as_deref(), &publication.data[..]),
             (Some("a\nb"), &b"{\"x\":\n1}"[..])
         );
-        let first = read("e-1-t - 1 0 -\n1").unwrap();
+        assert_eq!(publication.sender.as_deref(), Some("da"));
+        let first = read("e-1-t - 1 0 - -\n1").unwrap();
         assert_eq!(
             (first.after.to_string(), first.publication.event),
             ("e-0".to_owned(), None)
@@ -138,11 +144,13 @@ mod tests {
         for bad in [
             "",
             "\n",
-            "e-1-t - 1 0 -",
-            "e-0 - 1 0 -\n1",
-            "e-1-t - 1 0 9\n1",
-            "e-1-t - x 0 -\n1",
-            "e - 1 0 -\n1",
+            "e-1-t - 1 0 - -",
+            "e-0 - 1 0 - -\n1",
+            "e-1-t - 1 0 9 -\n1",
+            "e-1-t - 1 0 - 9\n1",
+            "e-1-t - 1 0 -\n1",
+            "e-1-t - x 0 - -\n1",
+            "e - 1 0 - -\n1",
         ] {
             assert!(read(bad).is_none(), "{bad:?}");
         }

@@ -148,7 +148,7 @@ mod tests {
                 format!("t{offset}")
             }
         };
-        format!("e-{offset}-t{offset} {} 1 0 -\n{offset}", tag(offset - 1))
+        format!("e-{offset}-t{offset} {} 1 0 - -\n{offset}", tag(offset - 1))
     }
 
     /// Of a log of 10 that holds 4 to 10: what was read are the entries `from..=to`.

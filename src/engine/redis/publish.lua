@@ -1,18 +1,18 @@
 -- Stores one publication and tells the nodes, as one step.
 --
 -- KEYS  1 the channel's top, 2 its log, 3 (optional) what is remembered of the idempotency key
--- ARGV  1 an epoch, should the log begin a new life; 2 the publication's tag; 3 its event: "-" or "+" and the word
---       4 its data; 5 the bytes that it counts for; 6, 7, 8 the window's count, bytes and age in ms
+-- ARGV  1 an epoch, should the log begin a new life; 2 the publication's tag; 3 the lengths of its event and of
+--       its sender, or - for none; 4 its event, sender and data; 5 the bytes that it counts for; 6, 7, 8 the window's count, bytes and age in ms
 --       9 for how long the top is kept, in ms; 10 where to tell the nodes; 11 fingerprint; 12 how long a key lives, in ms
 --
 -- Answers "+" and the new position, "=" and the position of the first time, or "!" for a key of another payload.
 --
 -- The top:    <position> <time> <bytes ever> <bytes before the oldest> <time of the oldest> <age> <ttl>
--- An entry:   <position> <tag of the one before, or -> <time> <bytes before it> <length of the event, or ->\n<event><data>
+-- An entry:   <position> <tag of the one before, or -> <time> <bytes before it> <lengths, as in 3>\n<as in 4>
 -- The oldest's bytes and time may be those of one that is gone: they are lower bounds, put right when they matter.
 
 local top_key, log, key = KEYS[1], KEYS[2], KEYS[3]
-local epoch, tag, event, data = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local epoch, tag, lengths, words_and_data = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local size, count_max, bytes_max, age = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
 local function whole(number)
@@ -64,9 +64,7 @@ redis.call('SET', top_key, table.concat(words, ' '), 'PX', ARGV[9])
 if not top or not is_kept then
   redis.call('UNLINK', log)
 end
-local length = event == '-' and '-' or tostring(#event - 1)
-local entry = table.concat({ position, previous, whole(time), whole(before), length }, ' ')
-  .. '\n' .. string.sub(event, 2) .. data
+local entry = table.concat({ position, previous, whole(time), whole(before), lengths }, ' ') .. '\n' .. words_and_data
 if is_kept then
   redis.call('XADD', log, 'MAXLEN', count_max, whole(offset) .. '-0', 'p', entry)
   redis.call('PEXPIRE', log, age)

@@ -59,11 +59,9 @@ impl Scripts {
             Some(key) => call.arg(3).arg(&keys.top).arg(&keys.log).arg(keys.idempotency(key)),
         };
         call.arg(epoch.as_str()).arg(tag.as_str());
-        match &draft.event {
-            None => call.arg("-"),
-            Some(event) => call.arg(format!("+{event}")),
-        };
-        call.arg(&draft.data[..])
+        let (lengths, written) = written(draft);
+        call.arg(lengths)
+            .arg(written)
             .arg(bytes)
             .arg(draft.policy.count_max)
             .arg(draft.policy.bytes_max)
@@ -180,6 +178,14 @@ async fn send_all<'a>(
 
 fn is_forgotten(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// What is written of a draft as it is: how long its event and its sender are, or `-`, and both of them and the data.
+fn written(draft: &Draft) -> (String, Vec<u8>) {
+    let words = [draft.event.as_deref(), draft.sender.as_deref()];
+    let lengths = words.map(|word| word.map_or("-".to_owned(), |word| word.len().to_string()));
+    let words = words.map(|word| word.unwrap_or_default().as_bytes());
+    (lengths.join(" "), [words[0], words[1], &draft.data].concat())
 }
 
 /// Tells payloads apart, on every node alike.

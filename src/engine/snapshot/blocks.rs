@@ -13,7 +13,7 @@ use super::{Contents, Record};
 const MAGIC: &[u8; 16] = b"throughline snap";
 
 /// The version of the format. Another build may write another one, which this one refuses.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Writes records.
 pub(in crate::engine) struct Writer<W> {

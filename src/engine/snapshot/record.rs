@@ -29,6 +29,7 @@ pub(in crate::engine) enum Record<'a> {
     Publication {
         time_ms: u64,
         event: Option<&'a str>,
+        sender: Option<&'a str>,
         data: &'a [u8],
     },
     /// What was published under an idempotency key, the oldest first.

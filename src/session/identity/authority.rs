@@ -38,15 +38,6 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// When a cookie counts as a token.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CookieRule {
-    /// The cookie's name; without one no cookie counts.
-    pub name: Option<String>,
-    /// The origins whose pages may use it; if there are none, those of the same origin.
-    pub origins: Vec<String>,
-}
-
 /// Who may come in.
 #[derive(Debug, Default)]
 pub struct Authority {
@@ -56,8 +47,8 @@ pub struct Authority {
     pub api_keys: Vec<ApiKey>,
     /// How far clocks may be apart, in seconds.
     pub leeway_s: u64,
-    /// When a cookie counts.
-    pub cookie: CookieRule,
+    /// The cookie in which browsers bring their token; without a name no cookie counts.
+    pub cookie: Option<String>,
 }
 
 impl Authority {

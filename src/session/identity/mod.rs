@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use api_key::{ApiKey, NewApiKey, Scope};
-pub use authority::{Authority, CookieRule, Credential};
+pub use authority::{Authority, Credential};
 pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};

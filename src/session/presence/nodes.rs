@@ -312,6 +312,7 @@ impl Nodes {
             data: data.into(),
             event: None,
             key: None,
+            sender: None,
             policy: HINTS,
         };
         // One that does not arrive is made good by the lease.
