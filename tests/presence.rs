@@ -1,7 +1,11 @@
 //! Who is on a channel, as watchers of every transport see it: whatever happens, they end with the true set, and a
 //! thousand who come at once are not a million messages.
 #![expect(clippy::print_stdout, reason = "says what was told, for the record")]
-#![allow(clippy::unwrap_used, reason = "in a test, what is not as it should be is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in a test, what is not as it should be is a panic"
+)]
 
 mod support;
 

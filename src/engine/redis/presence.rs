@@ -105,15 +105,20 @@ pub(super) fn whose(who: Option<&Who>) -> String {
     }
 }
 
-fn read_whose(bytes: &[u8]) -> Option<Option<Who>> {
-    let text = str::from_utf8(bytes).ok()?;
+/// What is none of the scripts' words.
+#[derive(Debug, PartialEq, Eq)]
+struct Unreadable;
+
+fn read_whose(bytes: &[u8]) -> Result<Option<Who>, Unreadable> {
+    let text = str::from_utf8(bytes).map_err(|_| Unreadable)?;
     match text.strip_prefix('+') {
-        None => (text == "-").then_some(None),
+        None if text == "-" => Ok(None),
+        None => Err(Unreadable),
         Some(text) => {
             let (user, info) = text
                 .split_once('\n')
                 .map_or((text, None), |(user, info)| (user, Some(info)));
-            Some(Some(Who {
+            Ok(Some(Who {
                 user: user.into(),
                 info: info.map(Arc::from),
             }))
@@ -130,7 +135,7 @@ fn read_reported(answer: &[Vec<u8>]) -> Option<Reported> {
         let [kind, whose] = pair else { return None };
         let member = |sessions| {
             Some(Member {
-                who: read_whose(whose)??,
+                who: read_whose(whose).ok()??,
                 sessions,
             })
         };
@@ -152,7 +157,7 @@ fn read_others(answer: &[Vec<u8>]) -> Option<Others> {
     let session = |pair: &[Vec<u8>]| -> Option<Present> {
         let [key, whose] = pair else { return None };
         let key = u128::from_str_radix(str::from_utf8(key).ok()?, 16).ok()?;
-        Some((SessionKey(key), read_whose(whose)?))
+        Some((SessionKey(key), read_whose(whose).ok()?))
     };
     Some(Others {
         sessions: sessions.chunks(2).map(session).collect::<Option<_>>()?,
@@ -179,8 +184,8 @@ mod tests {
             who("-", None),
         ] {
             let text = whose(given.as_ref());
-            assert_eq!(read_whose(text.as_bytes()), Some(given), "{text:?}");
+            assert_eq!(read_whose(text.as_bytes()), Ok(given), "{text:?}");
         }
-        assert_eq!(read_whose(b"x"), None);
+        assert_eq!(read_whose(b"x"), Err(Unreadable));
     }
 }

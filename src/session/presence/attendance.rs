@@ -158,9 +158,10 @@ impl Attendance {
             (false, Some(_)) => Stay::No,
         };
         let known = |name: &ChannelName| self.watches.iter().find(|watch| watch.channel() == name)?.mark();
-        poll.known = match self.watches.is_empty() {
-            true => Vec::new(),
-            false => channels.iter().map(known).collect(),
+        poll.known = if self.watches.is_empty() {
+            Vec::new()
+        } else {
+            channels.iter().map(known).collect()
         };
         self.is_anywhere().then(|| poll.to_string())
     }

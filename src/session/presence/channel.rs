@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::PresenceSettings;
 use super::nodes::Ties;
 use super::notices::{Notice, Notices, listed};
-use super::roster::{Changes, Roster};
+use super::roster::{Changes, Reach, Roster};
 use crate::delivery::{ChannelName, Parked, Parking, Woken};
 use crate::protocol::{PresenceQuery, PresenceReply};
 
@@ -56,9 +56,9 @@ pub(super) struct Look {
 }
 
 impl PresentChannel {
-    pub(super) fn new(name: ChannelName, settings: PresenceSettings, has_others: bool) -> Self {
+    pub(super) fn new(name: ChannelName, settings: PresenceSettings, reach: Reach) -> Self {
         let state = State {
-            roster: Roster::new(settings.debounce, has_others),
+            roster: Roster::new(settings.debounce, reach),
             notices: Notices::default(),
             tell_from: Instant::now(),
             ties: Ties::default(),

@@ -23,7 +23,7 @@ pub(super) use attendance::{Attendance, Place};
 use channel::PresentChannel;
 pub use mark::PollMark;
 pub use nodes::Nodes;
-use roster::{Changes, Turned};
+use roster::{Changes, Reach, Turned};
 
 use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
 use crate::metrics::Metrics;
@@ -120,7 +120,8 @@ impl Presences {
     }
 
     fn empty(&self, name: ChannelName) -> PresentChannel {
-        PresentChannel::new(name, self.settings, self.nodes.is_some())
+        let reach = self.nodes.as_ref().map_or(Reach::ThisNode, |_| Reach::AllNodes);
+        PresentChannel::new(name, self.settings, reach)
     }
 
     fn channel(&self, name: &ChannelName) -> Arc<PresentChannel> {
@@ -181,7 +182,7 @@ impl Presences {
             if look.is_active {
                 self.activate(&channel);
             } else {
-                self.forget(channel);
+                self.forget(&channel);
             }
         }
     }
@@ -208,10 +209,10 @@ impl Presences {
     }
 
     /// Lets go of a channel that nobody is on and nobody looks at.
-    fn forget(&self, channel: Arc<PresentChannel>) {
+    fn forget(&self, channel: &Arc<PresentChannel>) {
         let mut channels = lock(&self.channels);
         // Held by the map and by us: whoever else gets it now, gets it from the map.
-        if Arc::strong_count(&channel) == 2 && channel.state().roster.is_empty() {
+        if Arc::strong_count(channel) == 2 && channel.state().roster.is_empty() {
             channels.remove(&channel.name);
             if channels.capacity() > 64 && channels.len() < channels.capacity() / 4 {
                 let room = channels.len() * 2;

@@ -136,7 +136,7 @@ impl Presences {
     async fn exchange_one(&self, nodes: &Nodes, channel: Arc<PresentChannel>) -> Option<ChannelName> {
         let mut is_new = false;
         let done = async {
-            while let Some(report) = self.next_report(&channel) {
+            while let Some(report) = Self::next_report(&channel) {
                 is_new |= !(report.came.is_empty() && report.went.is_empty());
                 self.report(nodes, &channel, report).await?;
             }
@@ -149,7 +149,7 @@ impl Presences {
         is_new.then(|| channel.name.clone())
     }
 
-    fn next_report(&self, channel: &PresentChannel) -> Option<Report> {
+    fn next_report(channel: &PresentChannel) -> Option<Report> {
         let now = Instant::now();
         let mut state = channel.state();
         let must_renew = state.ties.renew_at.is_some_and(|at| at <= now) && state.roster.has_here();

@@ -21,6 +21,15 @@ pub(super) enum Stay {
     For(Duration),
 }
 
+/// Who has to know of the sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// This node, which is alone.
+    ThisNode,
+    /// Other nodes, too.
+    AllNodes,
+}
+
 /// Who is on a channel.
 #[derive(Debug)]
 pub(super) struct Roster {
@@ -52,6 +61,13 @@ struct Entry {
     until: Option<Instant>,
     /// Whether another node has it.
     is_elsewhere: bool,
+}
+
+/// On which node a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Here,
+    Elsewhere,
 }
 
 impl Entry {
@@ -97,8 +113,8 @@ impl Changes {
 }
 
 impl Roster {
-    /// Nobody, on a node that is alone or has others to report to.
-    pub(super) fn new(debounce: Duration, has_others: bool) -> Self {
+    /// Nobody.
+    pub(super) fn new(debounce: Duration, reach: Reach) -> Self {
         Self {
             debounce,
             sessions: HashMap::new(),
@@ -110,14 +126,14 @@ impl Roster {
             is_nameless_untold: false,
             is_occupied: false,
             left_at: None,
-            unreported: has_others.then(HashSet::new),
+            unreported: (reach == Reach::AllNodes).then(HashSet::new),
         }
     }
 
     /// A connection of this node holds the session from now on.
     pub(super) fn enter(&mut self, key: SessionKey, who: Option<&Who>) {
         if !self.sessions.contains_key(&key) {
-            self.admit(key, who, false);
+            self.admit(key, who, Where::Here);
         }
         let Some(entry) = self.sessions.get_mut(&key) else {
             return;
@@ -185,7 +201,7 @@ impl Roster {
                 entry.is_elsewhere = true;
                 continue;
             }
-            self.admit(key, who.as_ref(), true);
+            self.admit(key, who.as_ref(), Where::Elsewhere);
             let user = who.and_then(|who| self.users.get_mut(&who.user));
             if let Some(kept) = user.and_then(|user| user.kept.take()) {
                 self.go(kept);
@@ -335,12 +351,12 @@ impl Roster {
         self.users.len()
     }
 
-    fn admit(&mut self, key: SessionKey, who: Option<&Who>, is_elsewhere: bool) {
+    fn admit(&mut self, key: SessionKey, who: Option<&Who>, at: Where) {
         let entry = Entry {
             who: who.cloned(),
             holds: 0,
             until: None,
-            is_elsewhere,
+            is_elsewhere: at == Where::Elsewhere,
         };
         self.sessions.insert(key, entry);
         self.turn += 1;
@@ -444,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_reconnect_within_the_debounce_changes_nothing_and_a_later_one_does() {
-        let (mut roster, began) = (Roster::new(DEBOUNCE, false), Instant::now());
+        let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::ThisNode), Instant::now());
         let ada = who("ada");
         roster.enter(SessionKey(1), Some(&ada));
         assert_eq!(names(&roster.take_changes(began).joined), ["ada"]);
@@ -461,7 +477,7 @@ mod tests {
 
     #[test]
     fn only_the_last_session_of_a_user_is_kept() {
-        let (mut roster, began) = (Roster::new(DEBOUNCE, false), Instant::now());
+        let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::ThisNode), Instant::now());
         let ada = who("ada");
         for key in 1..=3 {
             roster.enter(SessionKey(key), Some(&ada));
@@ -477,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_poll_stays_between_two_requests_and_no_longer_than_it_may() {
-        let (mut roster, began) = (Roster::new(DEBOUNCE, false), Instant::now());
+        let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::ThisNode), Instant::now());
         let stay = Stay::For(Duration::from_secs(30));
         for user in [Some(who("ada")), None] {
             let key = SessionKey(1);
@@ -496,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_session_on_two_nodes_is_one_and_goes_when_both_say_so() {
-        let (mut roster, began) = (Roster::new(DEBOUNCE, true), Instant::now());
+        let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::AllNodes), Instant::now());
         let ada = who("ada");
         roster.set_others(vec![(SessionKey(1), Some(ada.clone())), (SessionKey(2), None)]);
         roster.enter(SessionKey(1), Some(&ada));
@@ -511,7 +527,7 @@ mod tests {
 
     #[test]
     fn who_comes_and_goes_between_two_looks_was_never_there() {
-        let (mut roster, began) = (Roster::new(Duration::ZERO, false), Instant::now());
+        let (mut roster, began) = (Roster::new(Duration::ZERO, Reach::ThisNode), Instant::now());
         roster.enter(SessionKey(1), Some(&who("ada")));
         roster.leave(SessionKey(1), Stay::No, began);
         assert!(roster.take_changes(began).is_empty() && roster.is_empty());
