@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use throughline::delivery::{ChannelName, Draft, Engine, Health, LogPolicy};
+use throughline::delivery::{Ack, ChannelName, Draft, Engine, Health, LogPolicy};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
 
@@ -109,6 +109,7 @@ fn draft(channel: usize) -> Draft {
         sender: None,
         key: None,
         policy: POLICY,
+        ack: Ack::Stored,
     }
 }
 
@@ -163,7 +164,7 @@ impl Redis {
             "bare:{1}:log",
             "epoch",
             "tag",
-            "-",
+            "- -",
             &data,
             "800",
             "1000",

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use throughline::delivery::{
-    ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, IdempotencyKey, Joined, LogPolicy, Outside, Position,
-    Publication, Published, Resume, Since, Subscription, subscribe,
+    Ack, ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, IdempotencyKey, Joined, LogPolicy, Outside,
+    Position, Publication, Published, Resume, Since, Subscription, subscribe,
 };
 use throughline::engine::redis::Prefix;
 use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings};
@@ -166,6 +166,7 @@ fn draft(data: &str) -> Draft {
         sender: None,
         key: None,
         policy: POLICY,
+        ack: Ack::Stored,
     }
 }
 

@@ -15,7 +15,7 @@ use support::publisher::Publisher;
 use support::redis::{Redis, free_port};
 use support::served::Served;
 use throughline::delivery::{
-    ChannelName, Delivery, Draft, Engine, Health, LogPolicy, Position, Since, Subscription, subscribe,
+    Ack, ChannelName, Delivery, Draft, Engine, Health, LogPolicy, Position, Since, Subscription, subscribe,
 };
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
@@ -47,6 +47,7 @@ async fn publish(engine: &RedisEngine, data: &'static str) -> Position {
             age_ms_max: 60_000,
             position_ttl_ms: 60_000,
         },
+        ack: Ack::Stored,
     };
     engine.publish(&[draft]).await.remove(0).unwrap().position
 }

@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use support::publisher::Publisher;
 use support::redis::Redis;
 use support::redis_proxy::Proxy;
 use support::served::Served;
-use throughline::delivery::{Engine, Health};
+use throughline::delivery::{Ack, Engine, Health, Replicas};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
 use tokio::time::Instant;
@@ -32,16 +33,21 @@ struct Edge {
 
 impl Edge {
     fn start(url: String) -> Self {
+        Self::start_with(url, Ack::Stored)
+    }
+
+    fn start_with(url: String, ack: Ack) -> Self {
         let settings = RedisSettings {
             url,
             prefix: Prefix::default(),
         };
         let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-        let node = Node::start(Setup {
+        let setup = Setup {
             engine: Some(Arc::clone(&engine) as Arc<dyn Engine>),
             health: Some(Arc::clone(&engine) as Arc<dyn Health>),
             ..Setup::window(100_000)
-        });
+        };
+        let node = Node::start(setup.acknowledging(ack));
         Self { node, engine }
     }
 
@@ -270,6 +276,47 @@ async fn the_end_of_the_log_is_lost_in_a_failover() {
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     let told = crowd.readers.iter().filter(|seen| !seen.gaps().is_empty()).count();
     assert!(told > 0, "after {kept} publications nobody had seen one that was lost");
+    crowd.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_stands_still_and_nothing_is_acknowledged_as_replicated() {
+    let primary = Redis::start(&[]).await;
+    let port = primary.port.to_string();
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await;
+    until_replicated(&primary, &replica).await;
+    let ack = Ack::Replicated(Replicas::new(NonZeroU32::MIN));
+    let edges = [
+        Edge::start_with(primary.url(), ack),
+        Edge::start_with(primary.url(), ack),
+    ];
+    let mut crowd = crowd_on(&edges).await;
+    let (acked, refusals) = (&crowd.ground.acked, &crowd.ground.refusals);
+    let before = refusals.load(Ordering::SeqCst);
+    replica.freeze();
+    until("refusals", || refusals.load(Ordering::SeqCst) > before + 20).await;
+    // What the replica had when it was stopped is acknowledged by now: these refusals came later.
+    let (acked_then, refused_then) = (acked.load(Ordering::SeqCst), refusals.load(Ordering::SeqCst));
+    until("refusals", || refusals.load(Ordering::SeqCst) > refused_then + 40).await;
+    assert_eq!(
+        acked.load(Ordering::SeqCst),
+        acked_then,
+        "acknowledged without the replica"
+    );
+    let slowest = crowd.ground.slowest_refusal_ms.load(Ordering::SeqCst);
+    took_at_most(
+        "the slowest refusal",
+        Duration::from_millis(slowest),
+        Duration::from_secs(2),
+    );
+    replica.thaw();
+    let began = Instant::now();
+    crowd.publishes(20).await;
+    took_at_most("acknowledged again", began.elapsed(), BACK_MAX);
+    crowd.publishes(100).await;
+    crowd.end_publishing().await;
+    crowd.catches_up(&*edges[0].engine).await;
+    crowd.lost_nothing(&*edges[0].engine).await;
     crowd.leave().await;
 }
 

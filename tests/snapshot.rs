@@ -12,7 +12,7 @@ use std::sync::Arc;
 use support::clock::Clock;
 use support::folder::Folder;
 use throughline::delivery::{
-    ChannelName, Draft, Engine, EngineErrorKind, IdempotencyKey, LogPolicy, Page, Position, Published, Since,
+    Ack, ChannelName, Draft, Engine, EngineErrorKind, IdempotencyKey, LogPolicy, Page, Position, Published, Since,
 };
 use throughline::engine::{Contents, MemoryEngine, Snapshot};
 
@@ -77,6 +77,7 @@ fn draft(channel: &str, data: &str) -> Draft {
         sender: Some(format!("sender of {data}").into()),
         key: None,
         policy: POLICY,
+        ack: Ack::Stored,
     }
 }
 

@@ -37,6 +37,7 @@ impl Config {
             "engine.snapshot",
             "engine.snapshot is of the memory engine; with engine.kind = \"redis\" leave it out".to_owned(),
         );
+        faults.extend(self.ack_fault());
         faults.extend(self.redis().err());
         faults.extend(self.origins().err().into_iter().flatten());
         faults.extend(self.auth.check().err());

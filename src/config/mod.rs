@@ -15,6 +15,7 @@ mod listen;
 mod load;
 mod namespaces;
 mod nearest;
+mod publishing;
 mod rates;
 mod reference;
 mod secret;
@@ -33,6 +34,7 @@ pub use file::{PLACES, find};
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
+pub use publishing::{AckKind, Publishing};
 pub use rates::Rates;
 pub use reference::{table, template};
 pub use secret::Secret;
@@ -51,6 +53,8 @@ pub struct Config {
     pub listen: Listen,
     /// How much of each channel's log is kept.
     pub window: Window,
+    /// When publishers are answered.
+    pub publishing: Publishing,
     /// What clients may send.
     pub limits: InputLimits,
     /// How connections are kept.
@@ -87,6 +91,7 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:8000".into(),
             window: Window::default(),
+            publishing: Publishing::default(),
             limits: InputLimits::default(),
             connections: Connections::default(),
             tls: TlsFiles::default(),

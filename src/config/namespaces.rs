@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Fault};
-use crate::delivery::{ChannelName, LogPolicy};
+use super::{AckKind, Config, EngineKind, Fault, Publishing};
+use crate::delivery::{ChannelName, LogPolicy, Replicas};
 use crate::session::limits::{NamespaceRates, Rate};
 use crate::session::policy::{Audience, Personal, Policies, Policy};
 
@@ -22,6 +22,15 @@ pub struct NamespaceTable {
     /// How much of each channel's log is kept.
     #[serde(default, skip_serializing_if = "NamespaceWindow::is_empty")]
     pub window: NamespaceWindow,
+    /// When publishers are answered: `stored` or `replicated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<AckKind>,
+    /// With `replicated`: how many replicas must have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_replicas: Option<u32>,
+    /// With `replicated`: how long they are waited for, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_timeout_ms: Option<u64>,
     /// Who may follow its channels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribe: Option<Audience>,
@@ -95,7 +104,32 @@ impl NamespaceWindow {
 }
 
 impl NamespaceTable {
-    fn policy(&self, of_all: Policy) -> Policy {
+    fn publishing(&self, of_all: &Publishing) -> Publishing {
+        Publishing {
+            ack: self.ack.unwrap_or(of_all.ack),
+            ack_replicas: self.ack_replicas.unwrap_or(of_all.ack_replicas),
+            ack_timeout_ms: self.ack_timeout_ms.unwrap_or(of_all.ack_timeout_ms),
+        }
+    }
+
+    /// What is wrong with its acks.
+    fn ack_faults(&self, config: &Config) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.ack_replicas == Some(0) {
+            faults.push("ack_replicas must be at least 1; without replicas it is ack = \"stored\"".to_owned());
+        }
+        let times = 1..=Replicas::TIMEOUT_MS_MAX;
+        if self.ack_timeout_ms.is_some_and(|own| !times.contains(&own)) {
+            faults.push(format!("ack_timeout_ms must be from 1 to {}", Replicas::TIMEOUT_MS_MAX));
+        }
+        // Of one that says nothing itself, `[publishing]` is told.
+        if self.ack == Some(AckKind::Replicated) && config.engine.kind == EngineKind::Memory {
+            faults.push(Publishing::needs_replicas("ack"));
+        }
+        faults
+    }
+
+    fn policy(&self, of_all: Policy, publishing: &Publishing) -> Policy {
         let personal = match (self.personal, self.subscribe_at_connect) {
             (Some(true), Some(true)) => Personal::SubscribedAtConnect,
             (Some(true), _) => Personal::Owned,
@@ -108,6 +142,7 @@ impl NamespaceTable {
         };
         Policy {
             window: self.window.over(of_all.window),
+            ack: self.publishing(publishing).ack(),
             subscribe: self.subscribe.unwrap_or(reading),
             publish: self.publish.unwrap_or(writing),
             history: self.history.unwrap_or(reading),
@@ -125,7 +160,7 @@ impl NamespaceTable {
 
     /// What is wrong with it, and what would be right.
     fn faults(&self, config: &Config) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults = self.ack_faults(config);
         let mut unless = |is_well: bool, why: String| {
             if !is_well {
                 faults.push(why);
@@ -198,14 +233,16 @@ impl Config {
         let of_all = Policy {
             publication_bytes_max: self.limits.publication_bytes_max,
             presence_on: self.presence.enabled,
+            ack: self.publishing.ack(),
             ..Policy::granted(self.log_policy())
         };
+        let publishing = &self.publishing;
         let table_of_rest = self.namespaces.iter().find(|table| table.name == REST);
-        let rest = table_of_rest.map_or(of_all, |table| table.policy(of_all));
+        let rest = table_of_rest.map_or(of_all, |table| table.policy(of_all, publishing));
         let named = self.namespaces.iter().filter(|table| table.name != REST);
         Policies::new(
             rest,
-            named.map(|table| (table.name.as_str().into(), table.policy(of_all))),
+            named.map(|table| (table.name.as_str().into(), table.policy(of_all, publishing))),
         )
     }
 

@@ -5,13 +5,13 @@ use std::{error, fmt};
 
 use futures_util::future::BoxFuture;
 
-use super::{ChannelName, Draft, Page, Position, Since, Tail};
+use super::{ChannelName, Draft, Page, Position, Shortfall, Since, Tail};
 
 /// Keeps the logs and carries publications between nodes. Knows no session.
 ///
 /// *Order.* Publications of one channel have one order, that of their offsets, for every reader on every node.
 ///
-/// *Truth.* [`Engine::publish`] answers `Ok` only for what is stored.
+/// *Truth.* [`Engine::publish`] answers `Ok` only for what is stored, and what its [`Ack`](super::Ack) asks for has come true.
 /// [`Engine::history`] names a gap whenever something between `after` and its first publication is, or may be, gone,
 /// and only then.
 ///
@@ -65,6 +65,8 @@ pub struct Published {
     pub position: Position,
     /// Whether it was there already, under the same idempotency key.
     pub duplicate: bool,
+    /// Whether as many replicas have it as its [`Ack`](super::Ack) asked for; `false` where none were.
+    pub replicated: bool,
 }
 
 /// Why an engine did not do what was asked.
@@ -80,6 +82,8 @@ pub enum EngineErrorKind {
     Unavailable,
     /// It did not answer in time: what was asked may be done or not.
     Unanswered,
+    /// It was stored, but fewer replicas than were asked for had it in time.
+    NotReplicated(Shortfall),
     /// It holds as much as it may; nothing was stored.
     Full,
     /// The idempotency key was used for another payload; nothing was stored.
@@ -106,17 +110,22 @@ impl From<EngineErrorKind> for EngineError {
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            EngineErrorKind::Unavailable => "the engine is not available; try again later",
-            EngineErrorKind::Unanswered => {
+        match self.kind {
+            EngineErrorKind::Unavailable => f.write_str("the engine is not available; try again later"),
+            EngineErrorKind::Unanswered => f.write_str(
                 "the engine did not answer in time, so this may have been done or not; repeat it, a publication with the \
-                 same idempotency key"
-            }
-            EngineErrorKind::Full => "the engine holds as much as it may; try again later",
-            EngineErrorKind::KeyMismatch => {
-                "this idempotency key was used for another payload on this channel; use a new key for new data"
-            }
-        })
+                 same idempotency key",
+            ),
+            EngineErrorKind::NotReplicated(Shortfall { reached, wanted }) => write!(
+                f,
+                "this is stored, but {reached} of {wanted} replicas had it in time, and a failover may lose it; repeat it \
+                 with the same idempotency key until it is acknowledged"
+            ),
+            EngineErrorKind::Full => f.write_str("the engine holds as much as it may; try again later"),
+            EngineErrorKind::KeyMismatch => f.write_str(
+                "this idempotency key was used for another payload on this channel; use a new key for new data",
+            ),
+        }
     }
 }
 

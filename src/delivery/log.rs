@@ -216,7 +216,7 @@ pub enum Follow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::ChannelName;
+    use crate::delivery::{Ack, ChannelName};
 
     const POLICY: LogPolicy = LogPolicy {
         count_max: 3,
@@ -234,6 +234,7 @@ mod tests {
             sender: None,
             key: None,
             policy,
+            ack: Ack::Stored,
         }
     }
 

@@ -10,6 +10,7 @@
 //!
 //! This floor knows no HTTP, no Redis, no JSON, no clock and no randomness of its own.
 
+mod ack;
 mod channel;
 mod engine;
 #[cfg(feature = "seeded-faults")]
@@ -23,6 +24,7 @@ mod subscription;
 mod sync;
 mod tail;
 
+pub use ack::{Ack, Replicas, Shortfall};
 pub use channel::{BadChannelName, ChannelName};
 pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published};
 pub use log::{Follow, Log, LogPolicy, Page};

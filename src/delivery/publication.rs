@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::{ChannelName, LogPolicy, Position};
+use super::{Ack, ChannelName, LogPolicy, Position};
 
 /// A publication before the engine has given it a position.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Draft {
     pub key: Option<IdempotencyKey>,
     /// How much of the log is kept.
     pub policy: LogPolicy,
+    /// When its publisher is told that it was stored.
+    pub ack: Ack,
 }
 
 /// Names a publication for as long as its publisher may repeat it. Belongs to its publisher and channel.

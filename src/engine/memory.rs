@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 
 use super::idempotency::{Fingerprints, Keys, Seen};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Live, Log, LogPolicy, Outside, Page, Position,
-    Published, Since, Tail,
+    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Live, Log, LogPolicy, Outside, Page,
+    Position, Published, Since, Tail,
 };
 
 /// Locks among which the channels are spread.
@@ -222,6 +222,7 @@ impl MemoryEngine {
                             Published {
                                 position,
                                 duplicate: true,
+                                replicated: false,
                             },
                             None,
                         ));
@@ -248,6 +249,7 @@ impl MemoryEngine {
                 Published {
                     position,
                     duplicate: false,
+                    replicated: false,
                 },
                 live,
             ))
@@ -256,17 +258,28 @@ impl MemoryEngine {
     }
 }
 
+/// Here are no replicas: whoever asks for some is told so.
+fn acknowledge(ack: Ack, published: Published) -> Result<Published, EngineError> {
+    let shortfall = match ack {
+        Ack::Stored => None,
+        Ack::Replicated(replicas) => replicas.missing(0),
+    };
+    shortfall.map_or(Ok(published), |shortfall| {
+        Err(EngineErrorKind::NotReplicated(shortfall).into())
+    })
+}
+
 impl Engine for MemoryEngine {
     fn publish<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Vec<Result<Published, EngineError>>> {
         async move {
             let mut touched: Vec<Arc<Live>> = Vec::new();
             let mut results = Vec::with_capacity(batch.len());
             for draft in batch {
-                results.push(self.store(draft).map(|(published, live)| {
+                results.push(self.store(draft).and_then(|(published, live)| {
                     let is_new = |live: &Arc<Live>| touched.last().is_none_or(|last| !Arc::ptr_eq(last, live));
                     let live = live.filter(is_new);
                     touched.extend(live);
-                    published
+                    acknowledge(draft.ack, published)
                 }));
             }
             // All are taken before the first await: dropping this future still wakes everybody.

@@ -32,6 +32,7 @@ fn word(kind: EngineErrorKind) -> &'static str {
     match kind {
         EngineErrorKind::Unavailable => "unavailable",
         EngineErrorKind::Unanswered => "unanswered",
+        EngineErrorKind::NotReplicated(_) => "not_replicated",
         EngineErrorKind::Full => "full",
         EngineErrorKind::KeyMismatch => "key_mismatch",
     }

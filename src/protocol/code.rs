@@ -139,6 +139,8 @@ pub enum Outcome {
     Refused,
     /// It may have been carried out or not.
     Unknown,
+    /// It was stored, but not as safely as it has to be.
+    Stored,
 }
 
 impl Outcome {
@@ -147,6 +149,7 @@ impl Outcome {
         match self {
             Self::Refused => None,
             Self::Unknown => Some("unknown"),
+            Self::Stored => Some("stored"),
         }
     }
 }
@@ -219,14 +222,18 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         const RETRY_MS: u64 = 1000;
         let code = match error.kind() {
-            EngineErrorKind::Unavailable | EngineErrorKind::Unanswered => Code::EngineUnavailable,
+            EngineErrorKind::Unavailable | EngineErrorKind::Unanswered | EngineErrorKind::NotReplicated(_) => {
+                Code::EngineUnavailable
+            }
             EngineErrorKind::Full => Code::Overloaded,
             EngineErrorKind::KeyMismatch => Code::IdempotencyMismatch,
         };
         let mut problem = Self::new(code, error.to_string());
-        if error.kind() == EngineErrorKind::Unanswered {
-            problem.outcome = Outcome::Unknown;
-        }
+        problem.outcome = match error.kind() {
+            EngineErrorKind::Unanswered => Outcome::Unknown,
+            EngineErrorKind::NotReplicated(_) => Outcome::Stored,
+            EngineErrorKind::Unavailable | EngineErrorKind::Full | EngineErrorKind::KeyMismatch => Outcome::Refused,
+        };
         if error.is_retryable() {
             problem.retry_after_ms(RETRY_MS)
         } else {

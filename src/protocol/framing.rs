@@ -82,7 +82,7 @@ fn encode(publication: &Publication) -> Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{ChannelName, Draft, Epoch, LogPolicy, Position};
+    use crate::delivery::{Ack, ChannelName, Draft, Epoch, LogPolicy, Position};
 
     #[test]
     fn all_forms_carry_the_same_json() {
@@ -100,6 +100,7 @@ mod tests {
             sender: Some("a\"da".into()),
             key: None,
             policy,
+            ack: Ack::Stored,
         };
         let position = Position {
             offset: 42,

@@ -322,11 +322,16 @@ pub fn read_header_key(value: &str) -> Result<String, Problem> {
 
 /// The answer for one item, on its own or among several.
 pub fn answer_one(channel: &ChannelName, published: &Published) -> String {
-    Object::new()
+    write_published(Object::new(), channel, published).finish()
+}
+
+/// What a publisher is told, over HTTP and in the reply to its command. `ack` is there where replicas were asked for.
+pub(super) fn write_published(object: Object, channel: &ChannelName, published: &Published) -> Object {
+    object
         .text("channel", channel.as_str())
         .text("position", &published.position.to_string())
         .raw("duplicate", if published.duplicate { "true" } else { "false" })
-        .finish()
+        .optional_text("ack", published.replicated.then_some("replicated"))
 }
 
 /// The refusal of one of several items.

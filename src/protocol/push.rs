@@ -7,6 +7,7 @@ use super::command::CommandId;
 use super::framing::Framed;
 use super::json::Object;
 use super::presence::PresenceReply;
+use super::publish::write_published;
 use crate::delivery::{ChannelName, Gap, Joined, Page, Position, Publication, Published, Resume};
 
 /// What a client is told, publications excepted: those are encoded once, by [`Framed`].
@@ -135,10 +136,9 @@ impl Push {
             }
             Self::Expiring { expires_at } => object.number("expires_at", *expires_at),
             Self::Closing(problem) => with_problem(object, problem),
-            Self::Published { channel, published, id } => with_id(object, id.as_ref())
-                .text("channel", channel.as_str())
-                .position("position", &published.position)
-                .raw("duplicate", if published.duplicate { "true" } else { "false" }),
+            Self::Published { channel, published, id } => {
+                write_published(with_id(object, id.as_ref()), channel, published)
+            }
             Self::History { reply, id } => reply.write(with_id(object, id.as_ref())),
             Self::Presence { reply, id } => reply.write_reply(object, id.as_ref()),
             Self::Refreshed { expires_at, id } => {

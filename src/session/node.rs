@@ -304,6 +304,7 @@ impl Node {
             sender: identity.user().map(Into::into),
             key,
             policy: policy.window,
+            ack: policy.ack,
         })
     }
 

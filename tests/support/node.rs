@@ -7,13 +7,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use throughline::Edge;
 use throughline::config::{Address, Auth, Config, Connections};
-use throughline::delivery::{Engine, Health, LogPolicy};
+use throughline::delivery::{Ack, Engine, Health, LogPolicy};
 use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::RateSettings;
-use throughline::session::policy::Policies;
+use throughline::session::policy::{Policies, Policy};
 use throughline::session::presence::PresenceSettings;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
@@ -100,6 +100,18 @@ impl Setup {
             policies: Some(config.policies()),
             auth: config.auth,
             ..Self::default()
+        }
+    }
+
+    /// The same, whose publishers are answered when this is true.
+    pub(crate) fn acknowledging(self, ack: Ack) -> Self {
+        let policy = Policy {
+            ack,
+            ..Policy::granted(self.window)
+        };
+        Self {
+            policies: Some(Policies::uniform(policy)),
+            ..self
         }
     }
 

@@ -96,7 +96,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    async fn try_connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    pub(crate) async fn try_connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         redis::Client::open(self.url())?
             .get_multiplexed_async_connection()
             .await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Awake, Channel, MemoryEngine, lock};
-use crate::delivery::{ChannelName, Draft, IdempotencyKey, Log, Outside, Position, Publication, Since};
+use crate::delivery::{Ack, ChannelName, Draft, IdempotencyKey, Log, Outside, Position, Publication, Since};
 use crate::engine::idempotency::Fingerprints;
 use crate::engine::snapshot::{Contents, Reader, Record, What, Writer};
 
@@ -224,6 +224,7 @@ impl Restored {
             sender: sender.map(Into::into),
             key: None,
             policy: awake.policy?,
+            ack: Ack::Stored,
         };
         let publication = Arc::new(Publication::new(&draft, position, time_ms));
         // The bounds are those of the next publication's policy, which may be another than the last one's.

@@ -19,6 +19,7 @@ mod link;
 mod part;
 mod presence;
 mod reads;
+mod replicated;
 mod scripts;
 mod tops;
 
@@ -27,7 +28,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use redis::{Cmd, IntoConnectionInfo, ProtocolVersion};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -38,10 +39,11 @@ use self::channels::{Channels, Wakes};
 use self::feed::Feed;
 use self::keys::Keys;
 use self::link::{ANSWER_TIMEOUT, BREAK_MAX, Link, Place};
+use self::replicated::{Replicated, is_odd};
 use self::scripts::{Scripts, read_published};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published, Since,
-    Tag, Tail,
+    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published,
+    Since, Tag, Tail,
 };
 
 pub use keys::{BadPrefix, Prefix};
@@ -73,6 +75,8 @@ struct Shared {
     scripts: Scripts,
     /// Publications go out on a connection of their own, so that no long answer to a reader holds them up.
     publishing: Link,
+    /// Those that replicas must have go out on connections of their own, which wait for that.
+    replicated: Replicated,
     reading: Link,
     reading_permits: Semaphore,
     feed: Feed,
@@ -95,18 +99,40 @@ impl Shared {
         self.channels.channel(name, self.keys(name))
     }
 
-    async fn store(&self, calls: Vec<Cmd>) -> Vec<Result<Published, EngineError>> {
+    /// Stores a batch, and answers in its order. Those to one channel ask for one ack, and keep their order, too.
+    async fn store(self: &Arc<Self>, calls: Vec<(Ack, Cmd)>) -> Vec<Result<Published, EngineError>> {
+        let mut by_ack: Vec<(Ack, Vec<usize>, Vec<Cmd>)> = Vec::new();
+        let mut results = vec![Err(EngineErrorKind::Unanswered.into()); calls.len()];
+        for (at, (ack, call)) in calls.into_iter().enumerate() {
+            match by_ack.iter_mut().find(|(known, ..)| *known == ack) {
+                Some((_, places, calls)) => {
+                    places.push(at);
+                    calls.push(call);
+                }
+                None => by_ack.push((ack, vec![at], vec![call])),
+            }
+        }
+        let storing = by_ack.into_iter().map(|(ack, places, calls)| async move {
+            let results = self.store_alike(ack, calls).await;
+            places.into_iter().zip(results)
+        });
+        for (at, result) in join_all(storing).await.into_iter().flatten() {
+            results[at] = result;
+        }
+        results
+    }
+
+    async fn store_alike(self: &Arc<Self>, ack: Ack, calls: Vec<Cmd>) -> Vec<Result<Published, EngineError>> {
         let all_are = |kind: EngineErrorKind| vec![Err(kind.into()); calls.len()];
         let Ok(mut connection) = self.publishing.connection(Instant::now() + BREAK_MAX).await else {
             return all_are(EngineErrorKind::Unavailable);
         };
+        if let Ack::Replicated(replicas) = ack {
+            return replicated::store(self, replicas, calls).await;
+        }
         match self.scripts.call_all(&mut connection, &calls).await {
             Ok(answers) => {
                 let results: Vec<_> = answers.iter().map(read_published).collect();
-                let is_odd = |result: &Result<_, EngineError>| {
-                    let kind = result.as_ref().err().map(EngineError::kind);
-                    matches!(kind, Some(EngineErrorKind::Unavailable | EngineErrorKind::Unanswered))
-                };
                 if results.iter().any(is_odd) {
                     self.publishing.doubt();
                 }
@@ -159,6 +185,7 @@ impl RedisEngine {
             prefix: settings.prefix,
             scripts: Scripts::new(),
             publishing: Link::new(),
+            replicated: Replicated::default(),
             reading: Link::new(),
             reading_permits: Semaphore::new(READINGS_MAX),
             feed: Feed::new(),
@@ -190,7 +217,7 @@ impl Engine for RedisEngine {
             let call = |draft: &Draft| {
                 let (epoch, tag) = (self.shared.epoch(), Tag::from_bits(self.shared.place.outside.random()));
                 let keys = self.shared.keys(&draft.channel);
-                self.shared.scripts.publish(&keys, draft, epoch, tag)
+                (draft.ack, self.shared.scripts.publish(&keys, draft, epoch, tag))
             };
             let calls: Vec<_> = batch.iter().map(call).collect();
             let shared = Arc::clone(&self.shared);

@@ -2,8 +2,10 @@
 --
 -- KEYS  1 the channel's top, 2 its log, 3 (optional) what is remembered of the idempotency key
 -- ARGV  1 an epoch, should the log begin a new life; 2 the publication's tag; 3 the lengths of its event and of
---       its sender, or - for none; 4 its event, sender and data; 5 the bytes that it counts for; 6, 7, 8 the window's count, bytes and age in ms
---       9 for how long the top is kept, in ms; 10 where to tell the nodes; 11 fingerprint; 12 how long a key lives, in ms
+--       its sender, or - for none; 4 its event, sender and data; 5 the bytes that it counts for
+--       6, 7, 8 the window's count, bytes and age in ms; 9 for how long the top is kept, in ms
+--       10 where to tell the nodes; 11 fingerprint; 12 how long a key lives, in ms
+--       13 (optional) its publisher waits for replicas
 --
 -- Answers "+" and the new position, "=" and the position of the first time, or "!" for a key of another payload.
 --
@@ -23,7 +25,14 @@ if key then
   local seen = redis.call('GET', key)
   if seen then
     local fingerprint, position = string.match(seen, '^(%S+) (%S+)$')
-    return fingerprint == ARGV[11] and '=' .. position or '!'
+    if fingerprint ~= ARGV[11] then
+      return '!'
+    end
+    -- Replicas can be waited for only after a write. Whoever has this one has the publication, too.
+    if ARGV[13] then
+      redis.call('PEXPIRE', key, ARGV[12])
+    end
+    return '=' .. position
   end
 end
 

@@ -12,7 +12,7 @@ use super::keys::Keys;
 use super::link::load;
 use super::presence::whose;
 use crate::delivery::{
-    Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Report, Tag,
+    Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Report, Tag,
 };
 
 /// For how long an idempotency key is remembered, in milliseconds.
@@ -70,6 +70,9 @@ impl Scripts {
             .arg(&keys.hints);
         if draft.key.is_some() {
             call.arg(fingerprint(draft)).arg(KEY_TTL_MS);
+            if draft.ack != Ack::Stored {
+                call.arg("replicated");
+            }
         }
         call
     }
@@ -213,7 +216,11 @@ pub(super) fn read_published(answer: &Value) -> Result<Published, EngineError> {
     };
     let published = |position: &str, duplicate| {
         let position = position.parse();
-        position.map(|position| Published { position, duplicate })
+        position.map(|position| Published {
+            position,
+            duplicate,
+            replicated: false,
+        })
     };
     match text.split_at_checked(1) {
         Some(("+", position)) => published(position, false),

@@ -8,7 +8,7 @@ pub use audience::Audience;
 pub use policies::Policies;
 
 use super::identity::Action;
-use crate::delivery::LogPolicy;
+use crate::delivery::{Ack, LogPolicy};
 
 /// Whether the channels of a namespace belong to users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Personal {
 pub struct Policy {
     /// How much of each channel's log is kept.
     pub window: LogPolicy,
+    /// When publishers are answered.
+    pub ack: Ack,
     /// Who may follow its channels.
     pub subscribe: Audience,
     /// Which clients may publish.
@@ -49,6 +51,7 @@ impl Policy {
     pub const fn granted(window: LogPolicy) -> Self {
         Self {
             window,
+            ack: Ack::Stored,
             subscribe: Audience::Granted,
             publish: Audience::Granted,
             history: Audience::Granted,

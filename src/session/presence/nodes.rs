@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::channel::PresentChannel;
 use super::{Presences, TICK, lock};
 use crate::delivery::{
-    ChannelName, Delivery, Draft, Engine, EngineError, LogPolicy, Presence, Report, Since, subscribe,
+    Ack, ChannelName, Delivery, Draft, Engine, EngineError, LogPolicy, Presence, Report, Since, subscribe,
 };
 
 /// Channels of which is reported, or read, at once.
@@ -314,6 +314,7 @@ impl Nodes {
             key: None,
             sender: None,
             policy: HINTS,
+            ack: Ack::Stored,
         };
         // One that does not arrive is made good by the lease.
         if let Some(Err(error)) = self.engine.publish(&[draft]).await.pop() {

@@ -1,0 +1,261 @@
+//! Publications that replicas must have before they are acknowledged.
+//!
+//! `WAIT` holds up its connection, so these go over connections of their own, which come with the first such publication
+//! and go when there are none. Each carries one group at a time: what comes meanwhile is the next group, which shares
+//! one `WAIT`. Those who ask for other replicas, or for another time, have other connections: nobody waits for replicas
+//! that somebody else asked for.
+//!
+//! `WAIT` sees what was written over its own connection. A publication and its `WAIT` never part, then; and a
+//! repetition, which would write nothing, renews its key (`publish.lua`).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisResult};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Shared;
+use super::link::{load, probe};
+use super::scripts::read_published;
+use crate::delivery::{EngineError, EngineErrorKind, Published, Replicas};
+
+/// The most connections on which one kind of replicas is waited for.
+const CONNECTIONS_MAX: usize = 4;
+
+/// The calls of a group are at most so many, but for a larger batch, which stays whole.
+const GROUP_CALLS_MAX: usize = 512;
+
+/// Within this a publisher is answered, whatever happens.
+const PATIENCE: Duration = Duration::from_millis(1_900);
+
+/// What storing takes, beside waiting for replicas.
+const STORING_TIME: Duration = Duration::from_millis(200);
+
+/// A connection that was not used for so long is asked first whether it still is one.
+const FRESH_TIME: Duration = Duration::from_millis(500);
+
+/// After so long without work a connection is closed.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+
+type Results = Vec<Result<Published, EngineError>>;
+
+/// Who waits for replicas.
+#[derive(Debug, Default)]
+pub(super) struct Replicated(Mutex<HashMap<Replicas, Arc<Lane>>>);
+
+/// Those who ask for the same.
+#[derive(Debug, Default)]
+struct Lane {
+    queue: Mutex<Queue>,
+    came: Notify,
+}
+
+/// As long as there are publishers who wait: it holds nothing else.
+#[derive(Debug, Default)]
+struct Queue {
+    asks: VecDeque<Ask>,
+    next_id: u64,
+    workers: usize,
+    idle: usize,
+}
+
+#[derive(Debug)]
+struct Ask {
+    id: u64,
+    calls: Vec<Cmd>,
+    answer: oneshot::Sender<Results>,
+}
+
+impl Replicated {
+    fn lane(&self, replicas: Replicas) -> Arc<Lane> {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry(replicas).or_default())
+    }
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next group; more may be left, for another connection.
+    fn take(&self) -> Vec<Ask> {
+        let mut queue = self.lock();
+        let (mut group, mut calls) = (Vec::new(), 0);
+        while let Some(ask) = queue.asks.front() {
+            calls += ask.calls.len();
+            if calls > GROUP_CALLS_MAX && !group.is_empty() {
+                self.came.notify_one();
+                break;
+            }
+            group.extend(queue.asks.pop_front());
+        }
+        group
+    }
+
+    /// Takes an ask back; `false` if it has gone out already.
+    fn withdraw(&self, id: u64) -> bool {
+        let mut queue = self.lock();
+        let before = queue.asks.len();
+        queue.asks.retain(|ask| ask.id != id);
+        queue.asks.len() < before
+    }
+
+    /// Waits for work; `false` if there has been none for long, and whoever asked ends.
+    async fn has_work(&self) -> bool {
+        let deadline = Instant::now() + IDLE_TIME;
+        self.lock().idle += 1;
+        loop {
+            let waited = timeout_at(deadline, self.came.notified());
+            if !self.lock().asks.is_empty() {
+                break;
+            }
+            let is_over = waited.await.is_err();
+            // Judged under the lock: who asks next sees that nobody is left.
+            let mut queue = self.lock();
+            if is_over && queue.asks.is_empty() {
+                queue.idle -= 1;
+                queue.workers -= 1;
+                return false;
+            }
+        }
+        self.lock().idle -= 1;
+        true
+    }
+}
+
+/// Stores publications, and answers when replicas have them.
+pub(super) async fn store(shared: &Arc<Shared>, replicas: Replicas, calls: Vec<Cmd>) -> Results {
+    let (count, now) = (calls.len(), Instant::now());
+    let all_are = |kind: EngineErrorKind| vec![Err(kind.into()); count];
+    let lane = shared.replicated.lane(replicas);
+    let (answer, mut answered) = oneshot::channel();
+    let (id, is_short_of_workers) = {
+        let mut queue = lane.lock();
+        let id = queue.next_id;
+        queue.next_id += 1;
+        queue.asks.push_back(Ask { id, calls, answer });
+        let is_short_of_workers = queue.idle == 0 && queue.workers < CONNECTIONS_MAX;
+        queue.workers += usize::from(is_short_of_workers);
+        (id, is_short_of_workers)
+    };
+    if is_short_of_workers {
+        tokio::spawn(work(Arc::clone(shared), Arc::clone(&lane), replicas));
+    }
+    lane.came.notify_one();
+    let last_begin = now + PATIENCE.saturating_sub(STORING_TIME + Duration::from_millis(replicas.timeout_ms));
+    if let Ok(results) = timeout_at(last_begin, &mut answered).await {
+        return results.unwrap_or_else(|_| all_are(EngineErrorKind::Unanswered));
+    }
+    if lane.withdraw(id) {
+        return all_are(EngineErrorKind::Unavailable);
+    }
+    let results = timeout_at(now + PATIENCE, answered).await;
+    results
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_else(|| all_are(EngineErrorKind::Unanswered))
+}
+
+/// One connection's worth of work, for as long as there is any.
+async fn work(shared: Arc<Shared>, lane: Arc<Lane>, replicas: Replicas) {
+    let (mut known, mut failed) = (None, 0);
+    while lane.has_work().await {
+        let mut connection = match usable(&shared, known.take()).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(%error, "no connection on which replicas could be waited for");
+                failed += 1;
+                // Whoever asked takes it back in time.
+                shared.place.pause(failed).await;
+                continue;
+            }
+        };
+        failed = 0;
+        let group = lane.take();
+        if !group.is_empty() && !serve(&shared, &mut connection, replicas, group).await {
+            shared.publishing.doubt();
+            continue;
+        }
+        known = Some((connection, Instant::now()));
+    }
+}
+
+/// The connection that was used last, if it still is one, or a new one.
+async fn usable(
+    shared: &Shared,
+    known: Option<(MultiplexedConnection, Instant)>,
+) -> RedisResult<MultiplexedConnection> {
+    if let Some((mut connection, used_at)) = known
+        && (used_at.elapsed() < FRESH_TIME || probe(&mut connection).await.is_ok())
+    {
+        return Ok(connection);
+    }
+    let mut connection = shared.place.connect(AsyncConnectionConfig::new()).await?;
+    load(&mut connection, &shared.scripts.all()).await?;
+    Ok(connection)
+}
+
+/// Stores a group, waits for replicas, and answers; says whether the connection is still of use.
+async fn serve(shared: &Shared, connection: &mut MultiplexedConnection, replicas: Replicas, group: Vec<Ask>) -> bool {
+    let calls: Vec<_> = group.iter().flat_map(|ask| &ask.calls).cloned().collect();
+    let mut results: Results = match shared.scripts.call_all(connection, &calls).await {
+        Ok(answers) => answers.iter().map(read_published).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "publications were not answered");
+            vec![Err(EngineErrorKind::Unanswered.into()); calls.len()]
+        }
+    };
+    let mut is_well = !results.iter().any(is_odd);
+    if results.iter().any(Result::is_ok) {
+        let reached = wait(connection, replicas).await;
+        is_well &= reached.is_ok();
+        judge(&mut results, replicas, reached);
+    }
+    let mut results = results.into_iter();
+    for ask in group {
+        // Who has gone does not hear it.
+        let _ = ask.answer.send(results.by_ref().take(ask.calls.len()).collect());
+    }
+    is_well
+}
+
+/// An answer that raises doubts about whoever gave it.
+pub(super) fn is_odd(result: &Result<Published, EngineError>) -> bool {
+    let kind = result.as_ref().err().map(EngineError::kind);
+    matches!(kind, Some(EngineErrorKind::Unavailable | EngineErrorKind::Unanswered))
+}
+
+/// How many replicas have everything that was written over this connection.
+async fn wait(connection: &mut MultiplexedConnection, replicas: Replicas) -> Result<u32, ()> {
+    let mut waiting = redis::cmd("WAIT");
+    waiting.arg(replicas.count.get()).arg(replicas.timeout_ms);
+    let patience = Duration::from_millis(replicas.timeout_ms) + STORING_TIME;
+    match timeout(patience, waiting.query_async(connection)).await {
+        Ok(Ok(reached)) => Ok(reached),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "Redis does not say how many replicas have a publication");
+            Err(())
+        }
+        Err(_) => Err(()),
+    }
+}
+
+/// What was stored is acknowledged if it reached enough replicas, and else answered with what is known of it.
+fn judge(results: &mut Results, replicas: Replicas, reached: Result<u32, ()>) {
+    let failure = match reached.map(|reached| replicas.missing(reached)) {
+        Ok(None) => None,
+        Ok(Some(shortfall)) => Some(EngineErrorKind::NotReplicated(shortfall)),
+        Err(()) => Some(EngineErrorKind::Unanswered),
+    };
+    for result in results {
+        match (&mut *result, failure) {
+            (Ok(published), None) => published.replicated = true,
+            (Ok(_), Some(kind)) => *result = Err(kind.into()),
+            (Err(_), _) => {}
+        }
+    }
+}
