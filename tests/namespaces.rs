@@ -583,6 +583,52 @@ async fn new_policies_end_what_they_do_not_allow() {
     }
 }
 
+/// Policies that change while sessions come: whoever was let in by those of before is told by those of after, so that in
+/// the end nobody has what nobody may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_slips_through_while_policies_change() {
+    let open = "[[namespaces]]\nname = \"a\"\nsubscribe = \"anyone\"\n";
+    let [open, shut] = [open.to_owned(), open.replace("anyone", "nobody")]
+        .map(|text| read_config(&format!("{}{text}", auth())).policies());
+    let setup = Setup::configured(&auth());
+    let node = Arc::new(Node::start(Setup {
+        policies: Some(open.clone()),
+        ..setup
+    }));
+    let address = node.address;
+    let reader = |n: usize| async move {
+        // Where nothing is for anyone, the handshake is refused; so is it where all channels are.
+        let query = [("channel", "a:1")];
+        if n.is_multiple_of(2) {
+            let Ok(mut socket) = WebSocket::open(address, Receive::Usual, &query).await else {
+                return false;
+            };
+            while socket.push().await.unwrap().kind() != "unsubscribed" {}
+        } else {
+            let Ok(mut stream) = EventSource::open(address, Receive::Usual, &query).await else {
+                return false;
+            };
+            while stream.event().await.unwrap().kind != "unsubscribed" {}
+        }
+        true
+    };
+    let readers: Vec<_> = (0..200).map(|n| tokio::spawn(reader(n))).collect();
+    for turn in 0..100 {
+        let policies = if turn % 2 == 0 { &open } else { &shut };
+        node.edge().node().set_policies(policies.clone());
+        tokio::task::yield_now().await;
+    }
+    // Those that are still to come are let in, and then it is shut for good.
+    node.edge().node().set_policies(open);
+    until("some to be in", || node.sessions() > 0).await;
+    node.edge().node().set_policies(shut);
+    let mut were_in = 0;
+    for reader in readers {
+        were_in += usize::from(within("a reader's end", reader).await.unwrap());
+    }
+    assert!(were_in > 0, "nobody was let in, so nothing was tried");
+}
+
 /// A token that is renewed is asked for what the old one had, by the policy of each channel.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_is_judged_by_policies_too() {

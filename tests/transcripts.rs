@@ -11,13 +11,14 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "drain",
     "event_stream",
     "history",
     "http",
     "identity",
     "limits",
+    "namespaces",
     "poll",
     "presence",
     "publish",
@@ -74,6 +75,11 @@ fn http() {
 #[test]
 fn limits() {
     replay_folder("limits");
+}
+
+#[test]
+fn namespaces() {
+    replay_folder("namespaces");
 }
 
 #[test]

@@ -42,10 +42,9 @@ impl Policies {
             .collect();
         at_connect.sort();
         let is_open = |policy: &Policy| {
-            policy.personal == Personal::No
-                && [Action::Subscribe, Action::Publish, Action::History, Action::Presence]
-                    .into_iter()
-                    .any(|action| policy.audience(action) == Audience::Anyone)
+            let asked = [Action::Subscribe, Action::Publish, Action::History, Action::Presence];
+            let is_open = |action: &Action| policy.audience(*action) == Audience::Anyone;
+            policy.personal == Personal::No && asked.iter().any(is_open)
         };
         let admit_anonymous = is_open(&rest) || named.values().any(|policy| is_open(policy));
         Self {
