@@ -13,7 +13,7 @@ use crate::session::Node;
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let (head, _) = request.into_parts();
-    http::identify(&node, &head, None).await?.may_operate()?;
+    http::verify(&node, &head, None).await?.may_operate()?;
     let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
     Ok((headers, node.metrics().to_text()).into_response())
 }

@@ -13,6 +13,7 @@ use throughline::engine::{Contents, RedisEngine, RedisPresence, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
+use throughline::session::outgoing::Ask;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
@@ -139,7 +140,12 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         .presence(config.presence())
         .trusted_proxies(config.trusted_proxies.clone())
         .origins(config.origins().unwrap_or_default());
-    let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
+    let client = Arc::new(HttpClient::default());
+    builder = builder.asking(Arc::clone(&client) as Arc<dyn Ask>);
+    if let Some(hooks) = config.hooks() {
+        builder = builder.hooks(hooks);
+    }
+    let fetch: Arc<dyn FetchKeys> = client;
     if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
         builder = builder.authority(authority);
     }

@@ -41,6 +41,7 @@ impl Config {
         faults.extend(self.redis().err());
         faults.extend(self.origins().err().into_iter().flatten());
         faults.extend(self.auth.check().err());
+        faults.extend(self.hooks.faults());
         faults.extend(self.namespace_faults());
         faults
     }

@@ -64,7 +64,7 @@ impl Config {
 impl Config {
     /// Whether it may be reached from elsewhere, after what was said of it: where `[auth]` guards it, it may.
     pub fn openness(&self, said: Openness) -> Openness {
-        if self.auth.is_configured() {
+        if self.auth.is_configured() || self.hooks.is_configured() {
             Openness::Guarded
         } else {
             said

@@ -9,6 +9,7 @@ mod checks;
 mod environment;
 mod error;
 mod file;
+mod hooks;
 mod keys;
 mod kind;
 mod listen;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use auth::{ApiKeyTable, Auth, IssuerTable, OneOrMany};
 pub use error::{ConfigError, Fault};
 pub use file::{PLACES, find};
+pub use hooks::Hooks;
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
@@ -75,6 +77,8 @@ pub struct Config {
     pub auth: Auth,
     /// Who is on a channel.
     pub presence: PresenceConfig,
+    /// Where the app is asked, which then decides; while it names no URL, nobody is.
+    pub hooks: Hooks,
     /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
     /// `:` of channels' names (`default` for names without one, `*` for all that have no table), and with `window`,
     /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
@@ -101,6 +105,7 @@ impl Default for Config {
             origins: Vec::new(),
             auth: Auth::default(),
             presence: PresenceConfig::default(),
+            hooks: Hooks::default(),
             namespaces: Vec::new(),
             engine: EngineConfig::default(),
             log: Log::default(),

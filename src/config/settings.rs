@@ -8,6 +8,7 @@ use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
 use crate::http::{OriginPattern, Origins};
 use crate::protocol::Limits;
+use crate::session::hooks::HookSettings;
 use crate::session::limits::RateSettings;
 use crate::session::presence::PresenceSettings;
 use crate::transport::Timings;
@@ -101,6 +102,11 @@ impl Config {
             },
             ..of_all
         }
+    }
+
+    /// What the app is asked.
+    pub fn hooks(&self) -> Option<HookSettings> {
+        self.hooks.settings(self.limits.publication_bytes_max)
     }
 
     /// How long the transports wait.

@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use super::{Edge, Kept, clocks};
 use crate::delivery::{Engine, Health, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
-use crate::http::{Door, Origins, Rules};
+use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
+use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
+use crate::session::outgoing::Ask;
 use crate::session::policy::{Policies, Policy};
 use crate::session::presence::{Nodes, PresenceSettings, Presences};
 use crate::transport::{Timings, Transports};
@@ -45,6 +47,8 @@ pub struct Builder {
     presence: Option<PresenceSettings>,
     presence_events: Option<Arc<dyn PresenceEvents>>,
     presence_port: Option<Arc<dyn Presence>>,
+    hooks: Option<HookSettings>,
+    ask: Option<Arc<dyn Ask>>,
 }
 
 impl Builder {
@@ -174,6 +178,16 @@ impl Builder {
         }
     }
 
+    /// An app that decides who may come in and what they may do. With it nothing is open any more that neither the app nor
+    /// the [authority](Builder::authority) allows.
+    #[must_use]
+    pub fn hooks(self, settings: HookSettings) -> Self {
+        Self {
+            hooks: Some(settings),
+            ..self
+        }
+    }
+
     /// How nodes that share an engine tell each other of their sessions; without this, each knows its own.
     #[must_use]
     pub fn presence_port(self, port: Arc<dyn Presence>) -> Self {
@@ -190,6 +204,12 @@ impl Builder {
             presence_events: Some(events),
             ..self
         }
+    }
+
+    /// Who asks the app; unless told, a client of its own.
+    #[must_use]
+    pub fn asking(self, ask: Arc<dyn Ask>) -> Self {
+        Self { ask: Some(ask), ..self }
     }
 
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
@@ -221,9 +241,25 @@ impl Builder {
                 ..Policy::granted(window)
             })
         });
-        let node = Node::new(engine, outside, metrics, self.limits, policies).with_presences(presences);
+        let node = Node::new(
+            engine,
+            Arc::clone(&outside),
+            Arc::clone(&metrics),
+            self.limits,
+            policies,
+        )
+        .with_presences(presences);
         let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
         let clock = self.clock.unwrap_or_else(system_clock);
+        let around = Surroundings {
+            ask: self.ask.unwrap_or_else(|| Arc::new(HttpClient::default())),
+            clock: Arc::clone(&clock),
+            outside,
+            metrics,
+        };
+        if let Some(settings) = self.hooks {
+            node.set_hooks(Some(Hooks::new(settings, around.clone())));
+        }
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self
@@ -236,6 +272,7 @@ impl Builder {
         Edge {
             node,
             transports,
+            around,
             door: Arc::new(Door::new(limits, rules)),
             kept: self.kept.map(Arc::new),
         }

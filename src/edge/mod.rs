@@ -15,6 +15,7 @@ use crate::engine::{Contents, MemoryEngine, Snapshot, SnapshotError};
 use crate::http::Door;
 use crate::protocol::{Item, Problem, compact};
 use crate::session::Node;
+use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::limits::RateLimits;
 use crate::transport::Transports;
 
@@ -27,6 +28,8 @@ pub struct Edge {
     node: Arc<Node>,
     transports: Arc<Transports>,
     door: Arc<Door>,
+    /// With what an app is asked.
+    around: Surroundings,
     kept: Option<Arc<Kept>>,
 }
 
@@ -77,6 +80,13 @@ impl Edge {
     /// leave: bound it with a time-out. There is no way back.
     pub async fn drain(&self, window: Duration) {
         self.node.drain(window).await;
+    }
+
+    /// From now on this app decides, or none. What the one before said is forgotten; sessions go on, and are asked about
+    /// when they next subscribe, publish or come back.
+    pub fn set_hooks(&self, settings: Option<HookSettings>) {
+        let hooks = settings.map(|settings| Hooks::new(settings, self.around.clone()));
+        self.node.set_hooks(hooks);
     }
 
     /// How much each client may do, if that is limited.

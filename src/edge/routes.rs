@@ -7,7 +7,7 @@ use axum::middleware;
 use axum::routing::MethodRouter;
 
 use super::{Edge, answers};
-use crate::http::{admission, cors, count_refusals};
+use crate::http::{admission, cors, count_refusals, locate};
 use crate::{api, transport};
 
 impl Edge {
@@ -53,21 +53,22 @@ impl Edge {
             .route("/v1/poll", transport::poll_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.transports));
-        let publishing = Router::new()
+        let asking = Router::new()
             .route("/v1/publish", api::publish_route())
+            .route("/v1/history", api::history_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
         let governed = subscribing
-            .merge(publishing)
+            .merge(asking)
             .layer(middleware::from_fn_with_state(Arc::clone(&self.door), admission));
         let serving = Router::new()
-            .route("/v1/history", api::history_route())
             .route("/v1/presence", api::presence_route())
             .route("/metrics", api::metrics_route())
             .route("/livez", api::livez_route())
             .route("/readyz", api::readyz_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
-        governed.merge(serving)
+        let located = middleware::from_fn_with_state(Arc::clone(&self.door), locate);
+        governed.merge(serving).layer(located)
     }
 }

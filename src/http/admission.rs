@@ -80,9 +80,8 @@ impl Door {
         let Some(limits) = &self.limits else {
             return Visitor::default();
         };
-        let peer = request.extensions().get::<Peer>();
         let rules = self.rules();
-        let client = peer.map(|peer| client_address(*peer, request.headers(), &rules.trusted_proxies));
+        let client = request.extensions().get::<ClientAddress>().copied();
         if let Some(client) = &client {
             Self::hint(&rules, client, request);
         }
@@ -103,6 +102,15 @@ fn is_near(address: IpAddr) -> bool {
         IpAddr::V4(address) => address.is_loopback() || address.is_private(),
         IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
     }
+}
+
+/// The layer outside all others: puts the [`ClientAddress`] into the request, where it is known who the peer is.
+pub async fn locate(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        let client = client_address(*peer, request.headers(), &door.rules().trusted_proxies);
+        request.extensions_mut().insert(client);
+    }
+    next.run(request).await
 }
 
 /// The layer: puts a [`Visitor`] into the request, and what it met into the head of the answer.

@@ -4,16 +4,31 @@ use std::sync::Arc;
 
 use axum::http::request;
 
+use super::carried::carried;
 use super::credential::credential;
 use crate::protocol::{Code, Problem, Secret};
 use crate::session::Node;
 use crate::session::identity::Identity;
 
-/// Who sends this request. Where no authority is configured, that is anybody, and what it shows is not looked at.
+/// Who sends this request, as whom the app says, where it is asked.
+///
+/// # Errors
+/// What [`verify`], [`carried`](super::carried()) and [`Node::admit`] say.
+pub async fn identify(node: &Node, head: &request::Parts, in_body: Option<&Secret>) -> Result<Arc<Identity>, Problem> {
+    let identity = verify(node, head, in_body).await?;
+    let Some(hooks) = node.hooks().filter(|_| !identity.is_back_end()) else {
+        return Ok(identity);
+    };
+    let carried = carried(head, &hooks)?;
+    node.admit(identity, carried).await
+}
+
+/// Who sends this request, by what it shows alone: no app is asked. Where no authority is configured, that is anybody,
+/// and what it shows is not looked at.
 ///
 /// # Errors
 /// What [`credential`](super::credential()) and [`Node::identify`] say.
-pub async fn identify(node: &Node, head: &request::Parts, in_body: Option<&Secret>) -> Result<Arc<Identity>, Problem> {
+pub async fn verify(node: &Node, head: &request::Parts, in_body: Option<&Secret>) -> Result<Arc<Identity>, Problem> {
     let authority = node.authority();
     let cookie_name = authority.as_deref().and_then(|authority| authority.cookie.as_deref());
     let shown = credential(head, in_body, cookie_name);

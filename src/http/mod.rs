@@ -1,6 +1,7 @@
 //! HTTP's own manners, shared by the subscribing and the publishing side: bodies in, problems out.
 
 mod admission;
+mod carried;
 mod client;
 mod client_address;
 mod cors;
@@ -32,14 +33,15 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::protocol::{Code, Problem};
 
-pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, Rules, admission, visitor};
+pub use admission::{Door, RATELIMIT, RATELIMIT_POLICY, Rules, admission, locate, visitor};
+pub use carried::carried;
 pub use client::HttpClient;
 pub use client_address::{ClientAddress, client_address};
 pub use cors::cors;
 pub use credential::{SUBPROTOCOL, credential, may_use_cookies};
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
-pub use identify::identify;
+pub use identify::{identify, verify};
 pub use kept::{Kept, Place};
 pub use lease::{Lease, Lent, Narrow};
 pub use origin::{BadOrigin, Origin, OriginPattern};

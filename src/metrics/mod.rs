@@ -62,6 +62,8 @@ pub struct Metrics {
     lag: Histogram,
     engine_calls: Family<[Label; 2], Counter>,
     engine_call_seconds: Family<[Label; 1], Histogram>,
+    hook_calls: Family<[Label; 2], Counter>,
+    hook_call_seconds: Family<[Label; 1], Histogram>,
 }
 
 /// What is counted for each transport, at hand without a look-up.
@@ -87,6 +89,11 @@ fn engine_call_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 16))
 }
 
+/// Buckets for what the app takes: 1 ms to 16 s.
+fn hook_call_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -103,6 +110,8 @@ impl Metrics {
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             engine_calls: Family::default(),
             engine_call_seconds: Family::new_with_constructor(engine_call_buckets),
+            hook_calls: Family::default(),
+            hook_call_seconds: Family::new_with_constructor(hook_call_buckets),
         };
         metrics.register_transports();
         metrics.register_events();
@@ -171,6 +180,12 @@ impl Metrics {
         let help = "How long the engine took to answer";
         let seconds = self.engine_call_seconds.clone();
         self.registry.register("engine_call_seconds", help, seconds);
+        let help = "What the app was to decide, by hook and outcome: allowed, refused or failed by a question of its own; \
+                    cached or shared by another's answer";
+        self.registry.register("hook_calls", help, self.hook_calls.clone());
+        let help = "How long the app took to answer";
+        let seconds = self.hook_call_seconds.clone();
+        self.registry.register("hook_call_seconds", help, seconds);
     }
 
     /// The usual series are there from the start: a rate sees the first of a kind only if there was a zero before it.
@@ -211,6 +226,12 @@ impl Metrics {
                 drop(self.engine_calls.get_or_create(&[("call", call), ("outcome", outcome)]));
             }
             drop(self.engine_call_seconds.get_or_create(&[("call", call)]));
+        }
+        for hook in ["connect", "subscribe", "publish"] {
+            for outcome in ["allowed", "refused", "failed", "cached", "shared"] {
+                drop(self.hook_calls.get_or_create(&[("hook", hook), ("outcome", outcome)]));
+            }
+            drop(self.hook_call_seconds.get_or_create(&[("hook", hook)]));
         }
     }
 
@@ -309,6 +330,18 @@ impl Metrics {
         self.engine_calls.get_or_create(&labels).inc();
         let took = self.engine_call_seconds.get_or_create(&[("call", call)]);
         took.observe(seconds);
+    }
+
+    /// Something was decided by a hook.
+    pub fn note_hook(&self, hook: &'static str, outcome: &'static str) {
+        self.hook_calls
+            .get_or_create(&[("hook", hook), ("outcome", outcome)])
+            .inc();
+    }
+
+    /// The app answered after so many seconds, or did not.
+    pub fn note_hook_took(&self, hook: &'static str, seconds: f64) {
+        self.hook_call_seconds.get_or_create(&[("hook", hook)]).observe(seconds);
     }
 
     /// Everything, in Prometheus' text format.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::Node;
 use super::identity::{Action, Identity};
 use super::presence::Place;
@@ -39,41 +41,46 @@ pub async fn ask(
     channels: Vec<(ChannelName, Since)>,
     presence: PresenceAsk,
 ) -> Vec<Wanted> {
-    let mut asked = Vec::with_capacity(channels.len());
-    let (mut is_any_visible, mut invisible) = (false, None);
-    for (channel, since) in channels {
-        let mut start = node.allow(identity, Action::Subscribe, &channel).await.map(|()| Start {
-            since,
-            presence: PresenceAsk::Nothing,
-        });
-        if let (Ok(start), PresenceAsk::Members) = (&mut start, presence) {
-            match node.visible(identity, &channel).await {
-                Ok(_) => {
-                    is_any_visible = true;
-                    start.presence = PresenceAsk::Members;
-                }
-                Err(problem) => drop(invisible.get_or_insert(problem)),
+    // All at once, for the app may be asked about each.
+    let asking = channels.into_iter().map(|(channel, since)| async move {
+        let allowed = node.allow(identity, Action::Subscribe, &channel).await;
+        let visible = match presence {
+            PresenceAsk::Members if allowed.is_ok() => Some(node.visible(identity, &channel).await.map(drop)),
+            PresenceAsk::Members | PresenceAsk::Nothing => None,
+        };
+        (channel, allowed.map(|()| since), visible)
+    });
+    let asked = join_all(asking).await;
+    let is_any_visible = asked.iter().any(|(_, _, visible)| matches!(visible, Some(Ok(()))));
+    let wanted = asked.into_iter().map(|(channel, since, visible)| {
+        let start = match (since, visible) {
+            (Err(problem), _) => Err(problem),
+            (Ok(_), Some(Err(problem))) if !is_any_visible => Err(problem),
+            (Ok(since), visible) => {
+                let is_visible = matches!(visible, Some(Ok(())));
+                let presence = if is_visible { presence } else { PresenceAsk::Nothing };
+                Ok(Start { since, presence })
             }
-        }
-        asked.push((channel, start));
-    }
-    if let (Some(problem), false) = (invisible, is_any_visible) {
-        for start in asked.iter_mut().map(|(_, start)| start).filter(|start| start.is_ok()) {
-            *start = Err(problem.clone());
-        }
-    }
-    asked
+        };
+        (channel, start)
+    });
+    wanted.collect()
 }
 
-/// If all of several are refused, so is the request: with what the first one met.
+/// If all of several are refused, so is the request: with what the first one met, or the first one that may be tried
+/// again.
 ///
 /// # Errors
 /// That.
-pub fn check_any(asked: &[Wanted]) -> Result<(), Problem> {
-    match asked.first() {
-        Some((_, Err(first))) if asked.iter().all(|(_, asked)| asked.is_err()) => Err(first.clone()),
-        _ => Ok(()),
+pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), Problem> {
+    let mut told: Option<&Problem> = None;
+    for (_, asked) in asked {
+        let Err(problem) = asked else { return Ok(()) };
+        if told.is_none_or(|told| told.retry_ms.is_none() && problem.retry_ms.is_some()) {
+            told = Some(problem);
+        }
     }
+    told.map_or(Ok(()), |problem| Err(problem.clone()))
 }
 
 /// Subscribes to one channel after the other, so that their pushes come in the order of the request.

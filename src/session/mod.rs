@@ -4,6 +4,7 @@ mod aside;
 mod beginnings;
 mod counted;
 mod expiry;
+pub mod hooks;
 pub mod identity;
 pub mod limits;
 mod node;
@@ -20,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use futures_util::future::{BoxFuture, poll_fn};
+use futures_util::future::{BoxFuture, join_all, poll_fn};
 
 use crate::delivery::{ChannelName, Gap, Publication, Since};
 use crate::metrics::Transport;
@@ -192,12 +193,14 @@ impl Session {
                         Ok(renewed) => renewed,
                         Err(problem) => return Done::Reply(Box::new(Push::Error { problem, id })),
                     };
-                    let mut refused = Vec::new();
-                    for (channel, presence) in channels {
-                        if let Err(problem) = node.allow_again(&renewed, &channel, presence).await {
-                            refused.push((channel, problem));
+                    let asking = channels.into_iter().map(|(channel, presence)| {
+                        let (node, renewed) = (&node, &renewed);
+                        async move {
+                            let allowed = node.allow_again(renewed, &channel, presence).await;
+                            Some((channel, allowed.err()?))
                         }
-                    }
+                    });
+                    let refused = join_all(asking).await.into_iter().flatten().collect();
                     Done::Refreshed(renewed, refused, id)
                 }));
             }
@@ -276,7 +279,7 @@ impl Session {
     /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places.
     ///
     /// # Errors
-    /// If all are refused, so is the request: with what the first one met.
+    /// If all are refused, so is the request, as [`check_any`] says.
     pub async fn join(
         &mut self,
         channels: Vec<(ChannelName, Since)>,
@@ -284,11 +287,7 @@ impl Session {
     ) -> Result<Vec<JoinResult>, Problem> {
         let asked = ask(self.node(), &self.identity, channels, presence).await;
         let begun = begin(self.node(), asked).await;
-        if let Some((_, Err(first))) = begun.first()
-            && begun.iter().all(|(_, begun)| begun.is_err())
-        {
-            return Err(first.clone());
-        }
+        check_any(&begun)?;
         let admit = |(nth, (channel, begun)): (usize, Begun)| {
             let (joined, subscription) = match begun {
                 Ok(started) => {

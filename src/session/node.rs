@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::{StreamExt, stream};
 
+use super::hooks::{Carried, Hooks};
 use super::identity::{Action, Authority, Credential, Identity};
 use super::policy::{Policies, Policy};
 use super::presence::{PresenceSettings, Presences};
@@ -26,6 +28,9 @@ const RETRY_MS_MIN: u64 = 500;
 /// How long a drain waits for publications that were accepted before it: an engine answers in far less.
 const PUBLISHED_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Of the publications of one request, so many are asked about at once.
+const ASKED_AT_ONCE: usize = 16;
+
 /// How often a drain looks whether what it waits for is there.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
@@ -44,6 +49,9 @@ pub struct Node {
     health: Option<Arc<dyn Health>>,
     /// Who may come in; without one, everything is open.
     authority: ArcSwapOption<Authority>,
+    /// The app, where it decides; another may take its place at any time.
+    hooks: ArcSwapOption<Hooks>,
+    knows_nobody: Arc<Authority>,
     anybody: Arc<Identity>,
     /// Who is on the channels.
     pub(super) presences: Arc<Presences>,
@@ -71,6 +79,8 @@ impl Node {
             publishing: AtomicUsize::new(0),
             health: None,
             authority: ArcSwapOption::empty(),
+            hooks: ArcSwapOption::empty(),
+            knows_nobody: Arc::default(),
             anybody: Arc::new(Identity::anybody()),
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),
@@ -96,9 +106,21 @@ impl Node {
         self.authority.store(authority.map(Arc::new));
     }
 
-    /// Who may come in; without one, everything is open.
+    /// Puts the app that decides in the place of the one that did. What it was asked before is forgotten.
+    pub fn set_hooks(&self, hooks: Option<Arc<Hooks>>) {
+        self.hooks.store(hooks);
+    }
+
+    /// The app, where it decides.
+    pub fn hooks(&self) -> Option<Arc<Hooks>> {
+        self.hooks.load_full()
+    }
+
+    /// Who may come in; without one, everything is open. Where the app decides, nothing is: then it is one that knows
+    /// nobody.
     pub fn authority(&self) -> Option<Arc<Authority>> {
-        self.authority.load_full()
+        let nobody = || self.hooks.load().as_ref().map(|_| Arc::clone(&self.knows_nobody));
+        self.authority.load_full().or_else(nobody)
     }
 
     /// Whoever comes where everything is open.
@@ -127,10 +149,23 @@ impl Node {
     /// each request, command and resume. Cancel safe.
     ///
     /// # Errors
-    /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help.
-    #[expect(clippy::unused_async, reason = "whom it asks may be elsewhere")]
+    /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help; what the app says where it
+    /// decides, and `overloaded` where it says nothing.
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
-        self.policies.load().of(channel).check(identity, action, channel)
+        let policy = **self.policies.load().of(channel);
+        policy.check_final(identity, action, channel)?;
+        match self.deciding(identity, action) {
+            // What is to be published has to be shown, which `publish` does.
+            Some(hooks) if action == Action::Subscribe => hooks.subscribe(identity, channel).await,
+            Some(_) => Ok(()),
+            None => policy.check_granted(identity, action, channel),
+        }
+    }
+
+    /// The app, if it decides about this instead of what was granted. It is asked about clients, never about back ends.
+    fn deciding(&self, identity: &Identity, action: Action) -> Option<Arc<Hooks>> {
+        self.hooks()
+            .filter(|hooks| hooks.decides(action) && !identity.is_back_end())
     }
 
     /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
@@ -146,16 +181,34 @@ impl Node {
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
         match (self.authority(), credential) {
             (None, _) => Ok(Arc::clone(&self.anybody)),
-            (Some(_), None) if self.policies.load().admit_anonymous() => Ok(Arc::clone(&self.anonymous)),
+            (Some(_), None) if self.policies.load().admit_anonymous() || self.hooks.load().is_some() => {
+                Ok(Arc::clone(&self.anonymous))
+            }
             (Some(authority), _) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
+        }
+    }
+
+    /// Lets in a client that was [identified](Node::identify), as whom the app says, where it is asked; `carried` is what
+    /// it is shown of the client.
+    ///
+    /// # Errors
+    /// The app's refusal; `overloaded`, if it says nothing.
+    pub async fn admit(
+        &self,
+        identity: Arc<Identity>,
+        carried: Option<Arc<Carried>>,
+    ) -> Result<Arc<Identity>, Problem> {
+        match self.hooks() {
+            Some(hooks) => hooks.connect(identity, carried).await,
+            None => Ok(identity),
         }
     }
 
     /// Who goes on with a new token: the same user.
     ///
     /// # Errors
-    /// What [`Authority::verify`] says; `forbidden`, if it is somebody else's; `bad_request`, if tokens mean nothing
-    /// here.
+    /// What [`Authority::verify`] and [`Node::admit`] say; `forbidden`, if it is somebody else's; `bad_request`, if
+    /// tokens mean nothing here.
     pub(super) async fn refresh(&self, identity: &Identity, token: &Secret) -> Result<Arc<Identity>, Problem> {
         let Some(authority) = self.authority() else {
             let detail = "everything is open here: there is no token to be refreshed";
@@ -163,7 +216,7 @@ impl Node {
         };
         let renewed = authority.verify(token.reveal(), self.now_ms()).await?;
         if renewed.user() == identity.user() {
-            return Ok(Arc::new(renewed));
+            return self.admit(Arc::new(renewed), identity.carried().cloned()).await;
         }
         let detail = "the token belongs to another user than this session; open another connection";
         Err(Problem::new(Code::Forbidden, detail))
@@ -244,26 +297,18 @@ impl Node {
         identity: &Identity,
         items: Vec<Item>,
     ) -> Result<Vec<Result<Published, Problem>>, Problem> {
-        // Counted before it is asked: a drain that begins meanwhile either waits for it or refuses it.
-        let _publishing = Counted::new(&self.publishing);
-        if self.registry.is_draining() {
-            let refused = draining();
-            for _ in &items {
-                self.metrics.note_published(refused.code.as_str());
-            }
-            return Err(refused);
-        }
+        // Nobody is asked in vain.
+        self.check_publishing(items.len())?;
         let mut allowed = Vec::with_capacity(items.len());
         let mut drafts = Vec::with_capacity(items.len());
-        for item in items {
-            allowed.push(match self.draft(identity, item).await {
-                Ok(draft) => {
-                    drafts.push(draft);
-                    Ok(())
-                }
-                Err(refused) => Err(refused),
-            });
+        let mut asked = stream::iter(items.into_iter().map(|item| self.draft(identity, item))).buffered(ASKED_AT_ONCE);
+        while let Some(draft) = asked.next().await {
+            allowed.push(draft.map(|draft| drafts.push(draft)));
         }
+        drop(asked);
+        // Counted before it is checked: a drain that begins meanwhile either waits for it or refuses it.
+        let _publishing = Counted::new(&self.publishing);
+        self.check_publishing(allowed.len())?;
         let stored = if drafts.is_empty() {
             Vec::new()
         } else {
@@ -276,6 +321,18 @@ impl Node {
             self.note_published(stored)
         });
         Ok(results.collect())
+    }
+
+    /// Whether so many publications may be asked for.
+    fn check_publishing(&self, count: usize) -> Result<(), Problem> {
+        if !self.registry.is_draining() {
+            return Ok(());
+        }
+        let refused = draining();
+        for _ in 0..count {
+            self.metrics.note_published(refused.code.as_str());
+        }
+        Err(refused)
     }
 
     fn note_published(&self, result: Result<Published, Problem>) -> Result<Published, Problem> {
@@ -291,6 +348,12 @@ impl Node {
     async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
         self.allow(identity, Action::Publish, &item.channel).await?;
         let policy = **self.policies.load().of(&item.channel);
+        policy.check_size(&item.channel, item.data.len())?;
+        let item = match self.deciding(identity, Action::Publish) {
+            Some(hooks) => hooks.publish(identity, item).await?,
+            None => item,
+        };
+        // Of what is published in its place, too.
         policy.check_size(&item.channel, item.data.len())?;
         let key = item.key.map(|key| IdempotencyKey {
             publisher: Arc::clone(identity.publisher()),

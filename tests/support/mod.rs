@@ -3,6 +3,7 @@
 //! Nothing here uses the server's own encoders or parsers: what a client sees is judged by code of its own.
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
+pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod deadline;

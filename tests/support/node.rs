@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use throughline::Edge;
-use throughline::config::{Address, Auth, Config, Connections};
+use throughline::config::{Address, Auth, Config, Connections, Hooks};
 use throughline::delivery::{Ack, Engine, Health, LogPolicy};
 use throughline::http::{HttpClient, OriginPattern};
 use throughline::protocol::Limits;
 use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
-use throughline::session::limits::RateSettings;
+use throughline::session::limits::{Clock, RateSettings};
 use throughline::session::policy::{Policies, Policy};
 use throughline::session::presence::PresenceSettings;
 use throughline::transport::Timings;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use super::deadline::within;
 
 /// What a node is started with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) window: LogPolicy,
     pub(crate) limits: Limits,
@@ -47,6 +47,10 @@ pub(crate) struct Setup {
     pub(crate) presence: Option<PresenceSettings>,
     /// What namespaces allow, where that is not the same for all.
     pub(crate) policies: Option<Policies>,
+    /// Which app is asked; unless told, none.
+    pub(crate) hooks: Hooks,
+    /// By which the app's answers grow old; absent: the machine's.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Default for Setup {
@@ -76,6 +80,8 @@ impl Default for Setup {
             auth: Auth::default(),
             presence: None,
             policies: None,
+            hooks: Hooks::default(),
+            clock: None,
         }
     }
 }
@@ -174,6 +180,13 @@ impl Node {
         }
         if let Some(presence) = setup.presence {
             builder = builder.presence(presence);
+        }
+        if let Some(clock) = setup.clock {
+            builder = builder.clock(clock);
+        }
+        assert_eq!(setup.hooks.faults(), [], "[hooks] that are right");
+        if let Some(hooks) = setup.hooks.settings(setup.limits.publication_bytes_max) {
+            builder = builder.hooks(hooks);
         }
         if let Some(policies) = setup.policies {
             builder = builder.policies(policies);

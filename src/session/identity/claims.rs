@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::compact::given;
 use super::{ChannelPattern, Grants, Identity, Lifetime, Refusal};
@@ -88,10 +88,8 @@ impl Claims {
     }
 
     fn user(&self) -> Result<&str, Refusal> {
-        let bad = || Refusal::Claim("sub", "");
-        let user = self.sub.as_ref().and_then(Value::as_str).ok_or_else(bad)?;
-        let fits = (1..=SUBJECT_BYTES_MAX).contains(&user.len()) && !user.chars().any(char::is_control);
-        if fits { Ok(user) } else { Err(bad()) }
+        let user = self.sub.as_ref().and_then(Value::as_str);
+        user.filter(|user| is_user(user)).ok_or(Refusal::Claim("sub", ""))
     }
 
     /// What others are told of the user.
@@ -108,11 +106,22 @@ impl Claims {
     }
 
     fn grants(&self) -> Result<Grants, Refusal> {
-        let given = match &self.throughline {
-            None => return Ok(Grants::default()),
-            Some(Value::Object(given)) => given,
-            Some(_) => return Err(Refusal::Claim("throughline", "an object")),
-        };
+        match &self.throughline {
+            None => Ok(Grants::default()),
+            Some(Value::Object(given)) => Grants::read(given),
+            Some(_) => Err(Refusal::Claim("throughline", "an object")),
+        }
+    }
+}
+
+/// Whether a user may be called this.
+pub(in crate::session) fn is_user(name: &str) -> bool {
+    (1..=SUBJECT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+impl Grants {
+    /// Reads what the claim `throughline` says.
+    pub(in crate::session) fn read(given: &Map<String, Value>) -> Result<Self, Refusal> {
         let mut channels = Vec::new();
         for name in texts("throughline.channels", given.get("channels"))? {
             let bad = |_| Refusal::Claim("throughline.channels", "an array of channels' names");
@@ -120,7 +129,7 @@ impl Claims {
         }
         channels.sort();
         channels.dedup();
-        Ok(Grants {
+        Ok(Self {
             subscribe: patterns("throughline.subscribe", given.get("subscribe"))?,
             publish: patterns("throughline.publish", given.get("publish"))?,
             history: patterns("throughline.history", given.get("history"))?,

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use api_key::{ApiKey, NewApiKey, Scope};
 pub use authority::{Authority, Credential};
+pub(super) use claims::is_user;
 pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
@@ -25,6 +26,7 @@ pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
 
+use super::hooks::Carried;
 use crate::delivery::{ChannelName, Who};
 use crate::protocol::{Code, Problem};
 
@@ -152,6 +154,8 @@ pub struct Identity {
     lifetime: Option<Lifetime>,
     /// What the app says of the user to others, as JSON. Boxed, for few have it.
     info: Option<Box<Arc<str>>>,
+    /// What the app is shown of the client, where it is asked.
+    carried: Option<Arc<Carried>>,
 }
 
 impl Identity {
@@ -177,6 +181,7 @@ impl Identity {
             kind,
             lifetime: None,
             info: None,
+            carried: None,
         }
     }
 
@@ -187,6 +192,7 @@ impl Identity {
             kind: Kind::User,
             lifetime: Some(lifetime),
             info: info.map(Box::new),
+            carried: None,
         }
     }
 
@@ -201,7 +207,47 @@ impl Identity {
             },
             lifetime: None,
             info: None,
+            carried: None,
         }
+    }
+
+    /// The same one, as whom the app says it is: this user, if there was none; with these grants instead of its own;
+    /// and no longer than until then.
+    pub(super) fn admitted(
+        &self,
+        user: Option<&str>,
+        grants: Option<&Grants>,
+        expires_at_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Self {
+        let is_new = self.kind == Kind::Anonymous;
+        let user = user.filter(|_| is_new);
+        let own_ms = self.lifetime.map_or(u64::MAX, |lifetime| lifetime.ends_at_ms);
+        let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
+        Self {
+            publisher: match user {
+                Some(user) => Arc::from(format!("{USER}{user}")),
+                None => Arc::clone(&self.publisher),
+            },
+            kind: if user.is_some() { Kind::User } else { self.kind },
+            grants: grants.unwrap_or(&self.grants).clone(),
+            lifetime: match until {
+                Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
+                None => self.lifetime,
+            },
+            info: self.info.clone(),
+            carried: self.carried.clone(),
+        }
+    }
+
+    /// The same one, with what the app is shown of it.
+    pub(super) fn carrying(self, carried: Option<Arc<Carried>>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// What the app is shown of it.
+    pub(super) fn carried(&self) -> Option<&Arc<Carried>> {
+        self.carried.as_ref()
     }
 
     /// The user, if it is one.
