@@ -15,7 +15,7 @@ use support::deadline::within;
 use support::event_source::{Answer, EventSource};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
-use support::node::{Node, Setup};
+use support::node::{Node, Setup, read_config};
 use support::tokens::{SECRET, Signer, api_key, forge, hash, token};
 use support::websocket::{Said, WebSocket};
 use throughline::session::limits::{Rate, RateSettings};
@@ -847,5 +847,104 @@ async fn whoever_is_over_a_limit_is_no_question() {
         statuses.push(ask(node.address, &request).await.0.status);
     }
     assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
+    // What is no publication at all asks no question either.
+    let (head, _) = ask(node.address, &http::post("/v1/publish", &[("x-key", "more")], b"x")).await;
+    assert_eq!(head.status, 429);
     assert_eq!(app.asked().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_is_a_reason_to_ask_again() {
+    let refused = Arc::new(Mutex::new(""));
+    let says = Arc::clone(&refused);
+    let app = App::start(move |asked| match *says.lock().unwrap() {
+        "nobody" => Reply::status(500, ""),
+        "connect" => Reply::json(&json!({"allow": asked.body["type"] != "connect"})),
+        channel => Reply::json(&json!({"allow": asked.body["channel"] != channel})),
+    })
+    .await;
+    let node = Node::start(asking(&app, &["connect", "subscribe"], "cache_s = 0"));
+    let of = |seconds| token("ada", seconds, &json!({}));
+    let (bearer, query) = (bearer(&of(600)), [("channel", "a"), ("channel", "b")]);
+    let mut socket = WebSocket::open_with(node.address, &query, &[("authorization", &bearer)])
+        .await
+        .unwrap();
+    for kind in ["welcome", "subscribed", "subscribed"] {
+        assert_eq!(socket.push().await.unwrap().kind(), kind);
+    }
+    for (seconds, refuses, told) in [
+        (601, "connect", vec!["error  forbidden"]),
+        (602, "nobody", vec!["error  overloaded"]),
+        (603, "b", vec!["refreshed  ", "unsubscribed b forbidden"]),
+        (604, "", vec!["refreshed  "]),
+    ] {
+        *refused.lock().unwrap() = refuses;
+        let command = json!({"type": "refresh", "id": 1, "token": of(seconds)});
+        within("no failure that still holds", async {
+            loop {
+                socket.command(&command).await.unwrap();
+                let first = socket.push().await.unwrap();
+                let said = format!("{} {} {}", first.kind(), first.channel(), first.text_of("code"));
+                if said == "error  overloaded" && told[0] != said {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+                assert_eq!(said, told[0], "{refuses}");
+                break;
+            }
+        })
+        .await;
+        for expected in &told[1..] {
+            let push = socket.push().await.unwrap();
+            assert_eq!(
+                format!("{} {} {}", push.kind(), push.channel(), push.text_of("code")),
+                *expected
+            );
+        }
+    }
+    // What a refused refresh did not touch goes on.
+    let body = json!({"channel": "a", "data": 1}).to_string();
+    let key = format!("Bearer {}", api_key('A'));
+    ask(
+        node.address,
+        &http::post("/v1/publish", &[("authorization", &key)], body.as_bytes()),
+    )
+    .await;
+    assert_eq!(socket.push().await.unwrap().kind(), "publication");
+}
+
+/// Policies that change do not take away what the app has allowed, and nothing is asked again; but what is for nobody is
+/// not for the app to allow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_app_allowed_outlives_a_change_of_policies() {
+    let app = App::start(by_name).await;
+    let node = Node::start(asking(&app, &["subscribe"], ""));
+    let read = |audience: &str| {
+        let text = format!("[[namespaces]]\nname = \"ok\"\nsubscribe = \"{audience}\"\n");
+        read_config(&text).policies()
+    };
+    let query = [("channel", "ok:1"), ("channel", "okay")];
+    let mut socket = WebSocket::open_with(node.address, &query, &[]).await.unwrap();
+    for kind in ["welcome", "subscribed", "subscribed"] {
+        assert_eq!(socket.push().await.unwrap().kind(), kind);
+    }
+    for (audience, channel) in [("granted", "ok:1"), ("identified", "okay"), ("nobody", "okay")] {
+        node.edge().node().set_policies(read(audience));
+        if audience == "nobody" {
+            let ended = socket.push().await.unwrap();
+            assert_eq!((ended.kind(), ended.channel()), ("unsubscribed", "ok:1"));
+            assert_eq!(status(&node, "poll", "ok:1", &[]).await, (403, "forbidden".to_owned()));
+        }
+        let body = json!({"channel": channel, "data": audience}).to_string();
+        let key = bearer(&api_key('A'));
+        let (head, answer) = ask(
+            node.address,
+            &http::post("/v1/publish", &[("authorization", &key)], body.as_bytes()),
+        )
+        .await;
+        assert_eq!(head.status, 200, "{answer}");
+        let push = socket.push().await.unwrap();
+        assert_eq!((push.kind(), push.channel()), ("publication", channel));
+    }
+    assert_eq!(app.questions().len(), 2);
 }

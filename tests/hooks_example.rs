@@ -63,6 +63,10 @@ impl Example {
             ("THROUGHLINE_HOOKS__PUBLISH_URL", &self.url),
             ("THROUGHLINE_HOOKS__SECRET", SECRET),
             ("THROUGHLINE_HOOKS__FORWARD_HEADERS", "cookie"),
+            // Nobody is there; and nobody is asked to pass a question on.
+            ("HTTP_PROXY", "http://127.0.0.1:9"),
+            ("http_proxy", "http://127.0.0.1:9"),
+            ("ALL_PROXY", "http://127.0.0.1:9"),
         ])
         .await
     }

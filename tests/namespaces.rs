@@ -5,7 +5,9 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use support::crowd::until;
 use support::deadline::within;
@@ -14,12 +16,14 @@ use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup, read_config};
 use support::poll::Poll;
+use support::push::Push;
 use support::redis::Redis;
 use support::tokens::{SECRET, api_key, hash, token};
 use support::websocket::{Said, WebSocket};
-use throughline::delivery::{Engine, Health};
+use throughline::delivery::{ChannelName, Draft, Engine, EngineError, Health, Page, Published, Since, Tail};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings, System};
+use tokio::sync::Semaphore;
 
 /// An issuer, and a back end that may publish anywhere.
 fn auth() -> String {
@@ -581,6 +585,87 @@ async fn new_policies_end_what_they_do_not_allow() {
         socket.command(&json!({"type": "ping", "id": 1})).await.unwrap();
         assert_eq!(socket.push().await.unwrap().kind(), "pong");
     }
+}
+
+/// An engine that lets nobody attach until the test says so.
+#[derive(Debug)]
+struct Held {
+    memory: MemoryEngine,
+    gate: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Engine for Held {
+    fn publish<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Vec<Result<Published, EngineError>>> {
+        self.memory.publish(batch)
+    }
+
+    fn history<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        after: Since,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, EngineError>> {
+        self.memory.history(channel, after, limit)
+    }
+
+    fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
+        Box::pin(async move {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let _passed = self.gate.acquire().await.expect("it is never closed");
+            self.memory.attach(channel).await
+        })
+    }
+}
+
+/// What was allowed when it was asked for and is not any more when it begins is told so right after it has begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_begins_while_policies_change_ends() {
+    let open = "[[namespaces]]\nname = \"a\"\nsubscribe = \"identified\"\n";
+    let engine = Arc::new(Held {
+        memory: MemoryEngine::new(Arc::new(System)),
+        gate: Semaphore::new(0),
+        waiting: AtomicUsize::new(0),
+    });
+    let setup = Setup::configured(&format!("{}{open}", auth()));
+    let node = Node::start(Setup {
+        engine: Some(Arc::clone(&engine) as Arc<dyn Engine>),
+        ..setup
+    });
+    let ada = bearer("ada", &json!({}));
+    let headers = [("authorization", ada.as_str())];
+    let query = [("channel", "a:1")];
+    let mut socket = WebSocket::open_with(node.address, &query, &headers).await.unwrap();
+    let mut command = WebSocket::open_with(node.address, &[], &headers).await.unwrap();
+    let subscribe = json!({"type": "subscribe", "id": 1, "channel": "a:1"});
+    command.command(&subscribe).await.unwrap();
+    let request = http::get(&http::target("/v1/sse", &query), &headers);
+    let address = node.address;
+    let stream = tokio::spawn(async move { EventSource::send(address, Receive::Usual, &request).await });
+    let mut poll = Poll::new(node.address, Receive::Usual);
+    poll.ask(http::get(&http::target("/v1/poll", &query), &headers))
+        .await
+        .unwrap();
+    until("all four to wait for the engine", || {
+        engine.waiting.load(Ordering::SeqCst) == 4
+    })
+    .await;
+
+    let shut = format!("{}{}", auth(), open.replace("identified", "nobody"));
+    node.edge().node().set_policies(read_config(&shut).policies());
+    engine.gate.add_permits(4);
+    for socket in [&mut socket, &mut command] {
+        for kind in ["welcome", "subscribed", "unsubscribed"] {
+            assert_eq!(socket.push().await.unwrap().kind(), kind);
+        }
+    }
+    let mut stream = stream.await.unwrap().unwrap();
+    for kind in ["welcome", "subscribed", "unsubscribed"] {
+        assert_eq!(stream.event().await.unwrap().kind, kind);
+    }
+    let answer = poll.answer().await.unwrap();
+    let kinds: Vec<_> = answer.pushes.iter().map(Push::kind).collect();
+    assert_eq!(kinds, ["subscribed", "unsubscribed"]);
 }
 
 /// Policies that change while sessions come: whoever was let in by those of before is told by those of after, so that in

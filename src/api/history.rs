@@ -8,15 +8,9 @@ use axum::response::Response;
 use crate::http;
 use crate::protocol::{self, Code, HistoryQuery, Problem};
 use crate::session::Node;
-use crate::session::limits::Arrival;
 
 pub(super) async fn history(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let (head, _) = request.into_parts();
-    // Where the app is asked about everybody who comes, nobody makes it be asked without a bound.
-    let _seat = match node.hooks() {
-        Some(_) => Some(http::visitor(&head.extensions).arrive(Arrival::Poll)?),
-        None => None,
-    };
     let identity = http::identify(&node, &head, None).await?;
     let query = read_query(head.uri.query().unwrap_or_default())?;
     Ok(http::json(node.history(&identity, query).await?.to_json()))

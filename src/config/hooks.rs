@@ -77,17 +77,18 @@ pub struct Hooks {
 
 impl Default for Hooks {
     fn default() -> Self {
+        let settings = HookSettings::default();
         Self {
             connect_url: None,
             subscribe_url: None,
             publish_url: None,
-            timeout_ms: 2_000,
-            cache_s: 10,
-            cache_count_max: 50_000,
-            in_flight_max: 64,
+            timeout_ms: u64::try_from(settings.time_max.as_millis()).unwrap_or(TIMEOUT_MS_MAX),
+            cache_s: settings.cache_s,
+            cache_count_max: settings.cache_count_max,
+            in_flight_max: settings.in_flight_max,
             secret: None,
             forward_headers: Vec::new(),
-            forward_address: false,
+            forward_address: settings.sends_address,
         }
     }
 }

@@ -192,8 +192,8 @@ impl NamespaceTable {
                 .to_owned(),
         );
         unless(
-            !is_personal || config.auth.is_configured(),
-            "personal: while everything is open there are no users; add [[auth.issuers]]".to_owned(),
+            !is_personal || config.knows_users(),
+            "personal: there are no users here; add [[auth.issuers]], or hooks.connect_url".to_owned(),
         );
         let mut rates = |what: &str, per_s: Option<u32>, burst: Option<u32>| {
             unless(
@@ -219,6 +219,13 @@ impl NamespaceTable {
             self.user_publications_burst,
         );
         faults
+    }
+}
+
+impl Config {
+    /// Whether a client can be somebody.
+    fn knows_users(&self) -> bool {
+        !self.auth.issuers.is_empty() || self.hooks.connect_url.is_some()
     }
 }
 

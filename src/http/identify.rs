@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::request;
 
+use super::admission::visitor;
 use super::carried::carried;
 use super::credential::credential;
 use crate::protocol::{Code, Problem, Secret};
@@ -13,12 +14,13 @@ use crate::session::identity::Identity;
 /// Who sends this request, as whom the app says, where it is asked.
 ///
 /// # Errors
-/// What [`verify`], [`carried`](super::carried()) and [`Node::admit`] say.
+/// What [`verify`], [`Visitor::may_ask`](crate::session::limits::Visitor::may_ask), [`carried`](super::carried()) and [`Node::admit`] say.
 pub async fn identify(node: &Node, head: &request::Parts, in_body: Option<&Secret>) -> Result<Arc<Identity>, Problem> {
     let identity = verify(node, head, in_body).await?;
     let Some(hooks) = node.hooks().filter(|_| !identity.is_back_end()) else {
         return Ok(identity);
     };
+    visitor(&head.extensions).may_ask()?;
     let carried = carried(head, &hooks)?;
     node.admit(identity, carried).await
 }

@@ -152,11 +152,27 @@ impl Node {
     /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help; what the app says where it
     /// decides, and `overloaded` where it says nothing.
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
-        let policy = **self.policies.load().of(channel);
-        policy.check_final(identity, action, channel)?;
+        self.still_allows(identity, action, channel)?;
         match self.deciding(identity, action) {
             // What is to be published has to be shown, which `publish` does.
             Some(hooks) if action == Action::Subscribe => hooks.subscribe(identity, channel).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What can be said of it at once, without asking the app: enough for what was allowed before and goes on.
+    ///
+    /// # Errors
+    /// `forbidden`, `unauthenticated`.
+    pub(super) fn still_allows(
+        &self,
+        identity: &Identity,
+        action: Action,
+        channel: &ChannelName,
+    ) -> Result<(), Problem> {
+        let policy = **self.policies.load().of(channel);
+        policy.check_final(identity, action, channel)?;
+        match self.deciding(identity, action) {
             Some(_) => Ok(()),
             None => policy.check_granted(identity, action, channel),
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::identity::{Action, Identity};
-use super::policy::Policy;
 use super::presence::{Attendance, Place, PollMark, Presences};
 use super::{Done, Node, Output, Session};
 use crate::delivery::ChannelName;
@@ -119,12 +118,12 @@ impl Session {
         Some(output)
     }
 
-    /// Whether a policy lets the session be told who is on a channel, if it is.
-    pub(super) fn check_told(&self, policy: &Policy, channel: &ChannelName) -> Result<(), Problem> {
+    /// Whether the policies of now let the session be told who is on a channel, if it is.
+    pub(super) fn check_told(&self, channel: &ChannelName) -> Result<(), Problem> {
         match self.is_told_of(channel) {
             PresenceAsk::Nothing => Ok(()),
-            PresenceAsk::Members if policy.presence_on => policy.check(&self.identity, Action::Presence, channel),
-            PresenceAsk::Members => Err(off(channel)),
+            PresenceAsk::Members if self.node().presences_on(channel).is_none() => Err(off(channel)),
+            PresenceAsk::Members => self.node().still_allows(&self.identity, Action::Presence, channel),
         }
     }
 

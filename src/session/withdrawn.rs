@@ -6,14 +6,13 @@ use crate::delivery::ChannelName;
 use crate::protocol::{Problem, Push};
 
 impl Session {
-    /// Ends the subscriptions that the policies of now do not allow. What else allows them, or does not, is asked at
-    /// the next resume.
+    /// Ends the subscriptions that the policies of now do not allow. The app, where it decides, is asked at the next
+    /// resume.
     pub(super) fn obey_policies(&mut self) {
         let refused = |channel: &ChannelName| {
-            let policy = self.node().policy(channel);
-            let checked = policy.check(&self.identity, Action::Subscribe, channel);
-            let checked = checked.and_then(|()| self.check_told(&policy, channel));
-            Some((channel.clone(), checked.err()?))
+            let allowed = self.node().still_allows(&self.identity, Action::Subscribe, channel);
+            let allowed = allowed.and_then(|()| self.check_told(channel));
+            Some((channel.clone(), allowed.err()?))
         };
         let refused: Vec<_> = self.subscriptions.channels().filter_map(refused).collect();
         self.withdraw(refused);

@@ -28,13 +28,13 @@ use super::limits::Clock;
 use super::outgoing::Ask;
 use crate::delivery::{ChannelName, Outside};
 use crate::metrics::Metrics;
-use crate::protocol::{Code, Hook, Item, Problem, Secret, Wish, question};
+use crate::protocol::{Code, Hook, Item, Limits, Problem, Secret, Wish, question};
 
 /// How far the returns of those who were refused for want of an answer are spread, in milliseconds.
 const RETRY_SPREAD_MS: u64 = 2000;
 
 /// What is asked where, and within which bounds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HookSettings {
     /// Who is asked when a client comes.
     pub connect_url: Option<String>,
@@ -58,6 +58,25 @@ pub struct HookSettings {
     pub sends_address: bool,
     /// The largest `data` of a publication, in bytes of compact JSON.
     pub publication_bytes_max: usize,
+}
+
+impl Default for HookSettings {
+    /// Nobody is asked; as soon as somebody is, within bounds that suit most apps.
+    fn default() -> Self {
+        Self {
+            connect_url: None,
+            subscribe_url: None,
+            publish_url: None,
+            time_max: Duration::from_secs(2),
+            cache_s: 10,
+            cache_count_max: 50_000,
+            in_flight_max: 64,
+            secret: None,
+            headers: Box::default(),
+            sends_address: false,
+            publication_bytes_max: Limits::default().publication_bytes_max,
+        }
+    }
 }
 
 impl HookSettings {

@@ -1,6 +1,7 @@
 //! One client as the limits see it: whose buckets it draws from.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::network::Network;
@@ -15,6 +16,7 @@ use crate::protocol::Problem;
 pub struct Visitor {
     guest: Option<Arc<Guest>>,
     tally: Arc<Mutex<Tally>>,
+    has_arrived: Arc<AtomicBool>,
 }
 
 /// A client that is limited.
@@ -46,6 +48,7 @@ impl Visitor {
         Self {
             guest: Some(Arc::new(guest)),
             tally: Arc::default(),
+            has_arrived: Arc::default(),
         }
     }
 
@@ -69,11 +72,25 @@ impl Visitor {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let place = guest.limits.enter(guest, &mut tally)?;
         guest.limits.admit(guest, arrival, &mut tally)?;
+        self.has_arrived.store(true, Ordering::Relaxed);
         Ok(Seat(Some(Box::new(Limited {
             place,
             commands: guest.limits.command_bucket(),
             refused_in_a_row: 0,
         }))))
+    }
+
+    /// Admits a request that makes the app be asked who this is: as a poll, unless it was admitted as what it is.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn may_ask(&self) -> Result<(), Problem> {
+        let Some(guest) = &self.guest else { return Ok(()) };
+        if self.has_arrived.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        guest.limits.admit(guest, Arrival::Poll, &mut tally)
     }
 
     /// Admits one publication.
