@@ -3,6 +3,7 @@
 mod health;
 mod history;
 mod metrics;
+mod operate;
 mod presence;
 mod publish;
 
@@ -25,6 +26,21 @@ pub fn history_route() -> MethodRouter<Arc<Node>> {
 /// `GET /v1/presence`
 pub fn presence_route() -> MethodRouter<Arc<Node>> {
     get(presence::presence)
+}
+
+/// `POST /v1/disconnect`, for operators
+pub fn disconnect_route() -> MethodRouter<Arc<Node>> {
+    post(operate::disconnect)
+}
+
+/// `POST /v1/unsubscribe`, for operators
+pub fn unsubscribe_route() -> MethodRouter<Arc<Node>> {
+    post(operate::unsubscribe)
+}
+
+/// `GET /v1/channels`, for operators
+pub fn channels_route() -> MethodRouter<Arc<Node>> {
+    get(operate::channels)
 }
 
 /// `GET /livez`: the process runs.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, Loaded, LogFormat, Openness};
-use throughline::delivery::Engine;
+use throughline::delivery::{Engine, Listing};
 use throughline::engine::{Contents, RedisEngine, RedisPresence, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
@@ -156,6 +156,7 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
         return Ok(builder
             .engine(Arc::clone(&engine) as Arc<dyn Engine>)
             .presence_port(Arc::new(presence))
+            .listing(Arc::clone(&engine) as Arc<dyn Listing>)
             .health(engine)
             .build());
     }

@@ -37,6 +37,27 @@ impl ChannelName {
         Self("$presence".into())
     }
 
+    /// Reads a name that the server wrote itself: any that a client may use, or one that is reserved.
+    ///
+    /// # Errors
+    /// As [`ChannelName::parse`] says, but for the reserved ones.
+    pub fn parse_own(name: &str) -> Result<Self, BadChannelName> {
+        match name.strip_prefix('$') {
+            Some(rest) if name.len() <= Self::BYTES_MAX => Self::parse(rest).map(|_| Self(name.into())),
+            _ => Self::parse(name),
+        }
+    }
+
+    /// The channel over which the nodes tell each other what operators decided.
+    pub fn control() -> Self {
+        Self("$control".into())
+    }
+
+    /// Whether it is the server's own, out of the clients' reach.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('$')
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -137,6 +158,12 @@ mod tests {
             ChannelName::parse(&"x".repeat(256)),
             Err(BadChannelName::TooLong { bytes: 256 })
         );
+        assert_eq!(ChannelName::parse_own("$control"), Ok(ChannelName::control()));
+        assert!(ChannelName::control().is_reserved());
+        assert!(!ChannelName::parse_own("chat:42").unwrap().is_reserved());
+        for bad in ["$", "$a b", "$$", &format!("${}", "x".repeat(255))] {
+            assert!(ChannelName::parse_own(bad).is_err(), "{bad}");
+        }
         for bad in [' ', '\n', '\0', '\u{85}', '\u{2028}', ',', '*', '"', '\\'] {
             let name = format!("a{bad}b");
             assert_eq!(

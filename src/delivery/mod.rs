@@ -15,6 +15,7 @@ mod channel;
 mod engine;
 #[cfg(feature = "seeded-faults")]
 pub mod faults;
+mod listing;
 mod log;
 mod parking;
 mod position;
@@ -27,6 +28,7 @@ mod tail;
 pub use ack::{Ack, Replicas, Shortfall};
 pub use channel::{BadChannelName, ChannelName};
 pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published};
+pub use listing::{FirstByName, Followed, Listing};
 pub use log::{Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};
 pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Tag};

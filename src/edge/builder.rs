@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, clocks};
-use crate::delivery::{Engine, Health, LogPolicy, Outside, Presence, PresenceEvents};
+use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
@@ -35,6 +35,7 @@ pub struct Builder {
     engine: Option<Arc<dyn Engine>>,
     kept: Option<Kept>,
     health: Option<Arc<dyn Health>>,
+    listing: Option<Arc<dyn Listing>>,
     window: Option<LogPolicy>,
     policies: Option<Policies>,
     limits: Limits,
@@ -89,6 +90,15 @@ impl Builder {
     pub fn health(self, health: Arc<dyn Health>) -> Self {
         Self {
             health: Some(health),
+            ..self
+        }
+    }
+
+    /// Who tells which channels are followed on this node, where the engine is not this edge's own.
+    #[must_use]
+    pub fn listing(self, listing: Arc<dyn Listing>) -> Self {
+        Self {
+            listing: Some(listing),
             ..self
         }
     }
@@ -215,12 +225,14 @@ impl Builder {
     /// The edge. Must be called inside a tokio runtime, on which its two clocks run.
     pub fn build(self) -> Edge {
         let outside: Arc<dyn Outside> = Arc::new(System);
+        let mut listing = self.listing;
         let engine = self.engine.unwrap_or_else(|| {
             let memory = match &self.kept {
                 Some(kept) => Arc::clone(&kept.engine),
                 None => Arc::new(MemoryEngine::new(Arc::clone(&outside))),
             };
             tokio::spawn(clocks::sweep(Arc::downgrade(&memory)));
+            listing = Some(Arc::clone(&memory) as Arc<dyn Listing>);
             memory
         });
         let metrics = Arc::new(Metrics::new());
@@ -249,7 +261,9 @@ impl Builder {
             policies,
         )
         .with_presences(presences);
-        let node = Arc::new(node.with_health(self.health).with_authority(self.authority));
+        let node = node.with_health(self.health).with_listing(listing);
+        let node = Arc::new(node.with_authority(self.authority));
+        node.follow_control();
         let clock = self.clock.unwrap_or_else(system_clock);
         let around = Surroundings {
             ask: self.ask.unwrap_or_else(|| Arc::new(HttpClient::default())),

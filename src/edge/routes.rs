@@ -58,8 +58,15 @@ impl Edge {
             .route("/v1/history", api::history_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
+        let operating = Router::new()
+            .route("/v1/disconnect", api::disconnect_route())
+            .route("/v1/unsubscribe", api::unsubscribe_route())
+            .route("/v1/channels", api::channels_route())
+            .method_not_allowed_fallback(answers::method_not_allowed)
+            .with_state(Arc::clone(&self.node));
         let governed = subscribing
             .merge(asking)
+            .merge(operating)
             .layer(middleware::from_fn_with_state(Arc::clone(&self.door), admission));
         let serving = Router::new()
             .route("/v1/presence", api::presence_route())

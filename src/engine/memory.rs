@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 
 use super::idempotency::{Fingerprints, Keys, Seen};
 use crate::delivery::{
-    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Live, Log, LogPolicy, Outside, Page,
-    Position, Published, Since, Tail,
+    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Listing, Live, Log,
+    LogPolicy, Outside, Page, Position, Published, Since, Tail,
 };
 
 /// Locks among which the channels are spread.
@@ -311,6 +311,21 @@ impl Engine for MemoryEngine {
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         let live = self.with(channel, |channel, _| channel.live());
         std::future::ready(live.map(Tail::new)).boxed()
+    }
+}
+
+impl Listing for MemoryEngine {
+    fn followed(&self, prefix: &str, after: &str, limit: usize) -> Vec<Followed> {
+        let mut first = FirstByName::new(prefix, after, limit);
+        for shard in &self.shards {
+            for (name, channel) in &*lock(shard) {
+                if let Channel::Awake(awake) = channel {
+                    let subscriptions = awake.live.strong_count();
+                    first.look_at(name, || (subscriptions > 0).then(|| (subscriptions, awake.log.top())));
+                }
+            }
+        }
+        first.finish()
     }
 }
 

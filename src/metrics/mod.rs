@@ -3,6 +3,7 @@
 //! Labels are words of the code, so that there is a bounded number of each: never a channel, a user or an address.
 //! What is counted for every delivery is [striped](Striped), so that no two threads write to the same cache line.
 
+mod operators;
 mod process;
 mod striped;
 
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use operators::Operators;
 pub use striped::{Latency, Striped};
 
 /// The media type of [`Metrics::to_text`].
@@ -64,6 +66,7 @@ pub struct Metrics {
     engine_call_seconds: Family<[Label; 1], Histogram>,
     hook_calls: Family<[Label; 2], Counter>,
     hook_call_seconds: Family<[Label; 1], Histogram>,
+    operators: Operators,
 }
 
 /// What is counted for each transport, at hand without a look-up.
@@ -97,8 +100,10 @@ fn hook_call_buckets() -> Histogram {
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("throughline");
         let mut metrics = Self {
-            registry: Registry::with_prefix("throughline"),
+            operators: Operators::register(&mut registry),
+            registry,
             by_transport: Default::default(),
             closes: Family::default(),
             refusals: Family::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Session;
 use super::identity::{EXPIRING_MS_MAX, Identity};
+use super::registry::Urgency;
 use crate::delivery::ChannelName;
 use crate::protocol::{CommandId, Problem, Push};
 
@@ -79,9 +80,15 @@ impl Session {
         id: Option<CommandId>,
     ) {
         self.expiry = Expiry::Ahead;
+        self.registered.renew(Arc::clone(&identity));
         self.identity = identity;
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });
         self.withdraw(refused);
+        // An operator may have come meanwhile, who saw the old token.
+        if let Err(problem) = self.check_denied(None) {
+            let session = self.registered.shared();
+            self.node().registry().end_one(session, problem.into(), Urgency::Now);
+        }
     }
 }

@@ -2,8 +2,11 @@
 
 mod aside;
 mod beginnings;
+mod control;
 mod counted;
 mod expiry;
+mod followed;
+mod heeding;
 pub mod hooks;
 pub mod identity;
 pub mod limits;
@@ -30,15 +33,15 @@ use crate::protocol::{Code, Command, CommandId, Ending, PresenceAsk, PresenceFra
 use aside::Aside;
 use beginnings::{Begun, Started, begin};
 pub use beginnings::{JoinResult, Start, Wanted, ask, check_any};
+pub use control::Removed;
 pub use counted::Closed;
 use counted::Counted;
 use expiry::Expiry;
 use identity::Identity;
 use limits::{Over, Seat};
 pub use node::Node;
-use registry::Registered;
-pub use registry::Registry;
-use registry::draining;
+use registry::{Registered, Urgency, draining};
+pub use registry::{Registry, SessionId};
 use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
@@ -107,8 +110,8 @@ impl Session {
     /// `draining`, if the node takes no new sessions.
     pub fn open(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Result<Self, Problem> {
         let mut session = Self::open_last(node, transport, identity, seat);
-        // Asked after entering: a drain that began meanwhile either sees the session or is seen by it.
-        match session.refusal() {
+        // Asked after entering: a drain, or an operator, that came meanwhile either sees the session or is seen by it.
+        match session.refusal().or_else(|| session.check_denied(None).err()) {
             Some(refused) => {
                 session.note_closed(Closed::Code(refused.code));
                 Err(refused)
@@ -125,7 +128,7 @@ impl Session {
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
     pub fn open_last(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Self {
         Self {
-            registered: node.register(),
+            registered: node.register(Arc::clone(&identity)),
             waker: None,
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
@@ -180,6 +183,11 @@ impl Session {
 
     fn carry_out(&mut self, id: Option<CommandId>, command: Command) {
         self.tell_time();
+        self.heed();
+        // Its end comes next: nothing more is carried out before.
+        if let Some(problem) = self.registered.ending(Urgency::Now).and_then(|ending| ending.problem) {
+            return self.reply_error(id, problem);
+        }
         match command {
             Command::Refresh(token) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
@@ -289,6 +297,8 @@ impl Session {
         let begun = begin(self.node(), asked).await;
         check_any(&begun)?;
         let admit = |(nth, (channel, begun)): (usize, Begun)| {
+            // An operator may have come meanwhile, who did not see this subscription.
+            let begun = begun.and_then(|begun| self.check_denied(Some(&channel)).map(|()| begun));
             let (joined, subscription) = match begun {
                 Ok(started) => {
                     self.counted.note_joined(&started.joined);
@@ -348,6 +358,7 @@ impl Session {
             self.working = None;
             self.finish(done);
         }
+        self.heed();
         // Not while something is under way that was allowed before.
         if self.working.is_none() && self.registered.takes_new_policies() {
             self.obey_policies();
@@ -355,16 +366,17 @@ impl Session {
         if let Some(push) = self.aside.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
-        // Before what comes next: a busy channel does not keep a session beyond its token.
-        if self.expiry.is_over() && self.working.is_none() {
-            return Poll::Ready(Output::Ending(Box::new(identity::token_expired().into())));
+        // Before what comes next: a busy channel does not keep a session beyond its token, or beyond its welcome.
+        if let Some(ending) = self.early_ending() {
+            return match self.working {
+                None => Poll::Ready(Output::Ending(Box::new(ending))),
+                Some(_) => Poll::Pending,
+            };
         }
-        if !self.expiry.is_over()
-            && let Some(output) = self.serve(cx)
-        {
+        if let Some(output) = self.serve(cx) {
             return Poll::Ready(output);
         }
-        match self.registered.ending() {
+        match self.registered.ending(Urgency::Last) {
             Some(ending) if self.working.is_none() => Poll::Ready(Output::Ending(Box::new(ending))),
             _ => Poll::Pending,
         }
@@ -376,6 +388,8 @@ impl Session {
             Done::Refreshed(identity, refused, id) => self.refreshed(identity, refused, id),
             Done::Begun { begun, id } => {
                 for (channel, begun) in begun {
+                    // An operator may have come meanwhile, who did not see this subscription.
+                    let begun = begun.and_then(|begun| self.check_denied(Some(&channel)).map(|()| begun));
                     let push = match begun {
                         Ok(Started {
                             joined,
@@ -408,6 +422,7 @@ impl Session {
     }
 
     fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Problem> {
+        self.check_denied(Some(channel))?;
         if self.subscriptions.key_of(channel).is_some() {
             let detail =
                 format!("this session is subscribed to {channel} already; unsubscribe first to begin elsewhere");

@@ -7,14 +7,15 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::{StreamExt, stream};
 
+use super::control::Control;
 use super::hooks::{Carried, Hooks};
 use super::identity::{Action, Authority, Credential, Identity};
 use super::policy::{Policies, Policy};
 use super::presence::{PresenceSettings, Presences};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Outside, Page, Position, Publication, Published,
-    Since,
+    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
+    Published, Since,
 };
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
@@ -55,6 +56,8 @@ pub struct Node {
     anybody: Arc<Identity>,
     /// Who is on the channels.
     pub(super) presences: Arc<Presences>,
+    pub(super) control: Control,
+    pub(super) listing: Option<Arc<dyn Listing>>,
     anonymous: Arc<Identity>,
     itself: Arc<Identity>,
 }
@@ -82,6 +85,8 @@ impl Node {
             hooks: ArcSwapOption::empty(),
             knows_nobody: Arc::default(),
             anybody: Arc::new(Identity::anybody()),
+            control: Control::new(),
+            listing: None,
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),
             presences: Arc::new(presences),
@@ -150,8 +155,9 @@ impl Node {
     ///
     /// # Errors
     /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help; what the app says where it
-    /// decides, and `overloaded` where it says nothing.
+    /// decides, and `overloaded` where it says nothing; `denied`, if an operator has sent them away.
     pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
+        self.check_denied(identity, Some(channel)).await?;
         self.still_allows(identity, action, channel)?;
         match self.deciding(identity, action) {
             // What is to be published has to be shown, which `publish` does.
@@ -193,31 +199,34 @@ impl Node {
     /// Who shows this. Whoever shows nothing is let in where there is something that needs no token.
     ///
     /// # Errors
-    /// What [`Authority::identify`] says.
+    /// What [`Authority::identify`] says; `denied`, if an operator has sent them away.
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Arc<Identity>, Problem> {
-        match (self.authority(), credential) {
-            (None, _) => Ok(Arc::clone(&self.anybody)),
+        let identity = match (self.authority(), credential) {
+            (None, _) => Arc::clone(&self.anybody),
             (Some(_), None) if self.policies.load().admit_anonymous() || self.hooks.load().is_some() => {
-                Ok(Arc::clone(&self.anonymous))
+                Arc::clone(&self.anonymous)
             }
-            (Some(authority), _) => authority.identify(credential, self.now_ms()).await.map(Arc::new),
-        }
+            (Some(authority), _) => authority.identify(credential, self.now_ms()).await.map(Arc::new)?,
+        };
+        self.check_denied(&identity, None).await?;
+        Ok(identity)
     }
 
     /// Lets in a client that was [identified](Node::identify), as whom the app says, where it is asked; `carried` is what
     /// it is shown of the client.
     ///
     /// # Errors
-    /// The app's refusal; `overloaded`, if it says nothing.
+    /// The app's refusal; `overloaded`, if it says nothing; `denied`, if an operator has sent them away.
     pub async fn admit(
         &self,
         identity: Arc<Identity>,
         carried: Option<Arc<Carried>>,
     ) -> Result<Arc<Identity>, Problem> {
-        match self.hooks() {
-            Some(hooks) => hooks.connect(identity, carried).await,
-            None => Ok(identity),
-        }
+        let Some(hooks) = self.hooks() else { return Ok(identity) };
+        let admitted = hooks.connect(identity, carried).await?;
+        // It may be somebody else now.
+        self.check_denied(&admitted, None).await?;
+        Ok(admitted)
     }
 
     /// Who goes on with a new token: the same user.
@@ -231,6 +240,7 @@ impl Node {
             return Err(Problem::new(Code::BadRequest, detail));
         };
         let renewed = authority.verify(token.reveal(), self.now_ms()).await?;
+        self.check_denied(&renewed, None).await?;
         if renewed.user() == identity.user() {
             return self.admit(Arc::new(renewed), identity.carried().cloned()).await;
         }
@@ -287,9 +297,9 @@ impl Node {
         self.outside.random() % below.max(1)
     }
 
-    pub(super) fn register(&self) -> Registered {
+    pub(super) fn register(&self, identity: Arc<Identity>) -> Registered {
         let bits = u128::from(self.outside.random()) << 64 | u128::from(self.outside.random());
-        self.registry.register(bits)
+        self.registry.register(bits, identity)
     }
 
     /// Publishes one item.

@@ -1,21 +1,32 @@
-//! The sessions of this node: count them, and end them.
+//! The sessions of this node: count them, find them, and tell them what others decided: that they end, or that one of
+//! their subscriptions does.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use super::identity::Identity;
 use super::ready::Ready;
-use crate::delivery::SessionKey;
+use crate::delivery::{ChannelName, SessionKey};
 use crate::protocol::{Code, Ending, Problem};
 
 /// Locks among which the sessions are spread.
 const SHARDS: usize = 16;
 
-/// A session's identity: 128 random bits.
+/// What a session is called: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct SessionId(u128);
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// Reads what [`Display`](fmt::Display) writes, and nothing else: 32 digits in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_one = text.len() == 32 && text.bytes().all(is_digit);
+        is_one.then(|| u128::from_str_radix(text, 16).ok().map(Self))?
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,21 +34,57 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// What a session shares with those who wake it or end it.
+/// What a session shares with those who wake it, look for it, or tell it something.
 #[derive(Debug)]
 pub(super) struct Shared {
     id: SessionId,
-    /// The session's task. It stays when it is woken, so that the session need not register again.
-    waker: Mutex<Option<Waker>>,
+    state: Mutex<State>,
     pub(super) ready: Ready,
-    ending: OnceLock<Box<Ending>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The session's task. It stays when it is woken, so that the session need not register again.
+    waker: Option<Waker>,
+    identity: Arc<Identity>,
+    /// What others decided, where there is anything.
+    notices: Option<Box<Notices>>,
+}
+
+/// What others decided about a session.
+#[derive(Debug, Default)]
+struct Notices {
+    ending: Option<(Ending, Urgency)>,
+    unsubscribed: Vec<(ChannelName, Problem)>,
+}
+
+/// How soon a session ends that is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// After all that is there for it.
+    Last,
+    /// Before anything else.
+    Now,
 }
 
 impl Shared {
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(super) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&lock(&self.state).identity)
+    }
+
     pub(super) fn wake(&self) {
-        if let Some(waker) = &*lock(&self.waker) {
+        if let Some(waker) = &lock(&self.state).waker {
             waker.wake_by_ref();
         }
+    }
+
+    /// Notes something for the session, which has to be woken.
+    fn note(&self, note: impl FnOnce(&mut Notices)) {
+        note(lock(&self.state).notices.get_or_insert_default());
     }
 }
 
@@ -46,10 +93,11 @@ impl Shared {
 pub struct Registry {
     shards: [Mutex<HashMap<SessionId, Arc<Shared>>>; SHARDS],
     count: AtomicUsize,
-    /// Counts the sessions that were told to end: while it stands still, no session needs to look whether it was one.
-    endings: AtomicU32,
-    /// Counts the changes of policies, for each session to see whether it has obeyed the newest.
-    policies: AtomicU32,
+    /// Counts what sessions were told: while it stands still, no session needs to look whether it was one.
+    notices: AtomicU32,
+    /// Counts the changes of policies, for each session to see whether it has obeyed the newest. Small, for each session
+    /// has one.
+    policies: AtomicU16,
     is_draining: AtomicBool,
 }
 
@@ -59,8 +107,8 @@ impl Registry {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             count: AtomicUsize::new(0),
-            endings: AtomicU32::new(0),
-            policies: AtomicU32::new(0),
+            notices: AtomicU32::new(0),
+            policies: AtomicU16::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -81,21 +129,25 @@ impl Registry {
     }
 
     /// Enters a session, until what is returned is dropped.
-    pub(super) fn register(self: &Arc<Self>, bits: u128) -> Registered {
+    pub(super) fn register(self: &Arc<Self>, bits: u128, identity: Arc<Identity>) -> Registered {
         let id = SessionId(bits);
         let shared = Arc::new(Shared {
             id,
-            waker: Mutex::default(),
+            state: Mutex::new(State {
+                waker: None,
+                identity,
+                notices: None,
+            }),
             ready: Ready::default(),
-            ending: OnceLock::new(),
         });
         self.count.fetch_add(1, Ordering::SeqCst);
         self.shard(id).insert(id, Arc::clone(&shared));
         Registered {
             shared,
             registry: Arc::clone(self),
-            endings_seen: 0,
+            notices_seen: 0,
             policies_seen: 0,
+            told: None,
         }
     }
 
@@ -118,14 +170,47 @@ impl Registry {
             .collect()
     }
 
-    /// Ends one session. The first reason stands.
+    /// The sessions that fit, in no order. Looks at all: for what is asked seldom.
+    pub(super) fn find(&self, fits: impl Fn(SessionId, &Identity) -> bool) -> Vec<Arc<Shared>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let fitting = shard
+                .values()
+                .filter(|shared| fits(shared.id, &lock(&shared.state).identity));
+            found.extend(fitting.cloned());
+        }
+        found
+    }
+
+    /// Ends one session, after all that is there for it.
     pub(super) fn end(&self, id: SessionId, ending: Ending) {
         let shared = self.shard(id).get(&id).cloned();
         if let Some(shared) = shared {
-            let _ = shared.ending.set(Box::new(ending));
-            self.endings.fetch_add(1, Ordering::SeqCst);
-            shared.wake();
+            self.end_one(&shared, ending, Urgency::Last);
         }
+    }
+
+    /// Ends one session. Of two reasons the more urgent one stands, or else the first.
+    pub(super) fn end_one(&self, shared: &Shared, ending: Ending, urgency: Urgency) {
+        shared.note(|notices| {
+            if notices.ending.as_ref().is_none_or(|(_, known)| *known < urgency) {
+                notices.ending = Some((ending, urgency));
+            }
+        });
+        self.announce(shared);
+    }
+
+    /// Ends a session's subscription, if it has it.
+    pub(super) fn unsubscribe(&self, shared: &Shared, channel: ChannelName, why: Problem) {
+        shared.note(|notices| notices.unsubscribed.push((channel, why)));
+        self.announce(shared);
+    }
+
+    /// Counted after it was noted, and before it is woken: so the session sees that there is something.
+    fn announce(&self, shared: &Shared) {
+        self.notices.fetch_add(1, Ordering::SeqCst);
+        shared.wake();
     }
 
     fn shard(&self, id: SessionId) -> MutexGuard<'_, HashMap<SessionId, Arc<Shared>>> {
@@ -148,11 +233,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Registered {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
-    /// The count of endings at which this session was not among them.
-    endings_seen: u32,
+    /// The count of notices at which this session had looked for its own.
+    notices_seen: u32,
+    /// How soon it was told to end, if it was.
+    told: Option<Urgency>,
     /// The change of policies that it has obeyed; a session that has just begun has obeyed none, for what it asks for
     /// may have been allowed before one.
-    policies_seen: u32,
+    policies_seen: u16,
 }
 
 impl Registered {
@@ -166,7 +253,12 @@ impl Registered {
     }
 
     pub(super) fn register(&self, waker: &Waker) {
-        *lock(&self.shared.waker) = Some(waker.clone());
+        lock(&self.shared.state).waker = Some(waker.clone());
+    }
+
+    /// The session goes on as this.
+    pub(super) fn renew(&self, identity: Arc<Identity>) {
+        lock(&self.shared.state).identity = identity;
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -179,16 +271,29 @@ impl Registered {
         std::mem::replace(&mut self.policies_seen, policies) != policies
     }
 
-    pub(super) fn ending(&mut self) -> Option<Ending> {
-        let endings = self.registry.endings.load(Ordering::SeqCst);
-        if endings == self.endings_seen {
+    /// The subscriptions that others ended since it was last asked. Without a lock if nobody was told anything.
+    pub(super) fn take_unsubscribed(&mut self) -> Vec<(ChannelName, Problem)> {
+        let notices_seen = self.registry.notices.load(Ordering::SeqCst);
+        if notices_seen == self.notices_seen {
+            return Vec::new();
+        }
+        self.notices_seen = notices_seen;
+        let mut state = lock(&self.shared.state);
+        let Some(notices) = &mut state.notices else {
+            return Vec::new();
+        };
+        self.told = notices.ending.as_ref().map(|(_, urgency)| *urgency);
+        std::mem::take(&mut notices.unsubscribed)
+    }
+
+    /// Why it ends, if it was told to end as soon as that, as of the last [`Registered::take_unsubscribed`].
+    pub(super) fn ending(&self, urgency: Urgency) -> Option<Ending> {
+        if self.told.is_none_or(|told| told < urgency) {
             return None;
         }
-        let ending = self.shared.ending.get().map(|ending| (**ending).clone());
-        if ending.is_none() {
-            self.endings_seen = endings;
-        }
-        ending
+        let state = lock(&self.shared.state);
+        let ending = state.notices.as_ref()?.ending.as_ref();
+        ending.map(|(ending, _)| ending.clone())
     }
 }
 
@@ -196,5 +301,52 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.registry.shard(self.shared.id).remove(&self.shared.id);
         self.registry.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sessions_name_is_read_as_it_is_written() {
+        let id = SessionId(0x0123_4567_89ab_cdef);
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        for other in [
+            "",
+            "0",
+            "g123456789abcdef0123456789abcdef",
+            "0123456789ABCDEF0123456789ABCDEF",
+        ] {
+            assert_eq!(SessionId::parse(other), None, "{other}");
+        }
+        assert_eq!(SessionId::parse("+123456789abcdef0123456789abcdef"), None);
+    }
+
+    #[test]
+    fn the_more_urgent_reason_stands_and_else_the_first() {
+        let registry = Arc::new(Registry::new());
+        let mut session = registry.register(1, Arc::new(Identity::anybody()));
+        let code = |ending: Option<Ending>| ending.and_then(|ending| Some(ending.problem?.code));
+        registry.end(session.id(), Ending::draining(1));
+        registry.end(session.id(), Ending::slow_reader(1));
+        assert!(session.take_unsubscribed().is_empty());
+        assert_eq!(code(session.ending(Urgency::Now)), None);
+        assert_eq!(code(session.ending(Urgency::Last)), Some(Code::Draining));
+        let denied = || Problem::new(Code::Denied, "").into();
+        registry.end_one(session.shared(), denied(), Urgency::Now);
+        registry.end(session.id(), Ending::draining(1));
+        assert!(session.take_unsubscribed().is_empty());
+        assert_eq!(code(session.ending(Urgency::Now)), Some(Code::Denied));
+        assert_eq!(code(session.ending(Urgency::Last)), Some(Code::Denied));
+    }
+
+    #[test]
+    fn what_a_session_costs_here_stays_small() {
+        assert!(
+            size_of::<Shared>() <= 136 && size_of::<Registered>() <= 24,
+            "{}",
+            size_of::<Shared>()
+        );
     }
 }

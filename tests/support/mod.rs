@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 pub(crate) mod app;
+pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod deadline;

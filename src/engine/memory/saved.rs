@@ -145,7 +145,7 @@ impl Restored {
             Record::Engine { .. } => return None,
             Record::Dormant { name, top, until_ms } => {
                 self.close()?;
-                let (name, top) = (ChannelName::parse(name).ok()?, top.parse().ok()?);
+                let (name, top) = (ChannelName::parse_own(name).ok()?, top.parse().ok()?);
                 let until_ms = until_ms.saturating_sub(self.set_back_ms);
                 self.engine.dormant.fetch_add(1, Ordering::Relaxed);
                 self.insert(name, Channel::Dormant { top, until_ms })?;
@@ -165,7 +165,7 @@ impl Restored {
                     active_ms: active_ms.saturating_sub(self.set_back_ms),
                     ..Awake::at(start)
                 };
-                self.open = Some((ChannelName::parse(name).ok()?, Box::new(awake)));
+                self.open = Some((ChannelName::parse_own(name).ok()?, Box::new(awake)));
             }
             Record::Publication {
                 time_ms,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::keys::Keys;
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, FirstByName, Followed};
 
 /// For how long a channel is kept that nobody uses, so that those who come back soon find it attached.
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -94,6 +94,19 @@ impl Channels {
         for hints in left {
             self.note_change(hints);
         }
+    }
+
+    /// Those that somebody follows, the first ones by name.
+    pub(super) fn followed(&self, mut first: FirstByName<'_>) -> Vec<Followed> {
+        for channel in self.known.read().unwrap_or_else(PoisonError::into_inner).values() {
+            first.look_at(&channel.name, || {
+                let live = channel.live.get()?;
+                // One hold is the channel's own.
+                let subscriptions = Arc::strong_count(live) - 1;
+                (subscriptions > 0).then(|| (subscriptions, live.top()))
+            });
+        }
+        first.finish()
     }
 
     pub(super) fn count(&self) -> usize {

@@ -42,8 +42,8 @@ use self::link::{ANSWER_TIMEOUT, BREAK_MAX, Link, Place};
 use self::replicated::{Replicated, is_odd};
 use self::scripts::{Scripts, read_published};
 use crate::delivery::{
-    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, Health, Live, Outside, Page, Published,
-    Since, Tag, Tail,
+    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing, Live,
+    Outside, Page, Published, Since, Tag, Tail,
 };
 
 pub use keys::{BadPrefix, Prefix};
@@ -254,6 +254,12 @@ impl Engine for RedisEngine {
             Ok(Tail::new(live))
         }
         .boxed()
+    }
+}
+
+impl Listing for RedisEngine {
+    fn followed(&self, prefix: &str, after: &str, limit: usize) -> Vec<Followed> {
+        self.shared.channels.followed(FirstByName::new(prefix, after, limit))
     }
 }
 

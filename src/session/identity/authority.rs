@@ -81,6 +81,6 @@ impl Authority {
         let issuer = self.issuers.iter().find(is_it).ok_or(Refusal::Issuer)?;
         issuer.check_signature(&compact, now_ms).await?;
         claims.check_audience(&issuer.audience)?;
-        claims.identity(self.leeway_s, now_ms)
+        Ok(claims.identity(self.leeway_s, now_ms)?.shown_by(token))
     }
 }

@@ -8,6 +8,7 @@ mod explain;
 mod issuer;
 mod key;
 mod key_set;
+mod mark;
 mod mint;
 mod pattern;
 mod refusal;
@@ -22,6 +23,7 @@ pub use explain::explain;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
+pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
@@ -154,6 +156,7 @@ pub struct Identity {
     lifetime: Option<Lifetime>,
     /// What the app says of the user to others, as JSON. Boxed, for few have it.
     info: Option<Box<Arc<str>>>,
+    mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
 }
@@ -181,17 +184,19 @@ impl Identity {
             kind,
             lifetime: None,
             info: None,
+            mark: None,
             carried: None,
         }
     }
 
     fn of_user(user: &str, grants: Grants, lifetime: Lifetime, info: Option<Arc<str>>) -> Self {
         Self {
-            publisher: Arc::from(format!("{USER}{user}")),
+            publisher: Self::user_word(user),
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
             info: info.map(Box::new),
+            mark: None,
             carried: None,
         }
     }
@@ -207,6 +212,7 @@ impl Identity {
             },
             lifetime: None,
             info: None,
+            mark: None,
             carried: None,
         }
     }
@@ -226,7 +232,7 @@ impl Identity {
         let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
         Self {
             publisher: match user {
-                Some(user) => Arc::from(format!("{USER}{user}")),
+                Some(user) => Self::user_word(user),
                 None => Arc::clone(&self.publisher),
             },
             kind: if user.is_some() { Kind::User } else { self.kind },
@@ -236,8 +242,27 @@ impl Identity {
                 None => self.lifetime,
             },
             info: self.info.clone(),
+            mark: self.mark,
             carried: self.carried.clone(),
         }
+    }
+
+    /// The same, by the token that has just been checked.
+    fn shown_by(self, token: &str) -> Self {
+        Self {
+            mark: Some(TokenMark::of(token)),
+            ..self
+        }
+    }
+
+    /// The mark of the token that it was shown by, if it was.
+    pub(crate) fn mark(&self) -> Option<TokenMark> {
+        self.mark
+    }
+
+    /// How a user is told from API keys and from nobody, where limits and denials tell users apart.
+    pub(crate) fn user_word(user: &str) -> Arc<str> {
+        Arc::from(format!("{USER}{user}"))
     }
 
     /// The same one, with what the app is shown of it.

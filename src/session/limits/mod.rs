@@ -231,6 +231,16 @@ impl RateLimits {
         Ok(())
     }
 
+    fn request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
+        self.draw(self.by_network(&self.publications, guest), tally)
+    }
+
+    fn keyed_request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
+        let by_key = self.api_keys.as_ref().zip(guest.api_key.as_deref());
+        let by_key = by_key.map(|(rate, name)| (rate, self.table.key((rate.limit(), name))));
+        self.draw(by_key.into_iter(), tally)
+    }
+
     /// A command of a session, which has `retry_ms` to wait if there are too many.
     fn command(&self, commands: &Bucket) -> Result<(), Problem> {
         let Err(retry_ms) = commands.draw() else { return Ok(()) };

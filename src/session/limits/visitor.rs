@@ -113,6 +113,26 @@ impl Visitor {
         guest.limits.may_publish(guest, &mut tally)
     }
 
+    /// Admits a request that is no publication, as if it were one from the same address.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn request(&self) -> Result<(), Problem> {
+        let Some(guest) = &self.guest else { return Ok(()) };
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        guest.limits.request(guest, &mut tally)
+    }
+
+    /// The same by who it is, once that is known.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn keyed_request(&self) -> Result<(), Problem> {
+        let Some(guest) = &self.guest else { return Ok(()) };
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        guest.limits.keyed_request(guest, &mut tally)
+    }
+
     /// The values of `RateLimit-Policy` and `RateLimit` for what was asked so far.
     pub fn fields(&self) -> Option<(String, String)> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).fields()
