@@ -6,15 +6,18 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints its report")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people to read")]
 
+mod redis_server;
+
 use std::io;
-use std::net::TcpListener;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use throughline::delivery::{Ack, ChannelName, Draft, Engine, Health, LogPolicy};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
+
+use redis_server::Redis;
 
 /// Requests on their way at once, and publications in each.
 const CONCURRENCY: usize = 64;
@@ -52,7 +55,7 @@ fn bench() -> io::Result<()> {
         "{CONCURRENCY} requests at once, {PIPELINE} publications each, {DATA_BYTES} bytes of data, {seconds} s each"
     );
     for round in 1..=3 {
-        let bare = redis.benchmark(seconds)?;
+        let bare = benchmark(&redis, seconds)?;
         println!("round {round}: redis-benchmark with the same script, 1 channel: {bare:>8.0} publications/s");
         for channels in [1, 1_000] {
             let rate = runtime.block_on(measure(&redis.url(), channels, Duration::from_secs(seconds)))?;
@@ -113,86 +116,38 @@ fn draft(channel: usize) -> Draft {
     }
 }
 
-/// A `redis-server` of its own; killed on drop.
-struct Redis {
-    port: u16,
-    process: Child,
-}
-
-impl Redis {
-    fn start() -> io::Result<Self> {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let process = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])
-            .stdout(Stdio::null())
-            .spawn()?;
-        let redis = Self { port, process };
-        while redis.cli(&["PING"])?.trim() != "PONG" {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(redis)
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
-    }
-
-    fn cli(&self, words: &[&str]) -> io::Result<String> {
-        let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(words).output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Publications per second that `redis-benchmark` gets through the script.
-    fn benchmark(&self, seconds: u64) -> io::Result<f64> {
-        let sha = self.cli(&["SCRIPT", "LOAD", include_str!("../src/engine/redis/publish.lua")])?;
-        let data = "1".repeat(DATA_BYTES);
-        let call = [
-            "EVALSHA",
-            sha.trim(),
-            "2",
-            "bare:{1}:top",
-            "bare:{1}:log",
-            "epoch",
-            "tag",
-            "- -",
-            &data,
-            "800",
-            "1000",
-            "1048576",
-            "300000",
-            "86700000",
-            "bare:{1}:hints",
-        ];
-        let requests = (seconds * 40_000).to_string();
-        let (port, clients, pipeline) = (self.port.to_string(), CONCURRENCY.to_string(), PIPELINE.to_string());
-        let output = Command::new("redis-benchmark")
-            .args(["-p", &port, "-c", &clients, "-P", &pipeline, "-n", &requests, "--csv"])
-            .args(call)
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let rate = text
-            .lines()
-            .last()
-            .and_then(|line| line.rsplit_once("\",\"").map(|_| line.split("\",\"").nth(1)));
-        let rate = rate.flatten().and_then(|rate| rate.trim_matches('"').parse().ok());
-        rate.ok_or_else(|| io::Error::other(format!("redis-benchmark said {text}")))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Publications per second that `redis-benchmark` gets through the script.
+fn benchmark(redis: &Redis, seconds: u64) -> io::Result<f64> {
+    let sha = redis.cli(&["SCRIPT", "LOAD", include_str!("../src/engine/redis/publish.lua")])?;
+    let data = "1".repeat(DATA_BYTES);
+    let call = [
+        "EVALSHA",
+        sha.trim(),
+        "2",
+        "bare:{1}:top",
+        "bare:{1}:log",
+        "epoch",
+        "tag",
+        "- -",
+        &data,
+        "800",
+        "1000",
+        "1048576",
+        "300000",
+        "86700000",
+        "bare:{1}:hints",
+    ];
+    let requests = (seconds * 40_000).to_string();
+    let (port, clients, pipeline) = (redis.port.to_string(), CONCURRENCY.to_string(), PIPELINE.to_string());
+    let output = Command::new("redis-benchmark")
+        .args(["-p", &port, "-c", &clients, "-P", &pipeline, "-n", &requests, "--csv"])
+        .args(call)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rate = text
+        .lines()
+        .last()
+        .and_then(|line| line.rsplit_once("\",\"").map(|_| line.split("\",\"").nth(1)));
+    let rate = rate.flatten().and_then(|rate| rate.trim_matches('"').parse().ok());
+    rate.ok_or_else(|| io::Error::other(format!("redis-benchmark said {text}")))
 }

@@ -714,6 +714,54 @@ async fn no_session_slips_through_while_policies_change() {
     assert!(were_in > 0, "nobody was let in, so nothing was tried");
 }
 
+/// Whoever comes back with less may have less, whatever the position: on a stream by its cursor, on every poll, and on a
+/// WebSocket by command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resume_is_asked_about_like_a_beginning() {
+    let node = Node::start(Setup::configured(&auth()));
+    let position = publish(&node, "a:1", &json!(1)).await.1["position"].clone();
+    let other = publish(&node, "b:1", &json!(1)).await.1["position"].clone();
+    let (position, other) = (position.as_str().unwrap(), other.as_str().unwrap());
+    publish(&node, "b:1", &json!(2)).await;
+    let cursor = format!("{position}.{other}");
+    let query = [("channel", "a:1"), ("channel", "b:1"), ("since", cursor.as_str())];
+    let less = bearer("ada", &json!({"subscribe": ["b:*"]}));
+    let headers = [("authorization", less.as_str())];
+    let request = http::get(&http::target("/v1/sse", &query[..2]), &headers);
+    let request = String::from_utf8(request).unwrap();
+    let resumed = request.replacen("\r\n\r\n", &format!("\r\nlast-event-id: {cursor}\r\n\r\n"), 1);
+    let mut stream = EventSource::send(node.address, Receive::Usual, resumed.as_bytes())
+        .await
+        .unwrap();
+    let mut kinds = Vec::new();
+    while kinds.last() != Some(&"message b:1".to_owned()) {
+        let event = stream.event().await.unwrap();
+        let push: Value = serde_json::from_str(&event.data).unwrap();
+        kinds.push(format!(
+            "{} {}",
+            event.kind,
+            push["channel"].as_str().unwrap_or_default()
+        ));
+    }
+    assert_eq!(kinds, ["welcome ", "unsubscribed a:1", "subscribed b:1", "message b:1"]);
+    let mut poll = Poll::new(node.address, Receive::Usual);
+    poll.ask(http::get(&http::target("/v1/poll", &query), &headers))
+        .await
+        .unwrap();
+    let answer = poll.answer().await.unwrap();
+    let told: Vec<_> = answer.pushes.iter().map(|push| (push.kind(), push.channel())).collect();
+    assert_eq!(told, [("unsubscribed", "a:1"), ("publication", "b:1")]);
+    let mut socket = WebSocket::open_with(node.address, &[], &headers).await.unwrap();
+    assert_eq!(socket.push().await.unwrap().kind(), "welcome");
+    for (channel, since, kind) in [("a:1", position, "error"), ("b:1", other, "subscribed")] {
+        let command = json!({"type": "subscribe", "id": 1, "channel": channel, "since": since});
+        socket.command(&command).await.unwrap();
+        assert_eq!(socket.push().await.unwrap().kind(), kind);
+    }
+    // With one channel alone, the refusal is the answer.
+    assert_eq!(three_statuses(&node, "a:1", &less).await, [403; 3]);
+}
+
 /// A token that is renewed is asked for what the old one had, by the policy of each channel.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_is_judged_by_policies_too() {

@@ -1,6 +1,7 @@
 //! What is Redis' own about the engine: where it may be, what it costs there, and what it is told again.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod command;
 mod support;
 
 use std::sync::Arc;
@@ -254,6 +255,14 @@ async fn over_tls_only_a_redis_that_is_trusted_is_taken() {
     })
     .await;
     assert_eq!(ready(stranger.address).await, 503, "it does not know the authority");
+    for (environment, code, said) in [
+        (&variables[..], 0, "a primary without replicas"),
+        (&variables[..2], 78, "SSL_CERT_FILE"),
+    ] {
+        let folder = command::Folder::new();
+        let checked = folder.run_with(environment, &["check", "--connect"]).await;
+        checked.says(code, &[said]);
+    }
     let mut publisher = Publisher::new(friend.address);
     publisher.publish(r#"{"channel":"a","data":1}"#, "k").await.unwrap();
     let keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;

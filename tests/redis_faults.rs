@@ -128,11 +128,9 @@ impl Scene {
 
     fn refused_within(&self, ms: u64) {
         let slowest = self.crowd.ground.slowest_refusal_ms.load(Ordering::SeqCst);
-        println!(
-            "the slowest of {} refusals took {slowest} ms",
-            self.crowd.ground.refusals.load(Ordering::SeqCst)
-        );
-        assert!(slowest <= ms, "a refusal took {slowest} ms");
+        let refusals = self.crowd.ground.refusals.load(Ordering::SeqCst);
+        let what = format!("the slowest of {refusals} refusals");
+        took_at_most(&what, Duration::from_millis(slowest), Duration::from_millis(ms));
     }
 
     /// Everything was published, received, and held, once.
@@ -164,7 +162,7 @@ async fn redis_is_restarted_with_its_data() {
     scene.redis.kill();
     scene.is_away().await;
     scene.many_channels_are_refused().await;
-    scene.refused_within(2_000);
+    scene.refused_within(1_000);
     scene.redis.launch();
     let began = Instant::now();
     assert!(scene.redis.is_answering().await);
@@ -303,12 +301,8 @@ async fn the_replica_stands_still_and_nothing_is_acknowledged_as_replicated() {
         acked_then,
         "acknowledged without the replica"
     );
-    let slowest = crowd.ground.slowest_refusal_ms.load(Ordering::SeqCst);
-    took_at_most(
-        "the slowest refusal",
-        Duration::from_millis(slowest),
-        Duration::from_secs(2),
-    );
+    let slowest = Duration::from_millis(crowd.ground.slowest_refusal_ms.load(Ordering::SeqCst));
+    took_at_most("the slowest refusal", slowest, Duration::from_secs(2));
     replica.thaw();
     let began = Instant::now();
     crowd.publishes(20).await;

@@ -33,8 +33,15 @@ pub(crate) struct CpuTime {
 impl Process {
     /// The server itself, as its binary.
     pub(crate) fn throughline(cores: &Cores) -> io::Result<Process> {
+        Process::throughline_with(cores, &[])
+    }
+
+    /// The same, with variables of its configuration.
+    pub(crate) fn throughline_with(cores: &Cores, variables: &[(&str, String)]) -> io::Result<Process> {
         let mut command = cores.server(env!("CARGO_BIN_EXE_throughline").as_ref());
         command.args(["serve", "--listen", "127.0.0.1:0"]);
+        unconfigure(&mut command);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         Process::start(command)
     }
 
@@ -42,14 +49,11 @@ impl Process {
     pub(crate) fn bare(cores: &Cores) -> io::Result<Process> {
         let mut command = cores.server(env::current_exe()?.as_os_str());
         command.arg(bare::ARGUMENT);
+        unconfigure(&mut command);
         Process::start(command)
     }
 
     fn start(mut command: Command) -> io::Result<Process> {
-        // The server as it is, whatever is configured around here.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("THROUGHLINE_")) {
-            command.env_remove(name);
-        }
         let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -104,6 +108,13 @@ impl Process {
             .find_map(|line| line.strip_prefix("RssAnon:"))
             .unwrap_or_default();
         Ok(nth_number(line, 0)? * 1024)
+    }
+}
+
+/// The server as it is, whatever is configured around here.
+fn unconfigure(command: &mut Command) {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("THROUGHLINE_")) {
+        command.env_remove(name);
     }
 }
 

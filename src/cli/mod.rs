@@ -66,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Command::Publish(publish) => publish::run(publish).await,
         Command::Subscribe(subscribe) => subscribe::run(subscribe).await,
         Command::History(history) => history::run(history).await,
-        Command::Check(check) => check::run(check),
+        Command::Check(check) => check::run(check).await,
         Command::Config(config) => show::run(config),
         Command::Init(init) => init::run(&init),
         Command::Token(token) => token::run(token).await,

@@ -109,6 +109,17 @@ impl Default for Auth {
 }
 
 impl Auth {
+    /// What issuers publish under their `jwks_url`: how many keys that can be used, or what is wrong with it.
+    pub async fn fetch_keys(&self, fetch: &dyn FetchKeys) -> Vec<(&str, Result<usize, String>)> {
+        let mut found = Vec::new();
+        for url in self.issuers.iter().filter_map(|issuer| issuer.jwks_url.as_deref()) {
+            let fetched = fetch.fetch(url).await;
+            let read = |bytes: Vec<u8>| Key::from_jwks(&bytes).map_err(|error| error.to_string());
+            found.push((url, fetched.and_then(read).map(|keys| keys.len())));
+        }
+        found
+    }
+
     /// Whether anybody is asked for anything.
     pub fn is_configured(&self) -> bool {
         !self.issuers.is_empty() || !self.api_keys.is_empty()

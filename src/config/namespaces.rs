@@ -104,7 +104,7 @@ impl NamespaceWindow {
 }
 
 impl NamespaceTable {
-    fn publishing(&self, of_all: &Publishing) -> Publishing {
+    pub(super) fn publishing(&self, of_all: &Publishing) -> Publishing {
         Publishing {
             ack: self.ack.unwrap_or(of_all.ack),
             ack_replicas: self.ack_replicas.unwrap_or(of_all.ack_replicas),

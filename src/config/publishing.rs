@@ -68,6 +68,19 @@ impl Publishing {
 }
 
 impl Config {
+    /// The most replicas that any publisher waits for.
+    pub fn ack_replicas_max(&self) -> Option<NonZeroU32> {
+        let own = self
+            .namespaces
+            .iter()
+            .map(|table| table.publishing(&self.publishing).ack());
+        let wanted = own.chain([self.publishing.ack()]).filter_map(|ack| match ack {
+            Ack::Stored => None,
+            Ack::Replicated(replicas) => Some(replicas.count),
+        });
+        wanted.max()
+    }
+
     /// Replicas that there cannot be.
     pub(super) fn ack_fault(&self) -> Option<Fault> {
         let is_well = self.publishing.ack == AckKind::Stored || self.engine.kind == EngineKind::Redis;

@@ -146,6 +146,9 @@ impl Node {
     /// Puts other policies in the place of those that hold. What is asked for from now on is judged by these, and
     /// subscriptions that they do not allow end.
     pub fn set_policies(&self, policies: Policies) {
+        if **self.policies.load() == policies {
+            return;
+        }
         self.policies.store(Arc::new(policies));
         self.registry.tell_new_policies();
     }

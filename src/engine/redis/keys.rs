@@ -26,6 +26,12 @@ impl Prefix {
     }
 }
 
+impl Prefix {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Default for Prefix {
     fn default() -> Self {
         Self("throughline:".into())
@@ -66,10 +72,15 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &Prefix, database: i64, channel: &ChannelName) -> Self {
-        let mut base = String::with_capacity(prefix.0.len() + channel.as_str().len() + 2);
+        Self::of_name(prefix, database, channel.as_str())
+    }
+
+    /// The keys under a name that need not be a channel's.
+    pub(super) fn of_name(prefix: &Prefix, database: i64, name: &str) -> Self {
+        let mut base = String::with_capacity(prefix.0.len() + name.len() + 2);
         base.push_str(&prefix.0);
         base.push('{');
-        for c in channel.as_str().chars() {
+        for c in name.chars() {
             match c {
                 // A brace would end the hash tag, or make it empty.
                 '{' => base.push_str("%7B"),

@@ -12,6 +12,7 @@
 
 mod channel;
 mod channels;
+pub mod check;
 mod entry;
 mod feed;
 mod keys;
@@ -175,13 +176,13 @@ impl RedisEngine {
             .url
             .as_str()
             .into_connection_info()
-            .map_err(|error| BadUrl(error.to_string()))?;
+            .map_err(|error| BadUrl::of(&error))?;
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         // Many small commands, each of which somebody waits for.
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         let place = Place::new(info.set_redis_settings(redis).set_tcp_settings(tcp), outside);
         let shared = Arc::new(Shared {
-            place: place.map_err(|error| BadUrl(error.to_string()))?,
+            place: place.map_err(|error| BadUrl::of(&error))?,
             prefix: settings.prefix,
             scripts: Scripts::new(),
             publishing: Link::new(),
@@ -290,6 +291,12 @@ impl fmt::Debug for RedisEngine {
 /// A URL that says nothing about where Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadUrl(String);
+
+impl BadUrl {
+    fn of(error: &redis::RedisError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl fmt::Display for BadUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

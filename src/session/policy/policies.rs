@@ -8,7 +8,26 @@ use crate::delivery::{ChannelName, LogPolicy};
 use crate::session::identity::{Action, Identity};
 
 /// The policies of a node. Immutable: other policies are another value.
-#[derive(Debug, Clone)]
+///
+/// ```
+/// use throughline::Edge;
+/// use throughline::delivery::LogPolicy;
+/// use throughline::session::policy::{Audience, Policies, Policy};
+///
+/// let granted = Policy::granted(LogPolicy {
+///     count_max: 1_000,
+///     bytes_max: 1 << 20,
+///     age_ms_max: 300_000,
+///     position_ttl_ms: 86_400_000,
+/// });
+/// let news = Policy {
+///     subscribe: Audience::Anyone,
+///     publish: Audience::Nobody,
+///     ..granted
+/// };
+/// let builder = Edge::builder().policies(Policies::new(granted, [("news".into(), news)]));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
     named: HashMap<Box<str>, Arc<Policy>>,
     rest: Arc<Policy>,

@@ -118,3 +118,64 @@ fn not_granted(action: Action, channel: &ChannelName) -> Problem {
     );
     Problem::new(Code::Forbidden, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::LogPolicy;
+
+    const WINDOW: LogPolicy = LogPolicy {
+        count_max: 1,
+        bytes_max: 1,
+        age_ms_max: 1,
+        position_ttl_ms: 1,
+    };
+
+    fn of_audience(audience: Audience) -> Policy {
+        Policy {
+            subscribe: audience,
+            publish: audience,
+            history: audience,
+            presence: audience,
+            ..Policy::granted(WINDOW)
+        }
+    }
+
+    #[test]
+    fn each_audience_has_the_one_before_it_in_it() {
+        let channel = ChannelName::parse("a:1").unwrap();
+        let audiences = [
+            Audience::Nobody,
+            Audience::Granted,
+            Audience::Identified,
+            Audience::Anyone,
+        ];
+        for (identity, narrowest) in [
+            (Identity::itself(), 0),
+            (Identity::anybody(), 1),
+            (Identity::anonymous(), 3),
+        ] {
+            for action in [Action::Subscribe, Action::Publish, Action::History, Action::Presence] {
+                for (at, audience) in audiences.into_iter().enumerate() {
+                    let is_in = of_audience(audience).check(&identity, action, &channel).is_ok();
+                    assert_eq!(is_in, at >= narrowest, "{action:?} {audience:?} {identity:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_there_are_no_users_nobody_owns_a_personal_channel() {
+        let policy = Policy {
+            personal: Personal::Owned,
+            ..of_audience(Audience::Anyone)
+        };
+        for name in ["user:", "user:7", "user", ":"] {
+            let channel = ChannelName::parse(name).unwrap();
+            for identity in [Identity::anybody(), Identity::anonymous()] {
+                assert!(policy.check(&identity, Action::Subscribe, &channel).is_err(), "{name}");
+            }
+            assert!(policy.check(&Identity::itself(), Action::Publish, &channel).is_ok());
+        }
+    }
+}

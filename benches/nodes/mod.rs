@@ -1,0 +1,26 @@
+//! Nodes on one Redis, and what is measured of them.
+
+pub(crate) mod latency;
+pub(crate) mod sharing;
+
+use crate::redis_server::Redis;
+use crate::support::cores::Cores;
+use crate::support::process::Process;
+
+/// A node on that Redis.
+fn start(redis: &Redis, cores: &Cores) -> std::io::Result<Process> {
+    let variables = [
+        ("THROUGHLINE_ENGINE__KIND", "redis".to_owned()),
+        ("THROUGHLINE_ENGINE__REDIS__URL", redis.url()),
+        // All of a round's subscribers come from few addresses.
+        ("THROUGHLINE_RATES__IP_OPEN_CONNECTIONS_MAX", "0".to_owned()),
+    ];
+    Process::throughline_with(cores, &variables)
+}
+
+/// The figure that so many of a hundred are below.
+fn percentile(figures: &mut [f64], percent: usize) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let at = (figures.len() * percent / 100).min(figures.len().saturating_sub(1));
+    figures.get(at).copied().unwrap_or(f64::NAN)
+}

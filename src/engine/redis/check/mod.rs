@@ -1,0 +1,111 @@
+//! Whether a Redis is what this engine needs: it is tried, and each thing that is wrong is said with its fix.
+
+mod reach;
+mod rights;
+mod settings;
+
+use std::num::NonZeroU32;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisResult, Value};
+
+use self::reach::reach;
+use self::rights::Rights;
+use self::settings::Settings;
+use super::{BadUrl, RedisSettings};
+
+/// What was found out about one Redis.
+#[derive(Debug)]
+pub struct Checked {
+    /// Where it is.
+    pub place: String,
+    /// What it is, if it could be asked.
+    pub about: Option<String>,
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub weight: Weight,
+    /// What it is.
+    pub what: String,
+    /// What would be right.
+    pub fix: String,
+}
+
+/// How bad something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// It works, but something may be lost.
+    Warning,
+    /// Nothing is there, or not at the moment.
+    Unreachable,
+    /// It cannot work, or will lose what it may not lose.
+    Fault,
+}
+
+impl Finding {
+    fn new(weight: Weight, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            weight,
+            what: what.into(),
+            fix: fix.into(),
+        }
+    }
+}
+
+/// Tries a Redis: whether it can be reached, whether everything may be done there that the engine does, and whether it
+/// is set up to keep what it is given. `replicas` are those that are waited for.
+///
+/// It writes a few keys of its own, which are removed, and expire after ten seconds at the latest.
+///
+/// # Errors
+/// [`BadUrl`].
+pub async fn check(settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Result<Vec<Checked>, BadUrl> {
+    let info = settings.url.as_str().into_connection_info();
+    let info = info.map_err(|error| BadUrl::of(&error))?;
+    Ok(vec![check_one(&info, settings, replicas).await])
+}
+
+async fn check_one(info: &ConnectionInfo, settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Checked {
+    let mut checked = Checked {
+        place: info.addr().to_string(),
+        about: None,
+        findings: Vec::new(),
+    };
+    let (client, mut connection) = match reach(info).await {
+        Ok(reached) => reached,
+        Err(finding) => {
+            checked.findings.push(finding);
+            return checked;
+        }
+    };
+    let found = Settings::ask(&mut connection).await;
+    checked.about = found.about();
+    checked.findings.extend(found.findings(replicas));
+    if found.is_replica() {
+        // What it refuses as a replica says nothing about the rights.
+        return checked;
+    }
+    let user = info.redis_settings().username().unwrap_or("default");
+    let rights = Rights::new(&client, user, settings, info.redis_settings().db());
+    // That there are too few was said.
+    let waited_for = replicas.filter(|replicas| !found.lacks(*replicas));
+    let findings = rights.findings(&mut connection, (replicas, waited_for));
+    checked.findings.extend(findings.await);
+    checked
+}
+
+/// Asks something; what the server refuses is an error.
+async fn ask(connection: &mut MultiplexedConnection, words: &[&str]) -> RedisResult<Value> {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    let answer = connection.send_packed_command(&command).await?;
+    if let Value::ServerError(error) = answer {
+        return Err(error.into());
+    }
+    Ok(answer)
+}

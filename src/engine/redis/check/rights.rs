@@ -1,0 +1,207 @@
+//! What the user may do: everything that the engine does is done once, on keys of the check's own.
+
+use std::num::NonZeroU32;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Client, RedisError, Value};
+
+use super::super::RedisSettings;
+use super::super::keys::Keys;
+use super::{Finding, Weight, ask};
+
+/// Where it is tried, and as whom.
+#[derive(Debug)]
+pub(super) struct Rights<'a> {
+    client: &'a Client,
+    user: &'a str,
+    prefix: &'a str,
+    keys: Keys,
+}
+
+/// What may not be done.
+#[derive(Debug, Default)]
+struct Refused {
+    commands: Vec<&'static str>,
+    keys: bool,
+    channels: bool,
+    /// For other reasons: the first command, and what Redis said.
+    otherwise: Option<(&'static str, RedisError)>,
+}
+
+impl<'a> Rights<'a> {
+    pub(super) fn new(client: &'a Client, user: &'a str, settings: &'a RedisSettings, database: i64) -> Self {
+        Self {
+            client,
+            user,
+            prefix: settings.prefix.as_str(),
+            // No channel has this name, so nobody reads what is written here.
+            keys: Keys::of_name(&settings.prefix, database, "$check"),
+        }
+    }
+
+    /// Tries everything, and says what may not be done: with `WAIT`, if there are `replicas`, and then until so many
+    /// have a write that are to be `waited_for`.
+    pub(super) async fn findings(
+        &self,
+        connection: &mut MultiplexedConnection,
+        (replicas, waited_for): (Option<NonZeroU32>, Option<NonZeroU32>),
+    ) -> Vec<Finding> {
+        let mut refused = Refused::default();
+        let (top, log, hints) = (&*self.keys.top, &*self.keys.log, &*self.keys.hints);
+        let script = match ask(connection, &["SCRIPT", "LOAD", "return redis.call('GET', KEYS[1])"]).await {
+            Ok(Value::BulkString(sha)) => String::from_utf8(sha).unwrap_or_default(),
+            Ok(_) => String::new(),
+            Err(error) => {
+                refused.note("SCRIPT", error);
+                String::new()
+            }
+        };
+        let tried: [&[&str]; 15] = [
+            &["PING"],
+            &["ROLE"],
+            &[
+                "SELECT",
+                &self.client.get_connection_info().redis_settings().db().to_string(),
+            ],
+            &["TIME"],
+            &["GET", top],
+            &["MGET", top],
+            &["SET", top, "check", "PX", "10000"],
+            &["XADD", log, "MAXLEN", "5", "1-0", "p", "check"],
+            &["XRANGE", log, "-", "+"],
+            &["XDEL", log, "1-0"],
+            &["PEXPIRE", log, "10000"],
+            &["EVALSHA", &script, "1", top],
+            &["PUBLISH", hints, "check"],
+            &["WAIT", "0", "0"],
+            &["UNLINK", top, log],
+        ];
+        for words in tried {
+            let is_needed = words[0] != "WAIT" || replicas.is_some();
+            let is_possible = words[0] != "EVALSHA" || !script.is_empty();
+            if !is_needed || !is_possible {
+                continue;
+            }
+            if let Err(error) = ask(connection, words).await {
+                refused.note(name(words[0]), error);
+            }
+        }
+        if let Err(error) = self.subscribe(hints).await {
+            refused.note("SUBSCRIBE", error);
+        }
+        let mut findings = refused.findings(self.user, self.prefix);
+        if findings.is_empty()
+            && let Some(replicas) = waited_for
+        {
+            findings.extend(self.wait(connection, replicas).await);
+        }
+        findings
+    }
+
+    async fn subscribe(&self, hints: &str) -> Result<(), RedisError> {
+        let mut pubsub = self.client.get_async_pubsub().await?;
+        pubsub.subscribe(hints).await?;
+        pubsub.unsubscribe(hints).await
+    }
+
+    /// Whether replicas get what is written.
+    async fn wait(&self, connection: &mut MultiplexedConnection, replicas: NonZeroU32) -> Option<Finding> {
+        let top = &*self.keys.top;
+        let written = ask(connection, &["SET", top, "check", "PX", "10000"]).await;
+        let reached = ask(connection, &["WAIT", &replicas.to_string(), "1000"]).await;
+        // It expires soon, if not by this.
+        let _ = ask(connection, &["UNLINK", top]).await;
+        match (written, reached) {
+            (Ok(_), Ok(Value::Int(reached))) if reached >= i64::from(replicas.get()) => None,
+            (Ok(_), Ok(Value::Int(reached))) => Some(Finding::new(
+                Weight::Fault,
+                format!("acks wait for {replicas} of its replicas, and {reached} had a write within 1 s"),
+                "see whether its replicas stand still, and their links (INFO replication), or lower ack_replicas",
+            )),
+            (Err(error), _) | (_, Err(error)) => Some(Finding::new(
+                Weight::Fault,
+                format!("replicas cannot be waited for: {error}"),
+                "see whether WAIT is there at all: proxies before Redis often lack it",
+            )),
+            (Ok(_), Ok(answer)) => Some(Finding::new(
+                Weight::Fault,
+                format!("WAIT is answered {answer:?}"),
+                "see what stands between here and Redis",
+            )),
+        }
+    }
+}
+
+/// The name of a command, as it is listed.
+fn name(word: &str) -> &'static str {
+    const NAMES: [&str; 15] = [
+        "PING", "ROLE", "SELECT", "TIME", "GET", "MGET", "SET", "XADD", "XRANGE", "XDEL", "PEXPIRE", "EVALSHA",
+        "PUBLISH", "WAIT", "UNLINK",
+    ];
+    NAMES.into_iter().find(|name| *name == word).unwrap_or("a command")
+}
+
+impl Refused {
+    fn note(&mut self, command: &'static str, error: RedisError) {
+        let is_right = error.code() == Some("NOPERM");
+        let detail = error.detail().unwrap_or_default();
+        if is_right && detail.contains("one of the keys") {
+            self.keys = true;
+        } else if is_right && detail.contains("one of the channels") {
+            self.channels = true;
+        } else if is_right {
+            self.commands.push(command);
+        } else if self.otherwise.is_none() {
+            self.otherwise = Some((command, error));
+        }
+    }
+
+    fn findings(self, user: &str, prefix: &str) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut lacks = |what: String, grant: String| {
+            let fix = format!("ACL SETUSER {user} {grant}");
+            findings.push(Finding::new(
+                Weight::Fault,
+                format!("the user {user} may not {what}"),
+                fix,
+            ));
+        };
+        if !self.commands.is_empty() {
+            let grants: Vec<_> = self
+                .commands
+                .iter()
+                .map(|command| format!("+{}", command.to_lowercase()))
+                .collect();
+            lacks(format!("do {}", self.commands.join(" ")), grants.join(" "));
+        }
+        if self.keys {
+            lacks(
+                format!("read and write all keys that begin with {prefix:?} (engine.redis.prefix)"),
+                format!("~{prefix}*"),
+            );
+        }
+        if self.channels {
+            lacks(
+                format!("publish to and subscribe to all Pub/Sub channels that begin with {prefix:?}"),
+                format!("&{prefix}*"),
+            );
+        }
+        if let Some((command, error)) = self.otherwise {
+            let fix = match error.code() {
+                Some("OOM") => "raise `maxmemory`, or make room: it is full, and publications are refused",
+                Some("MISCONF") => "it cannot write its snapshots to disk: see its log, and the room on that disk",
+                Some("NOREPLICAS") => "start replicas, or lower `min-replicas-to-write`: publications are refused",
+                Some("MOVED" | "CLUSTERDOWN" | "CROSSSLOT") => {
+                    "this is a node of a Cluster: the URL begins with redis+cluster://"
+                }
+                _ => "see whether this is a Redis, and not something before it that lacks the command",
+            };
+            findings.push(Finding::new(
+                Weight::Fault,
+                format!("{command} is refused: {error}"),
+                fix,
+            ));
+        }
+        findings
+    }
+}

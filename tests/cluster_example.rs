@@ -1,0 +1,181 @@
+//! `examples/cluster/run`, as its README says: three nodes behind nginx, of which one is killed, and Redis too.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::json;
+use support::deadline::{PATIENCE, within};
+use support::http;
+use support::publisher::Publisher;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// The script at work.
+struct Cluster {
+    script: Child,
+    nginx: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// Starts it, and reads where everything is.
+    async fn start() -> Self {
+        for _ in 0..10 {
+            // Below those that the system gives to connections; some may be taken all the same, and then others.
+            if let Some(cluster) = Self::start_at(fastrand::u16(20_000..30_000)).await {
+                return cluster;
+            }
+        }
+        panic!("it does not start; are redis-server and nginx installed? scripts/test installs them");
+    }
+
+    async fn start_at(port: u16) -> Option<Self> {
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/cluster/run"))
+            .env("PORT", port.to_string())
+            .env("THROUGHLINE", env!("CARGO_BIN_EXE_throughline"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(script.stdout.take().unwrap()).lines();
+        let folder = within("the lines that say where everything is", async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some(folder) = line.trim().strip_prefix("logs, pids") {
+                    return Some(PathBuf::from(folder.trim()));
+                }
+            }
+            None
+        });
+        let folder = folder.await?;
+        // What else it says must not fill the pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Some(Self {
+            script,
+            nginx: SocketAddr::from(([127, 0, 0, 1], port)),
+            folder,
+        })
+    }
+
+    fn pid(&self, name: &str) -> String {
+        let pid = std::fs::read_to_string(self.folder.join(format!("{name}.pid"))).unwrap();
+        pid.trim().to_owned()
+    }
+
+    async fn kill(&self, name: &str) {
+        let pid = self.pid(name);
+        signal("-KILL", &pid).await;
+        within("the end of it", async {
+            while is_running(&pid) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Publishes a number until it is answered.
+    async fn publish(&self, number: u64) {
+        let key = format!("n-{number}");
+        let body = json!({"channel": "news", "data": number}).to_string();
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+        let request = http::post("/v1/publish", &headers, body.as_bytes());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // An answer that is nginx' own is no JSON, and an error here.
+            if let Ok((200, _)) = Publisher::new(self.nginx).send(&request).await {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{number} is not published");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Reads on from a cursor, on whichever node nginx leads to, until `count` numbers came.
+    async fn read(&self, cursor: &mut String, count: usize) -> Vec<u64> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut numbers = Vec::new();
+        while numbers.len() < count {
+            assert!(Instant::now() < deadline, "only {numbers:?} came");
+            let target = http::target("/v1/poll", &[("channel", "news"), ("since", cursor), ("wait", "1")]);
+            let Ok((200, answer)) = Publisher::new(self.nginx).send(&http::get(&target, &[])).await else {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            };
+            answer["cursor"].as_str().unwrap().clone_into(cursor);
+            for push in answer["pushes"].as_array().unwrap() {
+                match push["type"].as_str().unwrap() {
+                    "publication" => numbers.push(push["data"].as_u64().unwrap()),
+                    "subscribed" | "closing" => {}
+                    _ => panic!("nothing was lost: {push}"),
+                }
+            }
+        }
+        numbers
+    }
+}
+
+impl Drop for Cluster {
+    /// Where a test has failed, all of it is still running.
+    fn drop(&mut self) {
+        if let Some(pid) = self.script.id() {
+            let _ = std::process::Command::new("kill")
+                .args(["-INT", &pid.to_string()])
+                .status();
+        }
+    }
+}
+
+async fn signal(signal: &str, pid: &str) {
+    let told = Command::new("kill").args([signal, pid]).status().await;
+    assert!(told.unwrap().success(), "kill {signal} {pid}");
+}
+
+/// Whether a process is there, and not only its remains.
+fn is_running(pid: &str) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state
+        .rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_behind_nginx_lose_nothing_when_one_of_them_and_then_redis_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let all = ["redis", "node-1", "node-2", "node-3", "nginx"];
+    let (mut cursor, mut number) = ("start".to_owned(), 0);
+    for victim in ["nobody", "node-1", "redis"] {
+        if victim != "nobody" {
+            cluster.kill(victim).await;
+        }
+        let expected: Vec<u64> = (number..number + 20).collect();
+        for number in &expected {
+            cluster.publish(*number).await;
+        }
+        number += 20;
+        assert_eq!(
+            cluster.read(&mut cursor, 20).await,
+            expected,
+            "after {victim} was killed"
+        );
+    }
+    // What was killed is there again, as another process.
+    let is_back = async {
+        while !all.iter().all(|name| is_running(&cluster.pid(name))) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("all of them, again", is_back).await;
+    let pids = all.map(|name| cluster.pid(name));
+    let ready = Publisher::new(cluster.nginx).status(&http::get("/readyz", &[])).await;
+    assert_eq!(ready.unwrap(), 200);
+    // Ctrl-C.
+    signal("-INT", &cluster.script.id().unwrap().to_string()).await;
+    let ended = within("the end of the script", cluster.script.wait()).await.unwrap();
+    assert!(ended.success(), "{ended}");
+    assert!(!pids.iter().any(|pid| is_running(pid)), "something is left: {pids:?}");
+    assert!(!cluster.folder.exists(), "{} is left", cluster.folder.display());
+}
