@@ -32,7 +32,7 @@ pub use refusal::Refusal;
 use voucher::Voucher;
 
 use super::hooks::Carried;
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, Who};
 use crate::protocol::{Code, Problem};
 
 /// How long before the end of its token a session is told so, in milliseconds; at most half of what is left of it.
@@ -159,6 +159,8 @@ pub struct Identity {
     lifetime: Option<Lifetime>,
     /// Which key has let it in, if one has.
     voucher: Option<Voucher>,
+    /// What the app says of the user to others, as JSON. Boxed, for few have it.
+    info: Option<Box<Arc<str>>>,
     mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
@@ -187,6 +189,7 @@ impl Identity {
             kind,
             lifetime: None,
             voucher: None,
+            info: None,
             mark: None,
             carried: None,
         }
@@ -200,13 +203,14 @@ impl Identity {
         }
     }
 
-    fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
+    fn of_user(user: &str, grants: Grants, lifetime: Lifetime, info: Option<Arc<str>>) -> Self {
         Self {
             publisher: Self::user_word(user),
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
             voucher: None,
+            info: info.map(Box::new),
             mark: None,
             carried: None,
         }
@@ -223,6 +227,7 @@ impl Identity {
             },
             lifetime: None,
             voucher: None,
+            info: None,
             mark: None,
             carried: None,
         }
@@ -253,6 +258,7 @@ impl Identity {
                 None => self.lifetime,
             },
             voucher: self.voucher,
+            info: self.info.clone(),
             mark: self.mark,
             carried: self.carried.clone(),
         }
@@ -289,6 +295,13 @@ impl Identity {
     /// The user, if it is one.
     pub fn user(&self) -> Option<&str> {
         self.publisher.strip_prefix(USER)
+    }
+
+    /// The user as others see it, if it is one.
+    pub(crate) fn who(&self) -> Option<Who> {
+        let user = self.user()?.into();
+        let info = self.info.as_deref().cloned();
+        Some(Who { user, info })
     }
 
     /// What stands for the user, where limits tell users apart.
