@@ -4,6 +4,7 @@ mod aside;
 mod beginnings;
 mod control;
 mod counted;
+mod door;
 mod expiry;
 mod followed;
 mod heeding;

@@ -11,6 +11,10 @@ use tokio::time::{Instant, timeout_at};
 use super::RedisEngine;
 use super::entry::bytes_of;
 use super::link::{ANSWER_TIMEOUT, Link};
+use super::reads::ON_ITS_WAY;
+use super::redirect::Redirect;
+use super::shard::Shard;
+use super::topology::Target;
 use crate::delivery::{
     ChannelName, EngineError, EngineErrorKind, Member, Others, Presence, PresenceEvent, Present, Report, Reported,
     SessionKey, Who,
@@ -28,30 +32,26 @@ pub struct RedisPresence {
 impl RedisPresence {
     /// What the node reports holds for `lease`.
     pub fn new(engine: Arc<RedisEngine>, lease: Duration) -> Self {
-        let outside = &engine.shared.place.outside;
+        let outside = &engine.shared.outside;
         let node = format!("{:016x}{:016x}", outside.random(), outside.random());
         Self { engine, node, lease }
     }
 
-    async fn call(&self, link: &Link, call: redis::Cmd) -> Result<Vec<Vec<u8>>, EngineError> {
+    /// Calls a script where the channel is kept, and where it has gone to meanwhile.
+    async fn call(
+        &self,
+        channel: &ChannelName,
+        link: fn(&Shard) -> &Link,
+        call: &redis::Cmd,
+    ) -> Result<Vec<Vec<u8>>, EngineError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let answered = timeout_at(deadline, async {
-            let mut connection = link.connection(deadline).await?;
-            self.engine
-                .shared
-                .scripts
-                .call(&mut connection, &call)
-                .await
-                .map_err(|error| {
-                    tracing::debug!(%error, "presence was not answered");
-                    EngineError::from(EngineErrorKind::Unanswered)
-                })
-        })
-        .await;
-        let answer = answered.unwrap_or_else(|_| Err(EngineErrorKind::Unanswered.into()));
-        if answer.is_err() {
-            link.doubt();
-        }
+        let answered = timeout_at(deadline, self.ask(channel, link, call, deadline)).await;
+        let answer = answered.unwrap_or_else(|_| {
+            if let Some(home) = self.engine.shared.shard(channel) {
+                link(&home).doubt();
+            }
+            Err(EngineErrorKind::Unanswered.into())
+        });
         let Value::Array(parts) = answer? else {
             return Err(unreadable());
         };
@@ -60,6 +60,41 @@ impl RedisPresence {
             .map(bytes_of)
             .collect::<Option<_>>()
             .ok_or_else(unreadable)
+    }
+
+    async fn ask(
+        &self,
+        channel: &ChannelName,
+        link: fn(&Shard) -> &Link,
+        call: &redis::Cmd,
+        deadline: Instant,
+    ) -> Result<Value, EngineError> {
+        let shared = &self.engine.shared;
+        let mut target = Target::Owner;
+        loop {
+            let (home, mut connection) = shared.connection((channel, &target), link, deadline).await?;
+            let answer = shared.scripts.call(&mut connection, call, target.manner()).await;
+            let redirect = answer.as_ref().ok().and_then(Redirect::of);
+            match (answer, redirect) {
+                (Ok(_), Some(redirect)) => {
+                    target = shared.follow(redirect);
+                    if target == Target::Owner {
+                        tokio::time::sleep(ON_ITS_WAY).await;
+                    }
+                }
+                (Ok(Value::ServerError(error)), None) => {
+                    tracing::debug!(redis = %home.place, ?error, "presence was refused");
+                    link(&home).doubt();
+                    return Err(EngineErrorKind::Unavailable.into());
+                }
+                (Ok(answer), None) => return Ok(answer),
+                (Err(error), _) => {
+                    tracing::debug!(redis = %home.place, %error, "presence was not answered");
+                    link(&home).doubt();
+                    return Err(EngineErrorKind::Unanswered.into());
+                }
+            }
+        }
     }
 }
 
@@ -74,7 +109,7 @@ impl Presence for RedisPresence {
             let call = shared
                 .scripts
                 .report(&shared.keys(channel), &self.node, self.lease, report);
-            let answer = self.call(&shared.publishing, call).await?;
+            let answer = self.call(channel, |home| &home.publishing, &call).await?;
             read_reported(&answer).ok_or_else(unreadable)
         }
         .boxed()
@@ -84,7 +119,7 @@ impl Presence for RedisPresence {
         async move {
             let shared = &self.engine.shared;
             let call = shared.scripts.others(&shared.keys(channel), &self.node);
-            let answer = self.call(&shared.reading, call).await?;
+            let answer = self.call(channel, |home| &home.reading, &call).await?;
             read_others(&answer).ok_or_else(unreadable)
         }
         .boxed()

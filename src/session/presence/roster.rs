@@ -48,6 +48,8 @@ pub(super) struct Roster {
     /// Whether it was said that anybody is there, and when the last connection went.
     is_occupied: bool,
     left_at: Option<Instant>,
+    /// Whether a session came or went here since that was last asked.
+    is_changed: bool,
     /// Sessions whose coming or going other nodes are yet to be told.
     unreported: Option<HashSet<SessionKey>>,
 }
@@ -126,6 +128,7 @@ impl Roster {
             is_nameless_untold: false,
             is_occupied: false,
             left_at: None,
+            is_changed: false,
             unreported: (reach == Reach::AllNodes).then(HashSet::new),
         }
     }
@@ -138,13 +141,15 @@ impl Roster {
         let Some(entry) = self.sessions.get_mut(&key) else {
             return;
         };
-        let was_here = entry.is_here();
+        let (was_here, was_held) = (entry.is_here(), entry.holds > 0);
         entry.holds += 1;
         if let Some(until) = entry.until.take() {
             self.kept.remove(&(until, key));
         }
         let user = entry.who.as_ref().map(|who| Arc::clone(&who.user));
-        if !was_here {
+        self.is_changed |= !was_here;
+        if !was_held {
+            // A poll that comes back here may have been at another node meanwhile, which will say that it left there.
             self.note_unreported(key);
         }
         let Some(user) = user.and_then(|user| self.users.get_mut(&user)) else {
@@ -227,6 +232,11 @@ impl Roster {
     pub(super) fn here(&self) -> impl Iterator<Item = Present> {
         let here = self.sessions.iter().filter(|(_, entry)| entry.is_here());
         here.map(|(key, entry)| (*key, entry.who.clone()))
+    }
+
+    /// Whether a session came or went here since this was last asked.
+    pub(super) fn take_is_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// Whether other nodes have to be told of sessions.
@@ -397,6 +407,7 @@ impl Roster {
         if let Some(until) = until {
             self.kept.remove(&(until, key));
         }
+        self.is_changed = true;
         self.note_unreported(key);
         if !is_elsewhere {
             self.dismiss(key);
