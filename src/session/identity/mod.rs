@@ -12,6 +12,7 @@ mod mark;
 mod mint;
 mod pattern;
 mod refusal;
+mod voucher;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
+
+use voucher::Voucher;
 
 use super::hooks::Carried;
 use crate::delivery::{ChannelName, Who};
@@ -156,6 +159,8 @@ pub struct Identity {
     lifetime: Option<Lifetime>,
     /// What the app says of the user to others, as JSON. Boxed, for few have it.
     info: Option<Box<Arc<str>>>,
+    /// Which key has let it in, if one has.
+    voucher: Option<Voucher>,
     mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
@@ -184,8 +189,17 @@ impl Identity {
             kind,
             lifetime: None,
             info: None,
+            voucher: None,
             mark: None,
             carried: None,
+        }
+    }
+
+    /// The same, let in by this key.
+    fn vouched(self, voucher: Voucher) -> Self {
+        Self {
+            voucher: Some(voucher),
+            ..self
         }
     }
 
@@ -196,6 +210,7 @@ impl Identity {
             kind: Kind::User,
             lifetime: Some(lifetime),
             info: info.map(Box::new),
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -212,6 +227,7 @@ impl Identity {
             },
             lifetime: None,
             info: None,
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -242,6 +258,7 @@ impl Identity {
                 None => self.lifetime,
             },
             info: self.info.clone(),
+            voucher: self.voucher,
             mark: self.mark,
             carried: self.carried.clone(),
         }
