@@ -177,8 +177,11 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let client = Arc::new(HttpClient::default());
     let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
     let terms = config.terms(&fetch).map_err(placed)?;
-    let mut builder = Edge::builder().terms(terms).timings(config.timings())
-        .presence(config.presence()).asking(client);
+    let mut builder = Edge::builder()
+        .terms(terms)
+        .timings(config.timings())
+        .presence(config.presence())
+        .asking(client);
     if let Some(hooks) = config.hooks() {
         builder = builder.hooks(hooks);
     }

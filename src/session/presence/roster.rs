@@ -44,7 +44,8 @@ pub(super) struct Roster {
     kept: BTreeSet<(Instant, SessionKey)>,
     /// Users whose coming or going is yet to be told.
     untold: Vec<Arc<str>>,
-    is_nameless_untold: bool,
+    /// How many sessions without a user were told of.
+    nameless_told: u64,
     /// Whether it was said that anybody is there, and when the last connection went.
     is_occupied: bool,
     left_at: Option<Instant>,
@@ -125,7 +126,7 @@ impl Roster {
             turn: 0,
             kept: BTreeSet::new(),
             untold: Vec::new(),
-            is_nameless_untold: false,
+            nameless_told: 0,
             is_occupied: false,
             left_at: None,
             is_changed: false,
@@ -279,7 +280,7 @@ impl Roster {
             self.expire(key);
         }
         let mut changes = Changes {
-            is_nameless_new: std::mem::take(&mut self.is_nameless_untold),
+            is_nameless_new: std::mem::replace(&mut self.nameless_told, self.nameless) != self.nameless,
             ..Changes::default()
         };
         for name in std::mem::take(&mut self.untold) {
@@ -317,7 +318,7 @@ impl Roster {
 
     /// Whether everything was told.
     pub(super) fn is_told(&self) -> bool {
-        self.untold.is_empty() && !self.is_nameless_untold
+        self.untold.is_empty() && self.nameless_told == self.nameless
     }
 
     /// Whether nothing is going to change by itself, and nothing has to be told.
@@ -372,7 +373,6 @@ impl Roster {
         self.turn += 1;
         let Some(who) = who else {
             self.nameless += 1;
-            self.is_nameless_untold = true;
             return;
         };
         let user = self.users.entry(Arc::clone(&who.user)).or_default();
@@ -422,7 +422,6 @@ impl Roster {
         self.turn += 1;
         let Some(who) = entry.who else {
             self.nameless = self.nameless.saturating_sub(1);
-            self.is_nameless_untold = true;
             return;
         };
         if let Some(user) = self.users.get_mut(&who.user) {
