@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -19,7 +20,9 @@ use support::http;
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
 use support::poll::Poll;
+use support::process::{Process, command};
 use support::push::Push;
+use support::redis::Redis;
 use support::tokens::token;
 use support::websocket::{Said, WebSocket};
 use throughline::session::presence::PresenceSettings;
@@ -89,29 +92,29 @@ enum Watcher {
 }
 
 impl Watcher {
-    async fn all(node: &Node) -> Vec<(Self, View)> {
+    async fn all(address: SocketAddr) -> Vec<(Self, View)> {
         let mut watchers = Vec::new();
         for transport in ["ws", "sse", "poll"] {
             watchers.push((
-                Self::open(node, transport, &format!("{transport}-watcher")).await,
+                Self::open(address, transport, &format!("{transport}-watcher")).await,
                 View::default(),
             ));
         }
         watchers
     }
 
-    async fn open(node: &Node, transport: &str, user: &str) -> Self {
+    async fn open(address: SocketAddr, transport: &str, user: &str) -> Self {
         let bearer = bearer(user);
         let query = [("channel", "room"), ("presence", "1")];
         let headers = [("authorization", &*bearer)];
         match transport {
-            "ws" => Self::WebSocket(WebSocket::open_with(node.address, &query, &headers).await.unwrap()),
+            "ws" => Self::WebSocket(WebSocket::open_with(address, &query, &headers).await.unwrap()),
             "sse" => {
                 let request = http::get(&http::target("/v1/sse", &query), &headers);
-                Self::EventSource(EventSource::send(node.address, Receive::Usual, &request).await.unwrap())
+                Self::EventSource(EventSource::send(address, Receive::Usual, &request).await.unwrap())
             }
             _ => Self::Poll {
-                poll: Poll::new(node.address, Receive::Usual),
+                poll: Poll::new(address, Receive::Usual),
                 bearer,
                 cursor: String::new(),
                 session: None,
@@ -178,7 +181,7 @@ async fn all_until(watchers: &mut [(Watcher, View)], what: &str, users: &BTreeSe
 async fn a_thousand_sessions_join_and_leave_and_every_watcher_ends_with_the_true_set() {
     const COUNT: usize = 1_000;
     let node = node();
-    let mut watchers = Watcher::all(&node).await;
+    let mut watchers = Watcher::all(node.address).await;
     all_until(&mut watchers, "the watchers themselves", &users([])).await;
 
     let names: Vec<_> = (0..COUNT).map(|at| format!("user-{at:04}")).collect();
@@ -227,7 +230,7 @@ async fn all_join_as_watchers_and_the_pushes_are_not_their_square() {
     let names: Vec<_> = (0..COUNT).map(|at| format!("user-{at:04}")).collect();
     let mut watchers = Vec::new();
     for name in &names {
-        watchers.push((Watcher::open(&node, "ws", name).await, View::default()));
+        watchers.push((Watcher::open(node.address, "ws", name).await, View::default()));
     }
     let everybody: BTreeSet<_> = names.into_iter().collect();
     all_until(&mut watchers, "everybody", &everybody).await;
@@ -239,17 +242,17 @@ async fn all_join_as_watchers_and_the_pushes_are_not_their_square() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reconnect_within_the_debounce_makes_neither_joined_nor_left() {
     let node = node();
-    let mut watchers = Watcher::all(&node).await;
-    let mut ada = Some(Watcher::open(&node, "ws", "ada").await);
+    let mut watchers = Watcher::all(node.address).await;
+    let mut ada = Some(Watcher::open(node.address, "ws", "ada").await);
     let with_ada = users(["ada".to_owned()]);
     all_until(&mut watchers, "ada", &with_ada).await;
     let before: Vec<_> = watchers.iter().map(|(_, view)| view.pushes).collect();
     for transport in ["sse", "ws", "sse", "ws"] {
         drop(ada.take());
-        ada = Some(Watcher::open(&node, transport, "ada").await);
+        ada = Some(Watcher::open(node.address, transport, "ada").await);
     }
     // Somebody else comes after all that: had anything been told of it, it would have been told before.
-    let bob = Watcher::open(&node, "ws", "bob").await;
+    let bob = Watcher::open(node.address, "ws", "bob").await;
     let with_both = users(["ada".to_owned(), "bob".to_owned()]);
     all_until(&mut watchers, "bob", &with_both).await;
     for ((_, view), before) in watchers.iter().zip(before) {
@@ -261,8 +264,8 @@ async fn a_reconnect_within_the_debounce_makes_neither_joined_nor_left() {
     all_until(&mut watchers, "both gone", &users([])).await;
 }
 
-async fn ask(node: &Node, target: &str, user: &str) -> Value {
-    let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+async fn ask(address: SocketAddr, target: &str, user: &str) -> Value {
+    let mut link = Link::connect(address, Receive::Usual).await.unwrap();
     let bearer = bearer(user);
     link.send(&http::get(target, &[("authorization", &*bearer)]))
         .await
@@ -274,7 +277,7 @@ async fn ask(node: &Node, target: &str, user: &str) -> Value {
 
 async fn poll(node: &Node, user: &str, session: &str) -> Value {
     let target = http::target("/v1/poll", &[("channel", "room"), ("wait", "0"), ("session", session)]);
-    ask(node, &target, user).await
+    ask(node.address, &target, user).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,14 +292,14 @@ async fn a_poll_is_there_between_two_requests_once_and_gone_after_the_lease() {
     // For longer than the debounce, and still one session.
     let began = tokio::time::Instant::now();
     while began.elapsed() < DEBOUNCE * 2 {
-        let there = ask(&node, "/v1/presence?channel=room", "bob").await;
+        let there = ask(node.address, "/v1/presence?channel=room", "bob").await;
         if began.elapsed() < LEASE {
             assert_eq!(there["members"], json!([{"user": "ada", "sessions": 1}]));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let gone = async {
-        while ask(&node, "/v1/presence?channel=room", "bob").await["count"] != 0 {
+        while ask(node.address, "/v1/presence?channel=room", "bob").await["count"] != 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -310,7 +313,7 @@ async fn polls_that_hand_nothing_back_are_one_session_of_their_user() {
     for _ in 0..20 {
         poll(&node, "ada", "").await;
     }
-    let there = ask(&node, "/v1/presence?channel=room", "bob").await;
+    let there = ask(node.address, "/v1/presence?channel=room", "bob").await;
     assert_eq!(there["sessions"], 1, "{there}");
 }
 
@@ -323,7 +326,7 @@ async fn a_session_that_somebody_else_hands_back_is_a_new_one() {
     poll(&node, "ada", &session).await;
     let stolen = poll(&node, "eve", &session).await;
     assert_ne!(stolen["session"], session.as_str());
-    let there = ask(&node, "/v1/presence?channel=room", "bob").await;
+    let there = ask(node.address, "/v1/presence?channel=room", "bob").await;
     let users: Vec<_> = there["members"]
         .as_array()
         .unwrap()
@@ -348,7 +351,7 @@ async fn a_session_that_somebody_else_hands_back_is_a_new_one() {
 async fn a_slow_watcher_ends_with_the_true_set_and_costs_no_queue() {
     const ROUNDS: usize = 40;
     let node = node();
-    let mut slow = Watcher::open(&node, "ws", "slow").await;
+    let mut slow = Watcher::open(node.address, "ws", "slow").await;
     let mut view = View::default();
     within("itself", slow.until(&mut view, &BTreeSet::from(["slow".to_owned()]))).await;
     let padding = "x".repeat(200);
@@ -381,4 +384,127 @@ async fn a_slow_watcher_ends_with_the_true_set_and_costs_no_queue() {
         }
     }
     assert!(view.is(&expected));
+}
+
+/// A node as a process of its own, on a Redis that others share.
+async fn process(redis: &Redis) -> Process {
+    let mut command = command(&[], &["serve", "--listen", "127.0.0.1:0"]);
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config/tokens.toml");
+    command
+        .env("THROUGHLINE_CONFIG", config)
+        .env("THROUGHLINE_ENGINE__KIND", "redis")
+        .env("THROUGHLINE_ENGINE__REDIS__URL", redis.url())
+        .env("THROUGHLINE_PRESENCE__ENABLED", "true")
+        .env("THROUGHLINE_PRESENCE__LEASE_S", LEASE.as_secs().to_string())
+        .env("THROUGHLINE_PRESENCE__DEBOUNCE_MS", DEBOUNCE.as_millis().to_string());
+    let process = Process::start(command).await;
+    let ready = async {
+        while status(process.address, "/readyz").await != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("a node that is ready", ready).await;
+    process
+}
+
+async fn status(address: SocketAddr, target: &str) -> u16 {
+    let mut link = Link::connect(address, Receive::Usual).await.unwrap();
+    link.send(&http::get(target, &[])).await.unwrap();
+    http::Head::read(&mut link).await.unwrap().unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_leaves_no_ghost_after_its_lease() {
+    let redis = Redis::start(&[]).await;
+    let (mut first, second) = tokio::join!(process(&redis), process(&redis));
+    let mut watchers = Watcher::all(second.address).await;
+    let mut ada = Watcher::open(first.address, "ws", "ada").await;
+    let bob = Watcher::open(second.address, "sse", "bob").await;
+    let both = users(["ada".to_owned(), "bob".to_owned()]);
+    all_until(&mut watchers, "both, of two nodes", &both).await;
+    within("the same at the other node", ada.until(&mut View::default(), &both)).await;
+    let there = ask(first.address, "/v1/presence?channel=room", "x").await;
+    assert_eq!(there["count"], 5, "{there}");
+
+    let began = tokio::time::Instant::now();
+    first.child.kill().await.unwrap();
+    assert!(first.child.try_wait().unwrap().is_some(), "the node is gone");
+    all_until(&mut watchers, "the end of the ghost", &users(["bob".to_owned()])).await;
+    println!("no ghost {:?} after the kill, of a lease of {LEASE:?}", began.elapsed());
+    let there = ask(second.address, "/v1/presence?channel=room", "x").await;
+    assert_eq!(there["count"], 4, "{there}");
+    for (_, view) in &watchers {
+        assert!(
+            view.kinds.iter().filter(|kind| *kind == "left").count() <= 1,
+            "{view:?}"
+        );
+    }
+    drop((ada, bob));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_to_another_node_has_neither_left_nor_joined() {
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    let mut watchers = Watcher::all(second.address).await;
+    let mut ada = Some(Watcher::open(first.address, "ws", "ada").await);
+    all_until(&mut watchers, "ada", &users(["ada".to_owned()])).await;
+    let before: Vec<_> = watchers.iter().map(|(_, view)| view.pushes).collect();
+    for address in [second.address, first.address, second.address] {
+        drop(ada.take());
+        ada = Some(Watcher::open(address, "ws", "ada").await);
+    }
+    let bob = Watcher::open(first.address, "ws", "bob").await;
+    all_until(&mut watchers, "bob", &users(["ada".to_owned(), "bob".to_owned()])).await;
+    for ((_, view), before) in watchers.iter().zip(before) {
+        assert_eq!(view.pushes, before + 1, "{view:?}");
+    }
+    drop((ada, bob));
+    all_until(&mut watchers, "nobody", &users([])).await;
+}
+
+/// A poll goes from node to node and is one session, wherever it is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_on_two_nodes_in_turn_is_one_session() {
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    let mut session = String::new();
+    for address in [first.address, second.address, first.address, second.address] {
+        let target = http::target("/v1/poll", &[("channel", "room"), ("wait", "0"), ("session", &session)]);
+        let answer = ask(address, &target, "ada").await;
+        let given = answer["session"].as_str().unwrap().to_owned();
+        assert!(session.is_empty() || session == given, "{session} {given}");
+        session = given;
+    }
+    for address in [first.address, second.address] {
+        let counted = async {
+            loop {
+                let there = ask(address, "/v1/presence?channel=room", "bob").await;
+                assert_eq!(there["count"], 1, "{there}");
+                if there["sessions"] == 1 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("one session", counted).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_lost_everything_knows_who_is_there_again() {
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    let ada = Watcher::open(first.address, "ws", "ada").await;
+    let seen = async |count: u64| {
+        while ask(second.address, "/v1/presence?channel=room", "bob").await["count"] != count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("ada", seen(1)).await;
+    redis.ask::<()>(&["FLUSHALL"]).await;
+    assert_eq!(redis.ask::<u64>(&["DBSIZE"]).await, 0, "all is lost");
+    within("ada again", seen(1)).await;
+    drop(ada);
+    within("nobody", seen(0)).await;
 }

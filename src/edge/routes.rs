@@ -101,6 +101,7 @@ impl Edge {
         let asking = Router::new()
             .route("/v1/publish", api::publish_route())
             .route("/v1/history", api::history_route())
+            .route("/v1/presence", api::presence_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
         let operating = Router::new()
@@ -120,11 +121,6 @@ impl Edge {
                 .route("/readyz", any(answers::elsewhere))
                 .route("/metrics", any(answers::elsewhere)),
         };
-        let presence = Router::new()
-            .route("/v1/presence", api::presence_route())
-            .method_not_allowed_fallback(answers::method_not_allowed)
-            .with_state(Arc::clone(&self.node));
-        let serving = serving.merge(presence);
         let located = middleware::from_fn_with_state(Arc::clone(&self.door), locate);
         governed.merge(serving).layer(located)
     }

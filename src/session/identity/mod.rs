@@ -157,10 +157,10 @@ pub struct Identity {
     grants: Grants,
     kind: Kind,
     lifetime: Option<Lifetime>,
-    /// Which key has let it in, if one has.
-    voucher: Option<Voucher>,
     /// What the app says of the user to others, as JSON. Boxed, for few have it.
     info: Option<Box<Arc<str>>>,
+    /// Which key has let it in, if one has.
+    voucher: Option<Voucher>,
     mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
@@ -188,8 +188,8 @@ impl Identity {
             grants,
             kind,
             lifetime: None,
-            voucher: None,
             info: None,
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -209,8 +209,8 @@ impl Identity {
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
-            voucher: None,
             info: info.map(Box::new),
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -226,8 +226,8 @@ impl Identity {
                 Kind::BackEnd
             },
             lifetime: None,
-            voucher: None,
             info: None,
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -257,8 +257,8 @@ impl Identity {
                 Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
                 None => self.lifetime,
             },
-            voucher: self.voucher,
             info: self.info.clone(),
+            voucher: self.voucher,
             mark: self.mark,
             carried: self.carried.clone(),
         }

@@ -137,8 +137,8 @@ impl Presences {
         let mut is_new = false;
         let done = async {
             while let Some(report) = Self::next_report(&channel) {
-                is_new |= !(report.came.is_empty() && report.went.is_empty());
                 self.report(nodes, &channel, report).await?;
+                is_new |= channel.state().roster.take_is_changed();
             }
             self.read_if_due(nodes, &channel).await
         };

@@ -44,10 +44,13 @@ pub(super) struct Roster {
     kept: BTreeSet<(Instant, SessionKey)>,
     /// Users whose coming or going is yet to be told.
     untold: Vec<Arc<str>>,
-    is_nameless_untold: bool,
+    /// How many sessions without a user were told of.
+    nameless_told: u64,
     /// Whether it was said that anybody is there, and when the last connection went.
     is_occupied: bool,
     left_at: Option<Instant>,
+    /// Whether a session came or went here since that was last asked.
+    is_changed: bool,
     /// Sessions whose coming or going other nodes are yet to be told.
     unreported: Option<HashSet<SessionKey>>,
 }
@@ -123,9 +126,10 @@ impl Roster {
             turn: 0,
             kept: BTreeSet::new(),
             untold: Vec::new(),
-            is_nameless_untold: false,
+            nameless_told: 0,
             is_occupied: false,
             left_at: None,
+            is_changed: false,
             unreported: (reach == Reach::AllNodes).then(HashSet::new),
         }
     }
@@ -138,13 +142,15 @@ impl Roster {
         let Some(entry) = self.sessions.get_mut(&key) else {
             return;
         };
-        let was_here = entry.is_here();
+        let (was_here, was_held) = (entry.is_here(), entry.holds > 0);
         entry.holds += 1;
         if let Some(until) = entry.until.take() {
             self.kept.remove(&(until, key));
         }
         let user = entry.who.as_ref().map(|who| Arc::clone(&who.user));
-        if !was_here {
+        self.is_changed |= !was_here;
+        if !was_held {
+            // A poll that comes back here may have been at another node meanwhile, which will say that it left there.
             self.note_unreported(key);
         }
         let Some(user) = user.and_then(|user| self.users.get_mut(&user)) else {
@@ -229,6 +235,11 @@ impl Roster {
         here.map(|(key, entry)| (*key, entry.who.clone()))
     }
 
+    /// Whether a session came or went here since this was last asked.
+    pub(super) fn take_is_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
     /// Whether other nodes have to be told of sessions.
     pub(super) fn has_unreported(&self) -> bool {
         self.unreported
@@ -269,7 +280,7 @@ impl Roster {
             self.expire(key);
         }
         let mut changes = Changes {
-            is_nameless_new: std::mem::take(&mut self.is_nameless_untold),
+            is_nameless_new: std::mem::replace(&mut self.nameless_told, self.nameless) != self.nameless,
             ..Changes::default()
         };
         for name in std::mem::take(&mut self.untold) {
@@ -307,7 +318,7 @@ impl Roster {
 
     /// Whether everything was told.
     pub(super) fn is_told(&self) -> bool {
-        self.untold.is_empty() && !self.is_nameless_untold
+        self.untold.is_empty() && self.nameless_told == self.nameless
     }
 
     /// Whether nothing is going to change by itself, and nothing has to be told.
@@ -362,7 +373,6 @@ impl Roster {
         self.turn += 1;
         let Some(who) = who else {
             self.nameless += 1;
-            self.is_nameless_untold = true;
             return;
         };
         let user = self.users.entry(Arc::clone(&who.user)).or_default();
@@ -397,6 +407,7 @@ impl Roster {
         if let Some(until) = until {
             self.kept.remove(&(until, key));
         }
+        self.is_changed = true;
         self.note_unreported(key);
         if !is_elsewhere {
             self.dismiss(key);
@@ -411,7 +422,6 @@ impl Roster {
         self.turn += 1;
         let Some(who) = entry.who else {
             self.nameless = self.nameless.saturating_sub(1);
-            self.is_nameless_untold = true;
             return;
         };
         if let Some(user) = self.users.get_mut(&who.user) {
