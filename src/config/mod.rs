@@ -16,9 +16,11 @@ mod listen;
 mod load;
 mod namespaces;
 mod nearest;
+mod operations;
 mod publishing;
 mod rates;
 mod reference;
+mod reload;
 mod secret;
 mod sections;
 mod setting;
@@ -36,13 +38,15 @@ pub use hooks::Hooks;
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
+pub use operations::Operations;
 pub use publishing::{AckKind, Publishing};
 pub use rates::Rates;
 pub use reference::{table, template};
+pub use reload::is_taken_at_once;
 pub use secret::Secret;
 pub use sections::{
-    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,
-    TlsFiles, Window,
+    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, PresenceConfig, ProxyProtocol,
+    RedisConfig, TlsFiles, Window,
 };
 pub use setting::Shown;
 pub use source::Source;
@@ -75,6 +79,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// Who is on a channel.
+    pub presence: PresenceConfig,
     /// Where the app is asked, which then decides; while it names no URL, nobody is.
     pub hooks: Hooks,
     /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
@@ -82,6 +88,8 @@ pub struct Config {
     /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
     /// as it is for all.
     pub namespaces: Vec<NamespaceTable>,
+    /// Where operators look.
+    pub operations: Operations,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -102,8 +110,10 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             origins: Vec::new(),
             auth: Auth::default(),
+            presence: PresenceConfig::default(),
             hooks: Hooks::default(),
             namespaces: Vec::new(),
+            operations: Operations::default(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }
