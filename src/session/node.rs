@@ -41,9 +41,9 @@ pub struct Node {
     outside: Arc<dyn Outside>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     /// What each namespace allows; another value may take its place at any time.
-    policies: ArcSwap<Policies>,
+    pub(super) policies: ArcSwap<Policies>,
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
@@ -73,7 +73,7 @@ impl Node {
             outside,
             metrics,
             registry: Arc::new(Registry::new()),
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
@@ -95,8 +95,11 @@ impl Node {
         self
     }
 
-    /// Who may come in from now on.
-    pub fn set_authority(&self, authority: Option<Authority>) {
+    pub(super) fn set_authority(&self, authority: Option<Authority>) {
+        let authority = match (authority, self.authority.load_full()) {
+            (Some(new), Some(before)) => Some(new.after(&before)),
+            (new, _) => new,
+        };
         self.authority.store(authority.map(Arc::new));
     }
 
@@ -140,46 +143,6 @@ impl Node {
         }
         self.policies.store(Arc::new(policies));
         self.registry.tell_new_policies();
-    }
-
-    /// The door: whether somebody may do this with a channel. It is asked by every route and every transport, anew at
-    /// each request, command and resume. Cancel safe.
-    ///
-    /// # Errors
-    /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help; what the app says where it
-    /// decides, and `overloaded` where it says nothing; `denied`, if an operator has sent them away.
-    pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
-        self.check_denied(identity, Some(channel)).await?;
-        self.still_allows(identity, action, channel)?;
-        match self.deciding(identity, action) {
-            // What is to be published has to be shown, which `publish` does.
-            Some(hooks) if action == Action::Subscribe => hooks.subscribe(identity, channel).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// What can be said of it at once, without asking the app: enough for what was allowed before and goes on.
-    ///
-    /// # Errors
-    /// `forbidden`, `unauthenticated`.
-    pub(super) fn still_allows(
-        &self,
-        identity: &Identity,
-        action: Action,
-        channel: &ChannelName,
-    ) -> Result<(), Problem> {
-        let policy = **self.policies.load().of(channel);
-        policy.check_final(identity, action, channel)?;
-        match self.deciding(identity, action) {
-            Some(_) => Ok(()),
-            None => policy.check_granted(identity, action, channel),
-        }
-    }
-
-    /// The app, if it decides about this instead of what was granted. It is asked about clients, never about back ends.
-    fn deciding(&self, identity: &Identity, action: Action) -> Option<Arc<Hooks>> {
-        self.hooks()
-            .filter(|hooks| hooks.decides(action) && !identity.is_back_end())
     }
 
     /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
@@ -260,8 +223,13 @@ impl Node {
     }
 
     /// What clients may send.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Limits {
+        **self.limits.load()
+    }
+
+    /// What clients may send from now on. Connections that are open keep what holds for their messages.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// The same as [`Node::metrics`], with what is measured only when somebody asks.
@@ -372,10 +340,10 @@ impl Node {
 
     /// What becomes of an item that may be published.
     async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
-        self.allow(identity, Action::Publish, &item.channel).await?;
+        let hooks = self.deciding_of(identity, Action::Publish, &item.channel).await?;
         let policy = **self.policies.load().of(&item.channel);
         policy.check_size(&item.channel, item.data.len())?;
-        let item = match self.deciding(identity, Action::Publish) {
+        let item = match hooks {
             Some(hooks) => hooks.publish(identity, item).await?,
             None => item,
         };
@@ -403,7 +371,7 @@ impl Node {
     /// `forbidden`, or what the engine says.
     pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
         self.allow(identity, Action::History, &query.channel).await?;
-        let count_max = self.limits.history_count_max;
+        let count_max = self.limits().history_count_max;
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)
             .min(count_max);
@@ -456,10 +424,11 @@ impl Node {
     /// How many of the publications fit into one answer, from the first on; one always does.
     fn fitting<'a>(&self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> usize {
         let mut bytes = 0;
+        let bytes_max = self.limits().answer_bytes_max;
         let fits = publications.take_while(|publication| {
             let is_first = bytes == 0;
             bytes += Framed::of(publication).json().len();
-            is_first || bytes <= self.limits.answer_bytes_max
+            is_first || bytes <= bytes_max
         });
         fits.count()
     }
