@@ -225,11 +225,23 @@ async fn every_way_by_every_credential_and_audience() {
             "no credentials" | "garbage" | "an expired token" | "an unknown key" => 401,
             _ => 403,
         };
-        assert_eq!(
-            ask(secured.address, &http::get("/metrics", headers)).await.0,
-            expected,
-            "{name}"
-        );
+        let zoe = br#"{"user":"zoe","channel":"granted:1"}"#;
+        for request in [
+            http::get("/metrics", headers),
+            http::get("/v1/channels", headers),
+            http::post("/v1/disconnect", headers, br#"{"user":"zoe"}"#),
+            http::post("/v1/unsubscribe", headers, zoe),
+        ] {
+            let told = ask(secured.address, &request).await;
+            let line = request.split(|byte| *byte == b'\r').next();
+            assert_eq!(
+                told.0,
+                expected,
+                "{name} {:?} {}",
+                line.map(String::from_utf8_lossy),
+                told.1
+            );
+        }
         assert_eq!(
             ask(secured.address, &http::get("/livez", headers)).await.0,
             200,
