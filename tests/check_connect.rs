@@ -8,6 +8,8 @@ use command::{Folder, Ran};
 use serde_json::json;
 use support::deadline::PATIENCE;
 use support::redis::{Redis, free_port};
+use support::redis_cluster::Cluster;
+use support::redis_sentinel::Sentinel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -276,4 +278,44 @@ async fn key_sets_are_fetched_and_files_are_tried() {
     folder.run_with(&well, &["check"]).await.says(0, &["well"]);
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 0, "the check leaves nothing");
+}
+
+#[tokio::test]
+async fn the_primary_that_sentinels_name_is_tried_or_it_is_said_that_none_does() {
+    let redis = Redis::start(&["--appendonly", "yes"]).await;
+    let sentinel = Sentinel::start(redis.port).await;
+    let url = |service: &str| format!("redis+sentinel://127.0.0.1:{}/{service}", sentinel.port);
+    let ran = check(&url("mymaster"), &[]).await;
+    ran.says(0, &[&format!("Redis at 127.0.0.1:{}", redis.port), "a primary"]);
+    let ran = check(&url("another"), &[]).await;
+    ran.says(
+        69,
+        &[
+            "Redis at another/0",
+            "no Sentinel says where the primary is",
+            "No such master",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn every_primary_of_a_cluster_is_tried() {
+    let cluster = Cluster::start(3, 0, &["--appendonly", "yes"]).await;
+    let ran = check(&cluster.url(), &[]).await;
+    let places: Vec<_> = cluster
+        .primaries
+        .iter()
+        .map(|redis| format!("Redis at 127.0.0.1:{}", redis.port))
+        .collect();
+    let places: Vec<_> = places.iter().map(String::as_str).collect();
+    ran.says(0, &places);
+    let odd = &cluster.primaries[1];
+    let _: String = odd.ask(&["ACL", "SETUSER", "default", "-spublish"]).await;
+    let ran = check(&cluster.url(), &[]).await;
+    let place = format!("error: Redis at 127.0.0.1:{}", odd.port);
+    ran.says(78, &[&place, "may not do SPUBLISH", "+spublish"]);
+    for redis in &cluster.primaries {
+        let keys: u64 = redis.ask(&["DBSIZE"]).await;
+        assert_eq!(keys, 0, "it leaves nothing behind");
+    }
 }

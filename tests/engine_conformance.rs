@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use throughline::delivery::{
-    Ack, ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, IdempotencyKey, Joined, LogPolicy, Outside,
-    Position, Publication, Published, Resume, Since, Subscription, subscribe,
+    Ack, ChannelName, Delivery, Draft, Engine, EngineErrorKind, Gap, Health, IdempotencyKey, Joined, LogPolicy,
+    Outside, Position, Publication, Published, Resume, Since, Subscription, subscribe,
 };
 use throughline::engine::redis::Prefix;
 use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings};
 
+use crate::support::deadline::within;
 use crate::support::redis::Redis;
+use crate::support::redis_cluster::Cluster;
 
 /// Time that stands until it is moved, and numbers that never repeat.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ struct World {
 /// What keeps the logs.
 enum Keeper {
     Memory(Arc<MemoryEngine>),
-    Redis(Redis),
+    Redis(Vec<Redis>),
 }
 
 fn simulated() -> Arc<Simulated> {
@@ -76,19 +78,43 @@ fn memory() -> World {
     }
 }
 
-async fn redis() -> World {
+async fn on_redis(keepers: Vec<Redis>, url: String) -> World {
     let outside = simulated();
-    let redis = Redis::start(&[]).await;
     let settings = RedisSettings {
-        url: redis.url(),
+        url,
         prefix: Prefix::default(),
     };
     let engine = RedisEngine::start(settings, Arc::clone(&outside) as Arc<dyn Outside>).unwrap();
+    within("Redis", async {
+        while engine.check().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     World {
         outside,
         engine: Arc::new(engine),
-        keeper: Keeper::Redis(redis),
+        keeper: Keeper::Redis(keepers),
     }
+}
+
+async fn redis() -> World {
+    let redis = Redis::start(&[]).await;
+    let url = redis.url();
+    on_redis(vec![redis], url).await
+}
+
+async fn two_redis() -> World {
+    let both = vec![Redis::start(&[]).await, Redis::start(&[]).await];
+    let url = format!("{}#one\n{}#two", both[0].url(), both[1].url());
+    on_redis(both, url).await
+}
+
+async fn redis_cluster() -> World {
+    // Time that leaps must not make the nodes believe that the others have failed.
+    let cluster = Cluster::start(3, 0, &["--cluster-node-timeout", "1000000000"]).await;
+    let url = cluster.url();
+    on_redis(cluster.primaries, url).await
 }
 
 /// What an engine keeps of its channels.
@@ -109,7 +135,7 @@ impl World {
         self.outside.now_ms.fetch_add(ms, Ordering::SeqCst);
         match &self.keeper {
             Keeper::Memory(memory) => memory.sweep(),
-            Keeper::Redis(redis) => redis.pass_ms(ms),
+            Keeper::Redis(all) => all.iter().for_each(|redis| redis.pass_ms(ms)),
         }
     }
 
@@ -120,8 +146,11 @@ impl World {
                 (1, 1) => Kept::Position,
                 _ => Kept::More,
             },
-            Keeper::Redis(redis) => {
-                let keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+            Keeper::Redis(all) => {
+                let mut keys = Vec::new();
+                for redis in all {
+                    keys.extend(redis.ask::<Vec<String>>(&["KEYS", "*"]).await);
+                }
                 match &keys[..] {
                     [] => Kept::Nothing,
                     [only] if only.ends_with(":top") => Kept::Position,
@@ -539,6 +568,26 @@ async fn bytes_and_age_bound_the_window(world: World) {
     assert_eq!(held().await, (10, vec![], 10), "one that does not fit is not kept");
 }
 
+async fn a_batch_for_many_channels_is_answered_in_its_order(world: World) {
+    let name = |n: usize| ChannelName::parse(&format!("{{}}c:{}", n % 40)).unwrap();
+    let batch: Vec<_> = (0..120)
+        .map(|n| Draft {
+            channel: name(n),
+            ..draft(&n.to_string())
+        })
+        .collect();
+    let answers = world.engine().publish(&batch).await;
+    let landed: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().position).collect();
+    let offsets: Vec<_> = landed.iter().map(|position| position.offset).collect();
+    let rounds = |n: u64| std::iter::repeat_n(n, 40);
+    assert_eq!(offsets, rounds(1).chain(rounds(2)).chain(rounds(3)).collect::<Vec<_>>());
+    for n in 0..40 {
+        let page = world.engine().history(&name(n), Since::Start, 9).await.unwrap();
+        let held: Vec<_> = page.publications.iter().map(|held| held.position).collect();
+        assert_eq!(held, [landed[n], landed[n + 40], landed[n + 80]]);
+    }
+}
+
 /// Asks the same of every engine.
 macro_rules! every_engine {
     ($($test:ident)+) => {
@@ -553,6 +602,20 @@ macro_rules! every_engine {
             $(#[tokio::test]
             async fn $test() {
                 super::$test(super::redis().await).await;
+            })+
+        }
+
+        mod of_two_redis {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::two_redis().await).await;
+            })+
+        }
+
+        mod of_a_redis_cluster {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::redis_cluster().await).await;
             })+
         }
     };
@@ -572,4 +635,5 @@ every_engine! {
     words_and_data_are_kept_as_they_were
     bytes_and_age_bound_the_window
     a_publish_that_is_dropped_half_way_still_wakes_the_readers
+    a_batch_for_many_channels_is_answered_in_its_order
 }

@@ -948,3 +948,31 @@ async fn what_the_app_allowed_outlives_a_change_of_policies() {
     }
     assert_eq!(app.questions().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_to_ask_may_leave_and_the_others_have_their_answer() {
+    let gate = Arc::new(Semaphore::new(0));
+    let app = App::start_gated(Arc::clone(&gate), |_| Reply::json(&json!({"allow": true}))).await;
+    let node = Node::start(asking(&app, &["subscribe"], "timeout_ms = 10000"));
+    let mut first = Link::connect(node.address, Receive::Usual).await.unwrap();
+    first.send(&come("sse", "a", &[])).await.unwrap();
+    within("the question", app.count_reaches(1)).await;
+    let (address, mut others) = (node.address, tokio::task::JoinSet::new());
+    for way in WAYS_IN {
+        others.spawn(async move { (way, ask(address, &come(way, "a", &[])).await.0.status) });
+    }
+    let waiting = "hook=\"subscribe\",outcome=\"shared\"";
+    within("the others", async {
+        while value(&node.edge().node().metrics().to_text(), waiting) < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    first.reset();
+    gate.add_permits(1);
+    while let Some(answered) = within("the others' answers", others.join_next()).await {
+        let (way, status) = answered.unwrap();
+        assert_eq!(status, let_in(way).0, "{way}");
+    }
+    assert_eq!(app.asked().len(), 1);
+}

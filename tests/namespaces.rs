@@ -587,7 +587,7 @@ async fn new_policies_end_what_they_do_not_allow() {
     }
 }
 
-/// An engine that lets no client attach until the test says so.
+/// An engine that lets nobody attach until the test says so.
 #[derive(Debug)]
 struct Held {
     memory: MemoryEngine,
@@ -611,7 +611,7 @@ impl Engine for Held {
 
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         Box::pin(async move {
-            // What nodes tell one another is none of the clients'.
+            // The node's own channel is there from the start: without it nobody is let in.
             if channel.as_str().starts_with('$') {
                 return self.memory.attach(channel).await;
             }

@@ -3,7 +3,6 @@
 //!
 //! Each test first proves that its fault took place.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::print_stdout, reason = "says how long things took, with `--nocapture`")]
 
 mod support;
 
@@ -13,59 +12,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use support::crowd::{Crowd, Size, until};
+use support::edge::{Edge, took_at_most};
 use support::http;
-use support::node::{Node, Setup};
 use support::promise::connection::Transport;
 use support::publisher::Publisher;
 use support::redis::Redis;
 use support::redis_proxy::Proxy;
+use support::redis_sentinel::{info, offset, until_replicated};
 use support::served::Served;
-use throughline::delivery::{Ack, Engine, Health, Replicas};
-use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
+use throughline::delivery::{Ack, Engine, Replicas};
 use tokio::time::Instant;
-
-/// A node with an engine of its own.
-struct Edge {
-    node: Node,
-    engine: Arc<RedisEngine>,
-}
-
-impl Edge {
-    fn start(url: String) -> Self {
-        Self::start_with(url, Ack::Stored)
-    }
-
-    fn start_with(url: String, ack: Ack) -> Self {
-        let settings = RedisSettings {
-            url,
-            prefix: Prefix::default(),
-        };
-        let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-        let setup = Setup {
-            engine: Some(Arc::clone(&engine) as Arc<dyn Engine>),
-            health: Some(Arc::clone(&engine) as Arc<dyn Health>),
-            ..Setup::window(100_000)
-        };
-        let node = Node::start(setup.acknowledging(ack));
-        Self { node, engine }
-    }
-
-    /// The status of a path.
-    async fn status(&self, path: &str) -> u16 {
-        let mut publisher = Publisher::new(self.node.address);
-        let status = publisher.status(&http::get(path, &[])).await;
-        status.unwrap()
-    }
-
-    async fn becomes_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while self.status("/readyz").await != 200 {
-            assert!(Instant::now() < deadline, "not ready");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
 
 /// Two nodes on one Redis, and a crowd that reads and publishes.
 struct Scene {
@@ -143,14 +99,6 @@ impl Scene {
         self.stayed_connected();
         self.crowd.leave().await;
     }
-}
-
-/// Judges how long something took, and says it.
-fn took_at_most(what: &str, took: Duration, most: Duration) {
-    /// Time that a slow machine needs, beyond what is promised.
-    const SLACK: Duration = Duration::from_secs(2);
-    println!("{what}: {took:.2?}, at most {most:?}");
-    assert!(took < most + SLACK, "{what} took {took:?}");
 }
 
 const BACK_MAX: Duration = Duration::from_secs(3);
@@ -426,35 +374,6 @@ async fn serve(redis: &Redis) -> Served {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     served
-}
-
-async fn info(redis: &Redis, section: &str, name: &str) -> String {
-    let info: String = redis.ask(&["INFO", section]).await;
-    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    value.unwrap_or_default().to_owned()
-}
-
-async fn offset(redis: &Redis) -> u64 {
-    let name = ["master_repl_offset", "slave_repl_offset"];
-    let is_replica = info(redis, "replication", "role").await == "slave";
-    info(redis, "replication", name[usize::from(is_replica)])
-        .await
-        .parse()
-        .unwrap()
-}
-
-/// Waits until the replica's link is up, and it has come close.
-async fn until_replicated(primary: &Redis, replica: &Redis) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while info(replica, "replication", "master_link_status").await != "up" {
-        assert!(Instant::now() < deadline, "no replication");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let least = offset(primary).await;
-    while offset(replica).await < least {
-        assert!(Instant::now() < deadline, "no replication");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 async fn evicted(redis: &Redis) -> u64 {

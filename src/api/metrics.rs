@@ -15,5 +15,5 @@ pub(super) async fn metrics(State(node): State<Arc<Node>>, request: Request) -> 
     let (head, _) = request.into_parts();
     http::verify(&node, &head, None).await?.may_operate()?;
     let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
-    Ok((headers, node.metrics().to_text()).into_response())
+    Ok((headers, node.measure().to_text()).into_response())
 }

@@ -54,7 +54,7 @@ async fn admit(node: &Node, request: Request) -> Result<Bytes, Problem> {
 async fn check(node: &Node, head: &Parts) -> Result<(), Problem> {
     let visitor = http::visitor(&head.extensions);
     visitor.request()?;
-    let identity = http::identify(node, head, None).await?;
+    let identity = http::verify(node, head, None).await?;
     identity.may_operate()?;
     visitor
         .identified(identity.as_user(), identity.as_api_key())

@@ -155,8 +155,9 @@ pub enum EngineKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// Where it is: `redis://[user:password@]host[:port][/database]`, `rediss://…` for TLS, or `redis+unix:///path`; without it,
-    /// `redis://127.0.0.1:6379/0`.
+    /// Where it is: `redis://[user:password@]host[:port][/database]`, `redis+unix:///path`,
+    /// `redis+sentinel://host,host/service` or `redis+cluster://host,host`, with `rediss` for TLS; or several of them, with
+    /// white space between, among which the channels are spread. Without it, `redis://127.0.0.1:6379/0`.
     pub url: Option<Secret>,
     /// What every key begins with.
     pub prefix: String,

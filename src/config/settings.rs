@@ -16,7 +16,7 @@ impl Config {
     /// Where the logs are kept, if that is not in this process.
     ///
     /// # Errors
-    /// If the prefix is none.
+    /// If the URL or the prefix is none.
     pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
         const URL: &str = "redis://127.0.0.1:6379/0";
         if self.engine.kind == EngineKind::Memory {
@@ -28,7 +28,10 @@ impl Config {
             Fault::of_key("engine.redis.prefix", why)
         })?;
         let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
-        Ok(Some(RedisSettings { url, prefix }))
+        let settings = RedisSettings { url, prefix };
+        let wrong = |error| Fault::of_key("engine.redis.url", format!("engine.redis.url is {error}"));
+        settings.check().map_err(wrong)?;
+        Ok(Some(settings))
     }
 
     /// How much of a channel's log is kept.

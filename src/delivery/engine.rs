@@ -48,6 +48,24 @@ pub trait Health: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Why publications and new readers have to wait.
     fn check(&self) -> Result<(), Cow<'static, str>>;
+
+    /// How many there are of those among which the channels are spread.
+    fn shards(&self) -> Shards {
+        let is_up = self.check().is_ok();
+        Shards {
+            up: usize::from(is_up),
+            down: usize::from(!is_up),
+        }
+    }
+}
+
+/// How many of those among which an engine has spread the channels can do their work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shards {
+    /// They can.
+    pub up: usize,
+    /// They cannot: the channels that they keep have to wait.
+    pub down: usize,
 }
 
 /// Time and chance, which come in from outside so that both can be simulated.

@@ -26,7 +26,7 @@ mod tail;
 
 pub use ack::{Ack, Replicas, Shortfall};
 pub use channel::{BadChannelName, ChannelName};
-pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published};
+pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published, Shards};
 pub use listing::{FirstByName, Followed, Listing};
 pub use log::{Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};

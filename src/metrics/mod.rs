@@ -63,6 +63,7 @@ pub struct Metrics {
     lag: Histogram,
     engine_calls: Family<[Label; 2], Counter>,
     engine_call_seconds: Family<[Label; 1], Histogram>,
+    engine_shards: Family<[Label; 1], Gauge>,
     hook_calls: Family<[Label; 2], Counter>,
     hook_call_seconds: Family<[Label; 1], Histogram>,
     operators: Operators,
@@ -105,6 +106,7 @@ impl Metrics {
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             engine_calls: Family::default(),
             engine_call_seconds: Family::new_with_constructor(engine_call_buckets),
+            engine_shards: Family::default(),
             hook_calls: Family::default(),
             hook_call_seconds: Family::new_with_constructor(hook_call_buckets),
         };
@@ -166,6 +168,9 @@ impl Metrics {
         let help = "How long the engine took to answer";
         let seconds = self.engine_call_seconds.clone();
         self.registry.register("engine_call_seconds", help, seconds);
+        let help = "Those among which the engine has spread the channels, by whether they can be used";
+        self.registry
+            .register("engine_shards", help, self.engine_shards.clone());
         let help = "What the app was to decide, by hook and outcome: allowed, refused or failed by a question of its own; \
                     cached or shared by another's answer";
         self.registry.register("hook_calls", help, self.hook_calls.clone());
@@ -279,6 +284,14 @@ impl Metrics {
         self.engine_calls.get_or_create(&labels).inc();
         let took = self.engine_call_seconds.get_or_create(&[("call", call)]);
         took.observe(seconds);
+    }
+
+    /// Of those among which the engine has spread the channels, so many can be used, and so many cannot.
+    pub fn set_engine_shards(&self, up: usize, down: usize) {
+        for (state, count) in [("up", up), ("down", down)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.engine_shards.get_or_create(&[("state", state)]).set(count);
+        }
     }
 
     /// Something was decided by a hook.

@@ -2,6 +2,7 @@
 
 mod control;
 mod counted;
+mod door;
 mod expiry;
 mod followed;
 mod heeding;

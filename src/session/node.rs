@@ -14,7 +14,7 @@ use super::policy::{Policies, Policy};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
-    Published, Since,
+    Published, Shards, Since,
 };
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
@@ -43,7 +43,7 @@ pub struct Node {
     metrics: Arc<Metrics>,
     limits: Limits,
     /// What each namespace allows; another value may take its place at any time.
-    policies: ArcSwap<Policies>,
+    pub(super) policies: ArcSwap<Policies>,
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
@@ -142,46 +142,6 @@ impl Node {
         self.registry.tell_new_policies();
     }
 
-    /// The door: whether somebody may do this with a channel. It is asked by every route and every transport, anew at
-    /// each request, command and resume. Cancel safe.
-    ///
-    /// # Errors
-    /// `forbidden`; `unauthenticated` for whoever came without a token, for one may help; what the app says where it
-    /// decides, and `overloaded` where it says nothing; `denied`, if an operator has sent them away.
-    pub async fn allow(&self, identity: &Identity, action: Action, channel: &ChannelName) -> Result<(), Problem> {
-        self.check_denied(identity, Some(channel)).await?;
-        self.still_allows(identity, action, channel)?;
-        match self.deciding(identity, action) {
-            // What is to be published has to be shown, which `publish` does.
-            Some(hooks) if action == Action::Subscribe => hooks.subscribe(identity, channel).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// What can be said of it at once, without asking the app: enough for what was allowed before and goes on.
-    ///
-    /// # Errors
-    /// `forbidden`, `unauthenticated`.
-    pub(super) fn still_allows(
-        &self,
-        identity: &Identity,
-        action: Action,
-        channel: &ChannelName,
-    ) -> Result<(), Problem> {
-        let policy = **self.policies.load().of(channel);
-        policy.check_final(identity, action, channel)?;
-        match self.deciding(identity, action) {
-            Some(_) => Ok(()),
-            None => policy.check_granted(identity, action, channel),
-        }
-    }
-
-    /// The app, if it decides about this instead of what was granted. It is asked about clients, never about back ends.
-    fn deciding(&self, identity: &Identity, action: Action) -> Option<Arc<Hooks>> {
-        self.hooks()
-            .filter(|hooks| hooks.decides(action) && !identity.is_back_end())
-    }
-
     /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
     /// names.
     pub fn channels_at_connect(&self, identity: &Identity) -> Vec<ChannelName> {
@@ -262,6 +222,14 @@ impl Node {
     /// What clients may send.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The same as [`Node::metrics`], with what is measured only when somebody asks.
+    pub fn measure(&self) -> &Metrics {
+        let alone = Shards { up: 1, down: 0 };
+        let Shards { up, down } = self.health.as_ref().map_or(alone, |health| health.shards());
+        self.metrics.set_engine_shards(up, down);
+        &self.metrics
     }
 
     /// What is counted on this node.
@@ -364,10 +332,10 @@ impl Node {
 
     /// What becomes of an item that may be published.
     async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
-        self.allow(identity, Action::Publish, &item.channel).await?;
+        let hooks = self.deciding_of(identity, Action::Publish, &item.channel).await?;
         let policy = **self.policies.load().of(&item.channel);
         policy.check_size(&item.channel, item.data.len())?;
-        let item = match self.deciding(identity, Action::Publish) {
+        let item = match hooks {
             Some(hooks) => hooks.publish(identity, item).await?,
             None => item,
         };

@@ -1,6 +1,6 @@
 //! The channels of this node, found by what Redis calls them; and those whose readers are to be woken.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,9 +22,6 @@ const WAKE_CHUNK: usize = 24;
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     known: RwLock<HashMap<String, Arc<Channel>>>,
-    /// Those that may have to be subscribed to, or no more.
-    changed: Mutex<HashSet<String>>,
-    pub(super) changes: Notify,
 }
 
 impl Channels {
@@ -53,36 +50,17 @@ impl Channels {
         wanted.cloned().collect()
     }
 
-    /// Hints of a channel are wanted.
-    pub(super) fn want(&self, channel: &Channel) {
-        if !channel.is_wanted.swap(true, Ordering::SeqCst) {
-            self.note_change(channel.keys.hints.clone());
-        }
-    }
-
-    fn note_change(&self, hints: String) {
-        self.changed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(hints);
-        self.changes.notify_one();
-    }
-
-    pub(super) fn take_changed(&self) -> HashSet<String> {
-        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Lets go of the channels that nobody has used for a while.
-    pub(super) fn sweep(&self, now: Instant) {
+    /// Lets go of the channels that nobody has used for a while, and gives back those of which Redis has told.
+    pub(super) fn sweep(&self, now: Instant) -> Vec<Arc<Channel>> {
         let mut channels = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let mut left = Vec::new();
-        channels.retain(|hints, channel| {
+        channels.retain(|_, channel| {
             let idle_since = channel.idle_since(now);
             let is_due = idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             // Whoever is about to attach, to read or to fill in holds the channel.
             let keep = !is_due || Arc::strong_count(channel) > 1;
             if !keep && channel.is_wanted() {
-                left.push(hints.clone());
+                left.push(Arc::clone(channel));
             }
             keep
         });
@@ -90,10 +68,7 @@ impl Channels {
         if room > 64 && used < room / 4 {
             channels.shrink_to(used * 2);
         }
-        drop(channels);
-        for hints in left {
-            self.note_change(hints);
-        }
+        left
     }
 
     /// Those that somebody follows, the first ones by name.

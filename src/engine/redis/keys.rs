@@ -76,15 +76,7 @@ impl Keys {
         let mut base = String::with_capacity(prefix.0.len() + name.len() + 2);
         base.push_str(&prefix.0);
         base.push('{');
-        for c in name.chars() {
-            match c {
-                // A brace would end the hash tag, or make it empty.
-                '{' => base.push_str("%7B"),
-                '}' => base.push_str("%7D"),
-                '%' => base.push_str("%25"),
-                c => base.push(c),
-            }
-        }
+        base.extend(escaped(name));
         base.push('}');
         Self {
             top: format!("{base}:top"),
@@ -108,6 +100,19 @@ impl Keys {
         );
         name
     }
+}
+
+/// A name as it stands in its hash tag: a brace would end that, or make it empty.
+pub(super) fn escaped(name: &str) -> impl Iterator<Item = &str> {
+    name.split_inclusive(['{', '}', '%']).flat_map(|part| {
+        let (plain, code) = match part.as_bytes().last() {
+            Some(b'{') => (&part[..part.len() - 1], "%7B"),
+            Some(b'}') => (&part[..part.len() - 1], "%7D"),
+            Some(b'%') => (&part[..part.len() - 1], "%25"),
+            _ => (part, ""),
+        };
+        [plain, code]
+    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! A connection that is kept up: made again whenever it breaks, for ever, with jittered pauses.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError, RedisResult, Script, Value};
+use redis::{
+    AsyncConnectionConfig, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, Script, ServerError, Value,
+};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -29,32 +32,56 @@ const COMMANDS_MAX: usize = 1_024;
 /// Where connections go to, and where chance comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    pub(super) client: redis::Client,
-    pub(super) outside: Arc<dyn Outside>,
+    client: redis::Client,
+    outside: Arc<dyn Outside>,
+    /// What a Cluster calls it.
+    names: Vec<String>,
+    needs: Needs,
+}
+
+/// What the other side must be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    /// Tell of publications by slot, as Redis does from version 7 on.
+    ShardedPubSub,
 }
 
 impl Place {
     pub(super) fn new(info: ConnectionInfo, outside: Arc<dyn Outside>) -> RedisResult<Self> {
-        let client = redis::Client::open(info)?;
-        Ok(Self { client, outside })
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // Many small commands, each of which somebody waits for.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let info = info.set_redis_settings(redis).set_tcp_settings(tcp);
+        Ok(Self {
+            client: redis::Client::open(info)?,
+            outside,
+            names: Vec::new(),
+            needs: Needs::Nothing,
+        })
     }
 
-    /// The database that the keys are in.
-    pub(super) fn database(&self) -> i64 {
-        self.client.get_connection_info().redis_settings().db()
+    /// The same, a node of a Cluster, which calls it by these names.
+    pub(super) fn in_cluster(self, names: Vec<String>) -> Self {
+        Self {
+            names,
+            needs: Needs::ShardedPubSub,
+            ..self
+        }
+    }
+
+    /// Whether this is what `address` leads to.
+    pub(super) fn is_at(&self, address: &str) -> bool {
+        self.names.iter().any(|name| name == address)
     }
 
     /// Connects to the primary.
     pub(super) async fn connect(&self, config: AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
-        let config = config
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
-            .set_pipeline_buffer_size(COMMANDS_MAX);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .unwrap_or_else(|_| Err(too_late()))?;
+        let mut connection = dial(&self.client, config).await?;
         probe(&mut connection).await?;
+        if self.needs == Needs::ShardedPubSub {
+            must_have_sharded_pubsub(&mut connection).await?;
+        }
         Ok(connection)
     }
 
@@ -66,7 +93,45 @@ impl Place {
     }
 }
 
-fn too_late() -> RedisError {
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.get_connection_info().addr().fmt(f)
+    }
+}
+
+/// Connects, to whatever is there.
+pub(super) async fn dial(client: &redis::Client, config: AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+    let config = config
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT))
+        .set_pipeline_buffer_size(COMMANDS_MAX);
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(too_late()))
+}
+
+/// A command that is known has a word to say about having no arguments.
+async fn must_have_sharded_pubsub(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let asking = redis::cmd("SPUBLISH");
+    let answer = timeout(PROBE_TIMEOUT, connection.send_packed_command(&asking))
+        .await
+        .unwrap_or_else(|_| Err(too_late()))?;
+    let is_unknown = |error: &ServerError| {
+        error
+            .details()
+            .is_some_and(|details| details.contains("unknown command"))
+    };
+    if let Value::ServerError(error) = answer
+        && is_unknown(&error)
+    {
+        let why = "a Cluster needs Redis 7 or later: this one does not know SPUBLISH";
+        return Err(std::io::Error::other(why).into());
+    }
+    Ok(())
+}
+
+pub(super) fn too_late() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
@@ -141,19 +206,20 @@ impl Link {
         self.doubted.notify_one();
     }
 
-    /// Keeps it up for as long as this future lives.
-    pub(super) async fn keep(&self, place: &Place, scripts: &[&Script]) {
+    /// Keeps it up for as long as this future lives, and says whenever it is down.
+    pub(super) async fn keep(&self, place: &Place, scripts: &[&Script], is_down: &Notify) {
         let mut failed = 0;
         loop {
             match self.hold(place, scripts).await {
                 Ok(()) => failed = 0,
                 Err(error) => {
                     if failed == 0 {
-                        tracing::warn!(%error, "Redis cannot be reached; trying on");
+                        tracing::warn!(redis = %place, %error, "Redis cannot be reached; trying on");
                     }
                     failed += 1;
                 }
             }
+            is_down.notify_one();
             place.pause(failed).await;
         }
     }
@@ -163,7 +229,7 @@ impl Link {
         let mut connection = place.connect(AsyncConnectionConfig::new()).await?;
         load(&mut connection, scripts).await?;
         self.set(Some(connection.clone()));
-        tracing::debug!("connected to Redis");
+        tracing::debug!(redis = %place, "connected to Redis");
         let broken = loop {
             let _ = timeout(PROBE_PERIOD, self.doubted.notified()).await;
             if let Err(error) = probe(&mut connection).await {
@@ -171,7 +237,7 @@ impl Link {
             }
         };
         self.set(None);
-        tracing::warn!(error = %broken, "the connection to Redis broke");
+        tracing::warn!(redis = %place, error = %broken, "the connection to Redis broke");
         Ok(())
     }
 }

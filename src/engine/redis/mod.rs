@@ -9,55 +9,87 @@
 //! If Redis loses the end of a log, in a failover say, and gives out the same offsets again, the tags differ: a live end
 //! that does not fit begins anew, and its readers' positions are a gap.
 //! A log that Redis has forgotten begins a new epoch.
+//!
+//! *Where Redis is* is one idea (`topology`): a map leads from a channel to the shard that keeps it, be that a Redis
+//! alone, one that Sentinels name, one of several, or a Cluster's node.
 
 mod channel;
 mod channels;
 pub mod check;
+mod cluster;
 mod entry;
 mod feed;
+mod found;
 mod keys;
 mod link;
+mod nodes;
 mod part;
 mod reads;
+mod redirect;
 mod replicated;
 mod scripts;
+mod sentinel;
+mod shard;
+mod slot;
+mod store;
+mod topology;
 mod tops;
+mod url;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
-use redis::{Cmd, IntoConnectionInfo, ProtocolVersion};
-use tokio::sync::{Notify, Semaphore};
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use self::channel::Channel;
 use self::channels::{Channels, Wakes};
-use self::feed::Feed;
 use self::keys::Keys;
-use self::link::{ANSWER_TIMEOUT, BREAK_MAX, Link, Place};
-use self::replicated::{Replicated, is_odd};
-use self::scripts::{Scripts, read_published};
+use self::link::{ANSWER_TIMEOUT, Place};
+use self::scripts::{Hints, Scripts};
+use self::shard::Shard;
+use self::store::{Call, store};
+use self::topology::{Map, Member, Route};
+use self::url::{Sites, Way};
 use crate::delivery::{
-    Ack, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing, Live,
-    Outside, Page, Published, Since, Tag, Tail,
+    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing, Live,
+    Outside, Page, Published, Shards, Since, Tag, Tail,
 };
 
+pub use self::url::BadUrl;
 pub use keys::{BadPrefix, Prefix};
 
 /// Readings on their way at once, on this node: a thousand channels that are behind do not crowd Redis.
 const READINGS_MAX: usize = 32;
 
+/// How often channels that nobody uses are let go.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+
 /// Where Redis is, and what of it is ours.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://[user:password@]host[:port][/database]`, `rediss://…`, or `redis+unix:///path`.
+    /// `redis://[user:password@]host[:port][/database]`, `rediss://…`, `redis+unix:///path`,
+    /// `redis+sentinel://host,host/service` or `redis+cluster://host,host`; or several, with white space between them,
+    /// among which the channels are spread.
     pub url: String,
     /// What every key begins with.
     pub prefix: Prefix,
+}
+
+impl RedisSettings {
+    /// Whether the URL says where Redis is; nothing is connected to.
+    ///
+    /// # Errors
+    /// [`BadUrl`].
+    pub fn check(&self) -> Result<(), BadUrl> {
+        Sites::parse(&self.url).map(|_| ())
+    }
 }
 
 /// Keeps the logs in Redis. Cheap to share; its tasks end when it is dropped.
@@ -69,78 +101,77 @@ pub struct RedisEngine {
 /// What the engine's tasks share.
 #[derive(Debug)]
 struct Shared {
-    place: Place,
+    outside: Arc<dyn Outside>,
     prefix: Prefix,
     scripts: Scripts,
-    /// Publications go out on a connection of their own, so that no long answer to a reader holds them up.
-    publishing: Link,
-    /// Those that replicas must have go out on connections of their own, which wait for that.
-    replicated: Replicated,
-    reading: Link,
+    /// Keys have slots, and hints are told by slot.
+    is_cluster: bool,
+    map: watch::Sender<Arc<Map>>,
+    /// The map may be out of date.
+    look_again: Notify,
     reading_permits: Semaphore,
-    feed: Feed,
     channels: Channels,
     wakes: Wakes,
-    /// There is a reason to compare tops now.
-    compare_now: Notify,
 }
 
 impl Shared {
+    fn new(sites: &Sites, prefix: Prefix, outside: Arc<dyn Outside>) -> Self {
+        let (members, route, is_cluster) = match sites {
+            Sites::Cluster(_) => (Vec::new(), Route::nobodys(), true),
+            Sites::Apart(sites) => (sites.iter().map(Member::of).collect(), Route::Names, false),
+        };
+        Self {
+            outside,
+            prefix,
+            scripts: Scripts::new(if is_cluster { Hints::BySlot } else { Hints::Everywhere }),
+            is_cluster,
+            map: watch::Sender::new(Arc::new(Map::new(members, route))),
+            look_again: Notify::new(),
+            reading_permits: Semaphore::new(READINGS_MAX),
+            channels: Channels::default(),
+            wakes: Wakes::default(),
+        }
+    }
+
     fn epoch(&self) -> Epoch {
-        Epoch::from_bits(self.place.outside.random())
+        Epoch::from_bits(self.outside.random())
     }
 
     fn keys(&self, channel: &ChannelName) -> Keys {
-        Keys::new(&self.prefix, self.place.database(), channel)
+        Keys::new(&self.prefix, self.map.borrow().database(channel), channel)
     }
 
     fn channel(&self, name: &ChannelName) -> Arc<Channel> {
         self.channels.channel(name, self.keys(name))
     }
 
-    /// Stores a batch, and answers in its order. Those to one channel ask for one ack, and keep their order, too.
-    async fn store(self: &Arc<Self>, calls: Vec<(Ack, Cmd)>) -> Vec<Result<Published, EngineError>> {
-        let mut by_ack: Vec<(Ack, Vec<usize>, Vec<Cmd>)> = Vec::new();
-        let mut results = vec![Err(EngineErrorKind::Unanswered.into()); calls.len()];
-        for (at, (ack, call)) in calls.into_iter().enumerate() {
-            match by_ack.iter_mut().find(|(known, ..)| *known == ack) {
-                Some((_, places, calls)) => {
-                    places.push(at);
-                    calls.push(call);
-                }
-                None => by_ack.push((ack, vec![at], vec![call])),
-            }
-        }
-        let storing = by_ack.into_iter().map(|(ack, places, calls)| async move {
-            let results = self.store_alike(ack, calls).await;
-            places.into_iter().zip(results)
-        });
-        for (at, result) in join_all(storing).await.into_iter().flatten() {
-            results[at] = result;
-        }
-        results
+    /// The channels that are kept there and of which hints are wanted.
+    fn wanted_on(&self, home: &Arc<Shard>) -> Vec<Arc<Channel>> {
+        let map = self.map();
+        let mut wanted = self.channels.wanted();
+        wanted.retain(|channel| map.shard(&channel.name).is_some_and(|on| Arc::ptr_eq(on, home)));
+        wanted
     }
 
-    async fn store_alike(self: &Arc<Self>, ack: Ack, calls: Vec<Cmd>) -> Vec<Result<Published, EngineError>> {
-        let all_are = |kind: EngineErrorKind| vec![Err(kind.into()); calls.len()];
-        let Ok(mut connection) = self.publishing.connection(Instant::now() + BREAK_MAX).await else {
-            return all_are(EngineErrorKind::Unavailable);
-        };
-        if let Ack::Replicated(replicas) = ack {
-            return replicated::store(self, replicas, calls).await;
+    /// Hints of a channel are wanted from now on.
+    fn want(&self, channel: &Channel) {
+        if !channel.is_wanted.swap(true, Ordering::SeqCst) {
+            self.note_change(channel);
         }
-        match self.scripts.call_all(&mut connection, &calls).await {
-            Ok(answers) => {
-                let results: Vec<_> = answers.iter().map(read_published).collect();
-                if results.iter().any(is_odd) {
-                    self.publishing.doubt();
-                }
-                results
-            }
-            Err(error) => {
-                tracing::debug!(%error, "publications were not answered");
-                self.publishing.doubt();
-                all_are(EngineErrorKind::Unanswered)
+    }
+
+    fn note_change(&self, channel: &Channel) {
+        if let Some(home) = self.shard(&channel.name) {
+            home.feed.note_change(channel.keys.hints.clone());
+        }
+    }
+
+    /// Lets go of what nobody uses, for as long as this future lives.
+    async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_PERIOD).await;
+            for channel in self.channels.sweep(Instant::now()) {
+                self.note_change(&channel);
             }
         }
     }
@@ -148,7 +179,7 @@ impl Shared {
     /// The live end of a channel, begun if it has none.
     async fn live(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<Arc<Live>, EngineError> {
         let begin = || async {
-            self.channels.want(channel);
+            self.want(channel);
             let mut is_heard = channel.is_heard.subscribe();
             let heard = is_heard.wait_for(|is_heard| *is_heard).await.map(|_| ());
             heard.map_err(|_| EngineError::from(EngineErrorKind::Unavailable))?;
@@ -170,37 +201,33 @@ impl RedisEngine {
     /// # Errors
     /// [`BadUrl`]. That Redis cannot be reached is no error: it may come.
     pub fn start(settings: RedisSettings, outside: Arc<dyn Outside>) -> Result<Self, BadUrl> {
-        let info = settings
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|error| BadUrl::of(&error))?;
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        // Many small commands, each of which somebody waits for.
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let place = Place::new(info.set_redis_settings(redis).set_tcp_settings(tcp), outside);
-        let shared = Arc::new(Shared {
-            place: place.map_err(|error| BadUrl::of(&error))?,
-            prefix: settings.prefix,
-            scripts: Scripts::new(),
-            publishing: Link::new(),
-            replicated: Replicated::default(),
-            reading: Link::new(),
-            reading_permits: Semaphore::new(READINGS_MAX),
-            feed: Feed::new(),
-            channels: Channels::default(),
-            wakes: Wakes::default(),
-            compare_now: Notify::new(),
-        });
+        let sites = Sites::parse(&settings.url)?;
+        let shared = Arc::new(Shared::new(&sites, settings.prefix, outside));
         let mut tasks = JoinSet::new();
-        let keeper = Arc::clone(&shared);
-        tasks.spawn(async move { keeper.publishing.keep(&keeper.place, &keeper.scripts.all()).await });
-        let keeper = Arc::clone(&shared);
-        tasks.spawn(async move { keeper.reading.keep(&keeper.place, &keeper.scripts.all()).await });
         let waker = Arc::clone(&shared);
         tasks.spawn(async move { waker.wakes.run().await });
-        tasks.spawn(feed::run(Arc::clone(&shared)));
-        tasks.spawn(tops::run(Arc::clone(&shared)));
+        let sweeper = Arc::clone(&shared);
+        tasks.spawn(async move { sweeper.sweep().await });
+        match sites {
+            Sites::Cluster(seeds) => {
+                tasks.spawn(cluster::follow(Arc::clone(&shared), seeds));
+            }
+            Sites::Apart(sites) => {
+                for (index, site) in sites.into_iter().enumerate() {
+                    match site.way {
+                        Way::Straight(info) => {
+                            let place = Place::new(info, Arc::clone(&shared.outside));
+                            let place = place.map_err(|error| BadUrl::of(&error))?;
+                            let home = Shard::start(&shared, place, &mut tasks);
+                            shared.change_map(|map| map.with(index, home));
+                        }
+                        Way::Sentinels(service) => {
+                            tasks.spawn(sentinel::follow(Arc::clone(&shared), index, service));
+                        }
+                    }
+                }
+            }
+        }
         Ok(Self { shared, _tasks: tasks })
     }
 
@@ -214,14 +241,18 @@ impl Engine for RedisEngine {
     fn publish<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Vec<Result<Published, EngineError>>> {
         async move {
             let call = |draft: &Draft| {
-                let (epoch, tag) = (self.shared.epoch(), Tag::from_bits(self.shared.place.outside.random()));
+                let (epoch, tag) = (self.shared.epoch(), Tag::from_bits(self.shared.outside.random()));
                 let keys = self.shared.keys(&draft.channel);
-                (draft.ack, self.shared.scripts.publish(&keys, draft, epoch, tag))
+                Call {
+                    channel: draft.channel.clone(),
+                    ack: draft.ack,
+                    command: self.shared.scripts.publish(&keys, draft, epoch, tag),
+                }
             };
             let calls: Vec<_> = batch.iter().map(call).collect();
             let shared = Arc::clone(&self.shared);
             // By a task: whoever asked may leave, and what was begun is still carried out.
-            let storing = tokio::spawn(async move { shared.store(calls).await });
+            let storing = tokio::spawn(async move { store(&shared, calls).await });
             storing
                 .await
                 .unwrap_or_else(|_| vec![Err(EngineErrorKind::Unanswered.into()); batch.len()])
@@ -242,7 +273,7 @@ impl Engine for RedisEngine {
         async move {
             // A reader that begins needs the log, whether the channel is attached or not; one of many channels would
             // wait for each.
-            if self.shared.reading.is_away() {
+            if self.shared.shard(channel).is_none_or(|home| home.reading.is_away()) {
                 return Err(EngineErrorKind::Unavailable.into());
             }
             // Held until the tail is: a channel that nobody holds may be let go.
@@ -264,17 +295,21 @@ impl Listing for RedisEngine {
 
 impl Health for RedisEngine {
     fn check(&self) -> Result<(), Cow<'static, str>> {
-        let Shared {
-            publishing,
-            reading,
-            feed,
-            ..
-        } = &*self.shared;
-        if publishing.is_up() && reading.is_up() && feed.is_up() {
+        // With some of its channels a node is worth more than with none: those that are kept where nothing is reached
+        // do not come back by its being left alone.
+        if self.shards().up > 0 {
             Ok(())
         } else {
             Err("Redis cannot be reached".into())
         }
+    }
+
+    fn shards(&self) -> Shards {
+        let map = self.shared.map();
+        let up = map.members().iter().filter(|member| member.is_up()).count();
+        // Of a Cluster that says nothing it is not known how many there are.
+        let all = map.members().len().max(1);
+        Shards { up, down: all - up }
     }
 }
 
@@ -285,25 +320,3 @@ impl fmt::Debug for RedisEngine {
             .finish_non_exhaustive()
     }
 }
-
-/// A URL that says nothing about where Redis is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadUrl(String);
-
-impl BadUrl {
-    fn of(error: &redis::RedisError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl fmt::Display for BadUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "not the URL of a Redis, like redis://127.0.0.1:6379/0, rediss://user:password@host or redis+unix:///path: {}",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for BadUrl {}

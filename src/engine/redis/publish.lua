@@ -81,5 +81,6 @@ end
 if key then
   redis.call('SET', key, ARGV[11] .. ' ' .. position, 'PX', ARGV[12])
 end
+-- In a Cluster it is `SPUBLISH`: `Scripts::new` sees to that.
 redis.call('PUBLISH', ARGV[10], entry)
 return '+' .. position

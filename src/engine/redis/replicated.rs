@@ -19,8 +19,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Shared;
 use super::link::{load, probe};
-use super::scripts::read_published;
-use crate::delivery::{EngineError, EngineErrorKind, Published, Replicas};
+use super::redirect::Manner;
+use super::shard::Shard;
+use super::store::{Outcome, outcome};
+use crate::delivery::{EngineErrorKind, Replicas};
 
 /// The most connections on which one kind of replicas is waited for.
 const CONNECTIONS_MAX: usize = 4;
@@ -40,11 +42,14 @@ const FRESH_TIME: Duration = Duration::from_millis(500);
 /// After so long without work a connection is closed.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
-type Results = Vec<Result<Published, EngineError>>;
+type Outcomes = Vec<Outcome>;
+
+/// What a connection is for: replicas, and how a node is asked for them.
+type Purpose = (Replicas, Manner);
 
 /// Who waits for replicas.
 #[derive(Debug, Default)]
-pub(super) struct Replicated(Mutex<HashMap<Replicas, Arc<Lane>>>);
+pub(super) struct Replicated(Mutex<HashMap<Purpose, Arc<Lane>>>);
 
 /// Those who ask for the same.
 #[derive(Debug, Default)]
@@ -66,13 +71,13 @@ struct Queue {
 struct Ask {
     id: u64,
     calls: Vec<Cmd>,
-    answer: oneshot::Sender<Results>,
+    answer: oneshot::Sender<Outcomes>,
 }
 
 impl Replicated {
-    fn lane(&self, replicas: Replicas) -> Arc<Lane> {
+    fn lane(&self, purpose: Purpose) -> Arc<Lane> {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(lanes.entry(replicas).or_default())
+        Arc::clone(lanes.entry(purpose).or_default())
     }
 }
 
@@ -128,10 +133,10 @@ impl Lane {
 }
 
 /// Stores publications, and answers when replicas have them.
-pub(super) async fn store(shared: &Arc<Shared>, replicas: Replicas, calls: Vec<Cmd>) -> Results {
-    let (count, now) = (calls.len(), Instant::now());
-    let all_are = |kind: EngineErrorKind| vec![Err(kind.into()); count];
-    let lane = shared.replicated.lane(replicas);
+pub(super) async fn store(shared: &Arc<Shared>, home: &Arc<Shard>, purpose: Purpose, calls: Vec<Cmd>) -> Outcomes {
+    let (count, now, replicas) = (calls.len(), Instant::now(), purpose.0);
+    let all_are = |kind: EngineErrorKind| (0..count).map(|_| Outcome::Done(Err(kind.into()))).collect();
+    let lane = home.replicated.lane(purpose);
     let (answer, mut answered) = oneshot::channel();
     let (id, is_short_of_workers) = {
         let mut queue = lane.lock();
@@ -143,7 +148,7 @@ pub(super) async fn store(shared: &Arc<Shared>, replicas: Replicas, calls: Vec<C
         (id, is_short_of_workers)
     };
     if is_short_of_workers {
-        tokio::spawn(work(Arc::clone(shared), Arc::clone(&lane), replicas));
+        tokio::spawn(work(Arc::clone(shared), Arc::clone(home), Arc::clone(&lane), purpose));
     }
     lane.came.notify_one();
     let last_begin = now + PATIENCE.saturating_sub(STORING_TIME + Duration::from_millis(replicas.timeout_ms));
@@ -161,23 +166,23 @@ pub(super) async fn store(shared: &Arc<Shared>, replicas: Replicas, calls: Vec<C
 }
 
 /// One connection's worth of work, for as long as there is any.
-async fn work(shared: Arc<Shared>, lane: Arc<Lane>, replicas: Replicas) {
+async fn work(shared: Arc<Shared>, home: Arc<Shard>, lane: Arc<Lane>, purpose: Purpose) {
     let (mut known, mut failed) = (None, 0);
     while lane.has_work().await {
-        let mut connection = match usable(&shared, known.take()).await {
+        let mut connection = match usable(&shared, &home, known.take()).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(%error, "no connection on which replicas could be waited for");
                 failed += 1;
                 // Whoever asked takes it back in time.
-                shared.place.pause(failed).await;
+                home.place.pause(failed).await;
                 continue;
             }
         };
         failed = 0;
         let group = lane.take();
-        if !group.is_empty() && !serve(&shared, &mut connection, replicas, group).await {
-            shared.publishing.doubt();
+        if !group.is_empty() && !serve((&shared, &home), &mut connection, purpose, group).await {
+            home.publishing.doubt();
             continue;
         }
         known = Some((connection, Instant::now()));
@@ -187,6 +192,7 @@ async fn work(shared: Arc<Shared>, lane: Arc<Lane>, replicas: Replicas) {
 /// The connection that was used last, if it still is one, or a new one.
 async fn usable(
     shared: &Shared,
+    home: &Shard,
     known: Option<(MultiplexedConnection, Instant)>,
 ) -> RedisResult<MultiplexedConnection> {
     if let Some((mut connection, used_at)) = known
@@ -194,39 +200,39 @@ async fn usable(
     {
         return Ok(connection);
     }
-    let mut connection = shared.place.connect(AsyncConnectionConfig::new()).await?;
+    let mut connection = home.place.connect(AsyncConnectionConfig::new()).await?;
     load(&mut connection, &shared.scripts.all()).await?;
     Ok(connection)
 }
 
 /// Stores a group, waits for replicas, and answers; says whether the connection is still of use.
-async fn serve(shared: &Shared, connection: &mut MultiplexedConnection, replicas: Replicas, group: Vec<Ask>) -> bool {
-    let calls: Vec<_> = group.iter().flat_map(|ask| &ask.calls).cloned().collect();
-    let mut results: Results = match shared.scripts.call_all(connection, &calls).await {
-        Ok(answers) => answers.iter().map(read_published).collect(),
+async fn serve(
+    (shared, home): (&Shared, &Shard),
+    connection: &mut MultiplexedConnection,
+    (replicas, manner): Purpose,
+    group: Vec<Ask>,
+) -> bool {
+    let calls: Vec<_> = group.iter().flat_map(|ask| &ask.calls).collect();
+    let mut outcomes: Outcomes = match shared.scripts.call_all(connection, &calls, manner).await {
+        Ok(answers) => answers.iter().map(|answer| outcome(shared, answer)).collect(),
         Err(error) => {
-            tracing::debug!(%error, "publications were not answered");
-            vec![Err(EngineErrorKind::Unanswered.into()); calls.len()]
+            tracing::debug!(redis = %home.place, %error, "publications were not answered");
+            let unanswered = || Outcome::Done(Err(EngineErrorKind::Unanswered.into()));
+            calls.iter().map(|_| unanswered()).collect()
         }
     };
-    let mut is_well = !results.iter().any(is_odd);
-    if results.iter().any(Result::is_ok) {
+    let mut is_well = !outcomes.iter().any(Outcome::is_odd);
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Done(Ok(_)))) {
         let reached = wait(connection, replicas).await;
         is_well &= reached.is_ok();
-        judge(&mut results, replicas, reached);
+        judge(&mut outcomes, replicas, reached);
     }
-    let mut results = results.into_iter();
+    let mut outcomes = outcomes.into_iter();
     for ask in group {
         // Who has gone does not hear it.
-        let _ = ask.answer.send(results.by_ref().take(ask.calls.len()).collect());
+        let _ = ask.answer.send(outcomes.by_ref().take(ask.calls.len()).collect());
     }
     is_well
-}
-
-/// An answer that raises doubts about whoever gave it.
-pub(super) fn is_odd(result: &Result<Published, EngineError>) -> bool {
-    let kind = result.as_ref().err().map(EngineError::kind);
-    matches!(kind, Some(EngineErrorKind::Unavailable | EngineErrorKind::Unanswered))
 }
 
 /// How many replicas have everything that was written over this connection.
@@ -245,17 +251,17 @@ async fn wait(connection: &mut MultiplexedConnection, replicas: Replicas) -> Res
 }
 
 /// What was stored is acknowledged if it reached enough replicas, and else answered with what is known of it.
-fn judge(results: &mut Results, replicas: Replicas, reached: Result<u32, ()>) {
+fn judge(outcomes: &mut Outcomes, replicas: Replicas, reached: Result<u32, ()>) {
     let failure = match reached.map(|reached| replicas.missing(reached)) {
         Ok(None) => None,
         Ok(Some(shortfall)) => Some(EngineErrorKind::NotReplicated(shortfall)),
         Err(()) => Some(EngineErrorKind::Unanswered),
     };
-    for result in results {
-        match (&mut *result, failure) {
-            (Ok(published), None) => published.replicated = true,
-            (Ok(_), Some(kind)) => *result = Err(kind.into()),
-            (Err(_), _) => {}
+    for outcome in outcomes {
+        match (&mut *outcome, failure) {
+            (Outcome::Done(Ok(published)), None) => published.replicated = true,
+            (Outcome::Done(Ok(_)), Some(kind)) => *outcome = Outcome::Done(Err(kind.into())),
+            (Outcome::Done(Err(_)) | Outcome::Again(_), _) => {}
         }
     }
 }

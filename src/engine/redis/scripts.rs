@@ -8,6 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::keys::Keys;
 use super::link::load;
+use super::redirect::Manner;
 use crate::delivery::{Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Tag};
 
 /// For how long an idempotency key is remembered, in milliseconds.
@@ -26,10 +27,23 @@ pub(super) struct Scripts {
     read: Script,
 }
 
+/// Whom the publishing script tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hints {
+    /// Whoever listens, anywhere.
+    Everywhere,
+    /// In a Cluster: whoever listens at the shard that keeps the channel.
+    BySlot,
+}
+
 impl Scripts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(hints: Hints) -> Self {
+        let publish = include_str!("publish.lua");
         Self {
-            publish: Script::new(include_str!("publish.lua")),
+            publish: match hints {
+                Hints::Everywhere => Script::new(publish),
+                Hints::BySlot => Script::new(&publish.replace("'PUBLISH'", "'SPUBLISH'")),
+            },
             read: Script::new(include_str!("read.lua")),
         }
     }
@@ -82,17 +96,18 @@ impl Scripts {
         call
     }
 
-    /// Calls one script; if Redis has forgotten the scripts, it is told them again.
-    pub(super) async fn call(&self, connection: &mut MultiplexedConnection, call: &Cmd) -> RedisResult<Value> {
-        let mut answer = connection.send_packed_command(call).await?;
-        if is_forgotten(&answer) {
-            load(connection, &self.all()).await?;
-            answer = connection.send_packed_command(call).await?;
-        }
-        if let Value::ServerError(error) = answer {
-            return Err(error.into());
-        }
-        Ok(answer)
+    /// Calls one script, and answers as Redis does; if Redis has forgotten the scripts, it is told them again.
+    ///
+    /// # Errors
+    /// If the answer did not come.
+    pub(super) async fn call(
+        &self,
+        connection: &mut MultiplexedConnection,
+        call: &Cmd,
+        manner: Manner,
+    ) -> RedisResult<Value> {
+        let answers = self.call_all(connection, &[call], manner).await?;
+        Ok(answers.into_iter().next().unwrap_or(Value::Nil))
     }
 
     /// Calls several scripts in one go, and answers in their order.
@@ -102,9 +117,10 @@ impl Scripts {
     pub(super) async fn call_all(
         &self,
         connection: &mut MultiplexedConnection,
-        calls: &[Cmd],
+        calls: &[&Cmd],
+        manner: Manner,
     ) -> RedisResult<Vec<Value>> {
-        let mut answers = send_all(connection, calls.iter()).await?;
+        let mut answers = send_all(connection, calls.iter().copied(), manner).await?;
         let is_missed: Vec<_> = answers.iter().map(is_forgotten).collect();
         if is_missed.contains(&true) {
             load(connection, &self.all()).await?;
@@ -115,7 +131,7 @@ impl Scripts {
                     .filter(|(_, is_missed)| **is_missed)
                     .map(|(at, _)| at)
             };
-            let again = send_all(connection, missed().map(|at| &calls[at])).await?;
+            let again = send_all(connection, missed().map(|at| calls[at]), manner).await?;
             for (at, answer) in missed().zip(again) {
                 answers[at] = answer;
             }
@@ -127,13 +143,19 @@ impl Scripts {
 async fn send_all<'a>(
     connection: &mut MultiplexedConnection,
     calls: impl Iterator<Item = &'a Cmd>,
+    manner: Manner,
 ) -> RedisResult<Vec<Value>> {
     let mut pipeline = redis::pipe();
     for call in calls {
+        if manner == Manner::Asking {
+            pipeline.cmd("ASKING");
+        }
         pipeline.add_command(call.clone());
     }
     let count = pipeline.len();
-    connection.send_packed_commands(&pipeline, 0, count).await
+    let answers = connection.send_packed_commands(&pipeline, 0, count).await?;
+    let of_one = if manner == Manner::Asking { 2 } else { 1 };
+    Ok(answers.into_iter().skip(of_one - 1).step_by(of_one).collect())
 }
 
 fn is_forgotten(answer: &Value) -> bool {
@@ -193,9 +215,13 @@ pub(super) fn read_published(answer: &Value) -> Result<Published, EngineError> {
 
 fn refused(error: &ServerError) -> EngineError {
     // These are said before a script begins, or by its first write: nothing was done.
-    const BEFORE: [&str; 9] = [
+    const BEFORE: [&str; 13] = [
         "READONLY",
         "LOADING",
+        "MOVED",
+        "ASK",
+        "TRYAGAIN",
+        "CROSSSLOT",
         "MASTERDOWN",
         "CLUSTERDOWN",
         "MISCONF",

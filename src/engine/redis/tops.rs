@@ -11,6 +11,7 @@ use super::Shared;
 use super::channel::Channel;
 use super::entry::{Top, bytes_of};
 use super::link::ANSWER_TIMEOUT;
+use super::shard::Shard;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -22,12 +23,12 @@ const GRACE: Duration = Duration::from_millis(300);
 const TOPS_MAX: usize = 250;
 
 /// Compares for as long as this future lives: every few seconds, and when there is a reason.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
     loop {
-        let _ = tokio::time::timeout(PERIOD, shared.compare_now.notified()).await;
-        for channels in shared.channels.wanted().chunks(TOPS_MAX) {
+        let _ = tokio::time::timeout(PERIOD, home.compare_now.notified()).await;
+        for channels in shared.wanted_on(&home).chunks(TOPS_MAX) {
             // If Redis is away, there is nothing to compare with; when it is back, there will be a reason.
-            let Some(tops) = ask(&shared, channels).await else {
+            let Some(tops) = ask(&shared, &home, channels).await else {
                 break;
             };
             compare(&shared, channels, tops).await;
@@ -36,34 +37,43 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// The tops that Redis has. Those of channels with readers are kept alive.
-async fn ask(shared: &Shared, channels: &[Arc<Channel>]) -> Option<Vec<Option<Top>>> {
-    if !shared.reading.is_up() {
+async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option<Vec<Option<Top>>> {
+    if !home.reading.is_up() {
         return None;
     }
     let now = Instant::now();
     let mut pipeline = redis::pipe();
-    let mut asking = redis::cmd("MGET");
-    for channel in channels {
-        asking.arg(&channel.keys.top);
+    // What lies in several slots of a Cluster cannot be asked for in one command.
+    let at_once = if shared.is_cluster { 1 } else { TOPS_MAX };
+    for some in channels.chunks(at_once) {
+        let asking = pipeline.cmd("MGET");
+        for channel in some {
+            asking.arg(&channel.keys.top);
+        }
     }
-    pipeline.add_command(asking);
+    let questions = pipeline.len();
     for channel in channels {
         if let Some(ttl_ms) = channel.renewal_ms(now) {
             pipeline.cmd("PEXPIRE").arg(&channel.keys.top).arg(ttl_ms);
         }
     }
-    let mut connection = shared.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
+    let mut connection = home.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
     let asked = pipeline.len();
-    let mut answers = connection
-        .send_packed_commands(&pipeline, 0, asked)
-        .await
-        .ok()?
-        .into_iter();
-    let Some(Value::Array(tops)) = answers.next() else {
-        return None;
-    };
+    let answers = connection.send_packed_commands(&pipeline, 0, asked).await.ok()?;
     let read = |top| bytes_of(top).and_then(|bytes| Top::read(&bytes));
-    Some(tops.into_iter().map(read).collect())
+    let mut tops = Vec::with_capacity(channels.len());
+    for answer in answers.into_iter().take(questions) {
+        if let Value::Array(some) = answer {
+            tops.extend(some.into_iter().map(read));
+        } else if shared.is_cluster {
+            // It is kept elsewhere now: not known here, so it is read from there.
+            shared.look_again.notify_one();
+            tops.push(None);
+        } else {
+            return None;
+        }
+    }
+    Some(tops)
 }
 
 async fn compare(shared: &Arc<Shared>, channels: &[Arc<Channel>], tops: Vec<Option<Top>>) {

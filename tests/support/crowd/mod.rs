@@ -210,6 +210,20 @@ impl Crowd {
         }
     }
 
+    /// Whatever was acknowledged is held, once, where it was said to stand.
+    pub(crate) async fn holds_all_that_was_acknowledged(&self, engine: &dyn Engine) {
+        for (channel, acked) in self.ground.positions.iter().enumerate() {
+            let (_, held) = holds(engine, channel).await;
+            let acked = acked.lock().unwrap();
+            for (number, position) in acked.iter() {
+                let places: Vec<_> = held.iter().filter(|(_, held)| held == number).collect();
+                let name = channel_name(channel);
+                assert_eq!(places.len(), 1, "{name} holds {number} so many times");
+                assert_eq!(places[0].0, *position, "{name} holds {number} elsewhere");
+            }
+        }
+    }
+
     /// Ends all readers.
     pub(crate) async fn leave(mut self) {
         self.work.shutdown().await;

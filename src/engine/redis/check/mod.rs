@@ -7,11 +7,12 @@ mod settings;
 use std::num::NonZeroU32;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ConnectionInfo, IntoConnectionInfo, RedisResult, Value};
+use redis::{RedisResult, Value};
 
 use self::reach::reach;
 use self::rights::Rights;
 use self::settings::Settings;
+use super::found::{Found, primaries};
 use super::{BadUrl, RedisSettings};
 
 /// What was found out about one Redis.
@@ -65,17 +66,29 @@ impl Finding {
 /// # Errors
 /// [`BadUrl`].
 pub async fn check(settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Result<Vec<Checked>, BadUrl> {
-    let info = settings.url.as_str().into_connection_info();
-    let info = info.map_err(|error| BadUrl::of(&error))?;
-    Ok(vec![check_one(&info, settings, replicas).await])
+    let mut all = Vec::new();
+    for found in primaries(&settings.url).await? {
+        all.push(check_one(&found, settings, replicas).await);
+    }
+    Ok(all)
 }
 
-async fn check_one(info: &ConnectionInfo, settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Checked {
+async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Checked {
     let mut checked = Checked {
-        place: info.addr().to_string(),
+        place: found.name.clone(),
         about: None,
         findings: Vec::new(),
     };
+    let info = match &found.primary {
+        Ok(info) => info,
+        Err(why) => {
+            let fix =
+                "see whether those that the URL names are up, what they are called there, and their user and password";
+            checked.findings.push(Finding::new(Weight::Unreachable, why, fix));
+            return checked;
+        }
+    };
+    checked.place = info.addr().to_string();
     let (client, mut connection) = match reach(info).await {
         Ok(reached) => reached,
         Err(finding) => {
@@ -83,17 +96,17 @@ async fn check_one(info: &ConnectionInfo, settings: &RedisSettings, replicas: Op
             return checked;
         }
     };
-    let found = Settings::ask(&mut connection).await;
-    checked.about = found.about();
-    checked.findings.extend(found.findings(replicas));
-    if found.is_replica() {
+    let set_up = Settings::ask(&mut connection).await;
+    checked.about = set_up.about();
+    checked.findings.extend(set_up.findings(replicas));
+    if set_up.is_replica() {
         // What it refuses as a replica says nothing about the rights.
         return checked;
     }
     let user = info.redis_settings().username().unwrap_or("default");
-    let rights = Rights::new(&client, user, settings, info.redis_settings().db());
+    let rights = Rights::new(&client, user, settings, found);
     // That there are too few was said.
-    let waited_for = replicas.filter(|replicas| !found.lacks(*replicas));
+    let waited_for = replicas.filter(|replicas| !set_up.lacks(*replicas));
     let findings = rights.findings(&mut connection, (replicas, waited_for));
     checked.findings.extend(findings.await);
     checked

@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, RedisError, Value};
 
 use super::super::RedisSettings;
+use super::super::found::{Found, Kind};
 use super::super::keys::Keys;
 use super::{Finding, Weight, ask};
 
@@ -16,6 +17,7 @@ pub(super) struct Rights<'a> {
     user: &'a str,
     prefix: &'a str,
     keys: Keys,
+    kind: Kind,
 }
 
 /// What may not be done.
@@ -29,13 +31,15 @@ struct Refused {
 }
 
 impl<'a> Rights<'a> {
-    pub(super) fn new(client: &'a Client, user: &'a str, settings: &'a RedisSettings, database: i64) -> Self {
+    pub(super) fn new(client: &'a Client, user: &'a str, settings: &'a RedisSettings, found: &Found) -> Self {
+        let database = client.get_connection_info().redis_settings().db();
         Self {
             client,
             user,
             prefix: settings.prefix.as_str(),
             // No channel has this name, so nobody reads what is written here.
-            keys: Keys::of_name(&settings.prefix, database, "$check"),
+            keys: Keys::of_name(&settings.prefix, database, &found.own_name),
+            kind: found.kind,
         }
     }
 
@@ -76,8 +80,24 @@ impl<'a> Rights<'a> {
             &["WAIT", "0", "0"],
             &["UNLINK", top, log],
         ];
-        for words in tried {
-            let is_needed = words[0] != "WAIT" || replicas.is_some();
+        let in_cluster: [&[&str]; 6] = [
+            &["CLUSTER", "INFO"],
+            &["CLUSTER", "NODES"],
+            &["ASKING"],
+            &["SPUBLISH", hints, "check"],
+            &["SSUBSCRIBE", hints],
+            &["SUNSUBSCRIBE", hints],
+        ];
+        let in_cluster = match self.kind {
+            Kind::Apart => &[],
+            Kind::InCluster => &in_cluster[..],
+        };
+        for words in tried.iter().chain(in_cluster) {
+            let is_needed = match words[0] {
+                "WAIT" => replicas.is_some(),
+                "PUBLISH" => self.kind == Kind::Apart,
+                _ => true,
+            };
             let is_possible = words[0] != "EVALSHA" || !script.is_empty();
             if !is_needed || !is_possible {
                 continue;
@@ -86,7 +106,9 @@ impl<'a> Rights<'a> {
                 refused.note(name(words[0]), error);
             }
         }
-        if let Err(error) = self.subscribe(hints).await {
+        if self.kind == Kind::Apart
+            && let Err(error) = self.subscribe(hints).await
+        {
             refused.note("SUBSCRIBE", error);
         }
         let mut findings = refused.findings(self.user, self.prefix);
@@ -134,9 +156,27 @@ impl<'a> Rights<'a> {
 
 /// The name of a command, as it is listed.
 fn name(word: &str) -> &'static str {
-    const NAMES: [&str; 15] = [
-        "PING", "ROLE", "SELECT", "TIME", "GET", "MGET", "SET", "XADD", "XRANGE", "XDEL", "PEXPIRE", "EVALSHA",
-        "PUBLISH", "WAIT", "UNLINK",
+    const NAMES: [&str; 20] = [
+        "PING",
+        "ROLE",
+        "SELECT",
+        "TIME",
+        "GET",
+        "MGET",
+        "SET",
+        "XADD",
+        "XRANGE",
+        "XDEL",
+        "PEXPIRE",
+        "EVALSHA",
+        "PUBLISH",
+        "WAIT",
+        "UNLINK",
+        "CLUSTER",
+        "ASKING",
+        "SPUBLISH",
+        "SSUBSCRIBE",
+        "SUNSUBSCRIBE",
     ];
     NAMES.into_iter().find(|name| *name == word).unwrap_or("a command")
 }

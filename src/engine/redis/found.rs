@@ -1,0 +1,89 @@
+//! Where the primaries are at this moment, for whoever wants to know it once.
+
+use redis::ConnectionInfo;
+
+use super::slot::slot_of_name;
+use super::topology::Route;
+use super::url::{BadUrl, Sites, Way};
+use super::{cluster, sentinel};
+
+/// A primary that keeps logs, or why it is not known where it is.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// What channels are spread by, or what the Cluster is called by.
+    pub(super) name: String,
+    pub(super) primary: Result<ConnectionInfo, String>,
+    /// A name that is no channel's, whose keys this one keeps.
+    pub(super) own_name: String,
+    pub(super) kind: Kind,
+}
+
+/// How it stands to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It knows nothing of them.
+    Apart,
+    /// It is a node of a Cluster.
+    InCluster,
+}
+
+/// No channel has this name.
+const NAME: &str = "$check";
+
+/// All primaries to which a URL leads.
+///
+/// # Errors
+/// [`BadUrl`].
+pub(super) async fn primaries(url: &str) -> Result<Vec<Found>, BadUrl> {
+    let mut all = Vec::new();
+    match Sites::parse(url)? {
+        Sites::Apart(sites) => {
+            for site in sites {
+                let primary = match site.way {
+                    Way::Straight(info) => Ok(info),
+                    Way::Sentinels(service) => sentinel::primary(&service)
+                        .await
+                        .map_err(|error| format!("no Sentinel says where the primary is: {error}")),
+                };
+                all.push(Found {
+                    name: site.name.to_string(),
+                    primary,
+                    own_name: NAME.to_owned(),
+                    kind: Kind::Apart,
+                });
+            }
+        }
+        Sites::Cluster(seeds) => {
+            let found = |info: &ConnectionInfo, primary, own_name| Found {
+                name: info.addr().to_string(),
+                primary,
+                own_name,
+                kind: Kind::InCluster,
+            };
+            match cluster::primaries(&seeds).await {
+                Ok((primaries, route)) => {
+                    for (index, info) in primaries.iter().enumerate() {
+                        // One that has no slots keeps nothing that could be tried.
+                        if let Some(name) = name_kept_by(index, &route) {
+                            all.push(found(info, Ok(info.clone()), name));
+                        }
+                    }
+                }
+                Err(error) => {
+                    let why = format!("no node of the Cluster says who has which slots: {error}");
+                    all.push(found(&seeds[0], Err(why), NAME.to_owned()));
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn name_kept_by(index: usize, route: &Route) -> Option<String> {
+    // Enough for one who has a single slot to be found, nearly always.
+    const TRIED_MAX: usize = 200_000;
+    let names = (0..TRIED_MAX).map(|number| format!("{NAME}-{number}"));
+    names
+        .into_iter()
+        .find(|name| route.owner(slot_of_name(name)) == Some(index))
+}

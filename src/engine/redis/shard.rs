@@ -1,0 +1,56 @@
+//! One Redis that keeps logs: the connections to it, and the tasks that live as long as it is where it is.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::feed::{self, Feed};
+use super::link::{Link, Place};
+use super::replicated::Replicated;
+use super::tops;
+
+/// A primary at an address.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) place: Place,
+    /// Publications go out on a connection of their own, so that no long answer to a reader holds them up.
+    pub(super) publishing: Link,
+    /// Those that replicas must have go out on connections of their own, which wait for that.
+    pub(super) replicated: Replicated,
+    pub(super) reading: Link,
+    pub(super) feed: Feed,
+    /// There is a reason to compare tops now.
+    pub(super) compare_now: Notify,
+}
+
+impl Shard {
+    /// Connects from now on, by tasks that end with `tasks`. Hints are told to those whom the map leads here.
+    pub(super) fn start(shared: &Arc<Shared>, place: Place, tasks: &mut JoinSet<()>) -> Arc<Self> {
+        let home = Arc::new(Self {
+            place,
+            publishing: Link::new(),
+            replicated: Replicated::default(),
+            reading: Link::new(),
+            feed: Feed::new(),
+            compare_now: Notify::new(),
+        });
+        let links: [fn(&Self) -> &Link; 2] = [|home| &home.publishing, |home| &home.reading];
+        for link in links {
+            let (keeper, shared) = (Arc::clone(&home), Arc::clone(shared));
+            tasks.spawn(async move {
+                let scripts = shared.scripts.all();
+                link(&keeper).keep(&keeper.place, &scripts, &shared.look_again).await;
+            });
+        }
+        tasks.spawn(feed::run(Arc::clone(shared), Arc::clone(&home)));
+        tasks.spawn(tops::run(Arc::clone(shared), Arc::clone(&home)));
+        home
+    }
+
+    /// Whether everything that it is needed for can be done.
+    pub(super) fn is_up(&self) -> bool {
+        self.publishing.is_up() && self.reading.is_up() && self.feed.is_up()
+    }
+}
