@@ -36,7 +36,7 @@ pub mod config;
 mod edge;
 pub mod server;
 
-pub use edge::{Builder, Edge};
+pub use edge::{Builder, Edge, Terms};
 
 /// The README's examples, compiled.
 #[cfg(doctest)]

@@ -196,6 +196,11 @@ fn configurations(page: &str) -> Vec<String> {
         .collect()
 }
 
+/// The same with its snapshot in a folder that there is.
+fn here(text: &str, folder: &Folder) -> String {
+    text.replace("/var/lib/throughline", folder.path().to_str().unwrap())
+}
+
 #[tokio::test]
 async fn what_the_page_on_operations_shows_of_namespaces_is_well() {
     let folder = Folder::new();
@@ -205,8 +210,37 @@ async fn what_the_page_on_operations_shows_of_namespaces_is_well() {
     let shown: Vec<_> = shown.iter().filter(|text| text.contains("[[namespaces]]")).collect();
     assert!(!shown.is_empty());
     for text in shown {
-        folder.write("throughline.toml", &text.replace("/etc/throughline/secret", &secret));
+        let text = text.replace("/etc/throughline/secret", &secret);
+        folder.write("throughline.toml", &here(&text, &folder));
         folder.run(&["check"]).await.says(0, &["throughline.toml"]);
+    }
+}
+
+#[tokio::test]
+async fn the_production_configuration_is_well_and_the_page_shows_it_as_it_is_shipped() {
+    let shipped = std::fs::read_to_string(root().join("packaging/production.toml")).unwrap();
+    assert!(
+        configurations("docs/operations.md").contains(&shipped),
+        "docs/operations.md does not show packaging/production.toml as it is"
+    );
+    let folder = Folder::new();
+    let file = folder.write("production.toml", &here(&shipped, &folder));
+    let arguments = ["check", "--config", file.to_str().unwrap()];
+    folder.run(&arguments).await.says(0, &["production.toml"]);
+    // It says something: each of its keys is one, and where it stands on the page it is explained.
+    let page = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let section = page.split("## Behind a reverse proxy").next().unwrap();
+    let table = section.rsplit("```").next().unwrap();
+    for name in [
+        "listen",
+        "trusted_proxies",
+        "origins",
+        "auth.cookie",
+        "[window]",
+        "engine.snapshot",
+        "[log]",
+    ] {
+        assert!(table.contains(name), "{name} is not explained");
     }
 }
 

@@ -1,6 +1,7 @@
 //! A token in every place where a client may put one, and in some where it should not, stands in no log at any level
 //! and in no answer.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "how much was looked through is said")]
 
 mod support;
 
@@ -11,6 +12,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use support::frames;
 use support::http::{self, Head};
+use support::http2::{Http2, Sent, Stream, Window};
 use support::link::{Link, Receive};
 use support::tokens::{SECRET, Signer, forge, now_s};
 use support::websocket::WebSocket;
@@ -25,11 +27,12 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
-        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("token_canary");
+    /// With more in its configuration, in a folder of this name.
+    fn start(name: &str, more: &str) -> Self {
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let (config, log) = (folder.join("config.toml"), folder.join("log"));
-        let text = format!("[auth]\ncookie = \"session\"\n[[auth.issuers]]\nsecret = \"{SECRET}\"\n");
+        let text = format!("[auth]\ncookie = \"session\"\n[[auth.issuers]]\nsecret = \"{SECRET}\"\n{more}");
         std::fs::write(&config, text).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_throughline"))
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
@@ -68,6 +71,27 @@ impl Server {
         let file = std::fs::File::open(&self.log);
         file.unwrap().read_to_string(&mut text).unwrap();
         text
+    }
+}
+
+impl Server {
+    /// That nothing of these stands in its log, though it logs everything, its libraries' words too.
+    fn has_said_none_of(&self, secrets: &[&str]) {
+        let log = self.said();
+        let count = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+        for (word, least) in [("DEBUG", 1), ("TRACE", 100), (" h2::", 100)] {
+            assert!(count(word) >= least, "{} lines with {word:?}: {log}", count(word));
+        }
+        for line in log.lines() {
+            assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
+        }
+        println!(
+            "{} lines, of which TRACE: {}, of h2: {}, of ours: {}",
+            log.lines().count(),
+            count("TRACE"),
+            count(" h2::"),
+            count(" throughline::")
+        );
     }
 }
 
@@ -131,6 +155,43 @@ fn requests(token: &str) -> Vec<Vec<u8>> {
     requests
 }
 
+async fn told(answer: Stream) -> String {
+    let status = answer.status;
+    format!("status: {status} {}", answer.text().await)
+}
+
+/// The same places over HTTP/2, whose library logs what it does.
+async fn over_http2(address: SocketAddr, token: &str) -> Vec<String> {
+    let mut client = Http2::connect(address, Window::Usual).await;
+    let bearer = format!("Bearer {token}");
+    let (cookie, offer) = (format!("session={token}"), format!("throughline.v1, bearer.{token}"));
+    let mut answers = Vec::new();
+    for (target, header) in [
+        ("/v1/poll?channel=$x".to_owned(), Some(("authorization", &bearer))),
+        ("/v1/sse?channel=$x".to_owned(), Some(("cookie", &cookie))),
+        ("/v1/history?channel=$x".to_owned(), Some(("x-api-key", &bearer))),
+        (format!("/v1/poll?channel=$x&token={token}"), None),
+        (format!("/nowhere?token={token}"), None),
+    ] {
+        let mut request = axum::http::Request::get(format!("http://localhost{target}"));
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let answer = client.send(request.body(()).unwrap(), Sent::Nothing).await.unwrap();
+        answers.push(told(answer).await);
+    }
+    let headers = [("sec-websocket-protocol", offer.as_str())];
+    let refused = client.websocket("/v1/ws?channel=$x", &headers).await;
+    answers.push(told(refused).await);
+    for body in [json!({"channels": ["$x"], "token": token}), json!({"channels": token})] {
+        let answer = client
+            .ask(axum::http::Method::POST, "/v1/poll", &body.to_string())
+            .await;
+        answers.push(told(answer).await);
+    }
+    answers
+}
+
 /// On a connection: in commands, and as the reason of its end.
 async fn converse(address: SocketAddr, good: &str, broken: &str) -> Vec<String> {
     let bearer = format!("Bearer {good}");
@@ -154,33 +215,74 @@ async fn converse(address: SocketAddr, good: &str, broken: &str) -> Vec<String> 
     answers
 }
 
+fn all_are_refused(answers: &[String]) {
+    let is_refused = |answer: &String| answer.contains("status: 4") || answer.contains("status: 5");
+    assert!(answers.iter().all(is_refused), "{answers:#?}");
+}
+
+/// A good token, and what of it must stand nowhere.
+fn good_token() -> (String, String) {
+    let claims = json!({"sub": "ada", "exp": now_s() + 600, "throughline": {"subscribe": ["*"], "publish": ["*"]}});
+    let good = forge(
+        r#"{"alg":"HS256"}"#,
+        &claims.to_string(),
+        Signer::Hmac(SECRET.as_bytes()),
+    );
+    let signature = good.rsplit('.').next().unwrap().to_owned();
+    (good, signature)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_stands_in_no_log_and_in_no_answer() {
-    let server = Server::start();
+    let server = Server::start("token_canary", "");
     let address = server.address;
-    let claims = json!({"sub": "ada", "exp": now_s() + 600, "throughline": {"subscribe": ["*"]}}).to_string();
-    let good = forge(r#"{"alg":"HS256"}"#, &claims, Signer::Hmac(SECRET.as_bytes()));
-    let signature = good.rsplit('.').next().unwrap();
+    let (good, signature) = good_token();
     let broken = format!("eyJhbGciOiJIUzI1NiJ9.{CANARY}.{CANARY}");
     let mut answers = Vec::new();
     for request in [good.as_str(), &broken, CANARY].into_iter().flat_map(requests) {
         answers.push(answer(address, &request).await);
     }
-    let are_refused = answers
-        .iter()
-        .all(|answer| answer.contains("status: 4") || answer.contains("status: 5"));
-    assert!(are_refused, "{answers:#?}");
+    for token in [good.as_str(), &broken] {
+        answers.extend(over_http2(address, token).await);
+    }
+    all_are_refused(&answers);
     answers.extend(converse(address, &good, &broken).await);
     answers.push(answer(address, &http::get("/metrics", &[])).await);
+    let bare = answer(address, &http::get("/nowhere", &[])).await;
+    assert!(bare.contains("404"), "{bare}");
     for answer in &answers {
-        assert!(!answer.contains(CANARY) && !answer.contains(signature), "{answer}");
+        assert!(!answer.contains(CANARY) && !answer.contains(&signature), "{answer}");
     }
-    let log = server.said();
-    assert!(log.contains("DEBUG"), "it logs what broke off: {log}");
-    for line in log.lines() {
-        assert!(
-            !line.contains(CANARY) && !line.contains(signature) && !line.contains(SECRET),
-            "{line}"
-        );
+    // What is published is nobody's business but its readers'.
+    let bearer = format!("Bearer {good}");
+    let payload = json!({"channel": "a", "data": CANARY, "event": CANARY, "idempotency_key": CANARY}).to_string();
+    let headers = [("authorization", bearer.as_str())];
+    let published = answer(address, &http::post("/v1/publish", &headers, payload.as_bytes())).await;
+    assert!(published.contains("status: 200"), "{published}");
+    let read = answer(address, &http::get("/v1/poll?channel=a&since=start", &headers)).await;
+    assert!(read.contains(CANARY), "it was published: {read}");
+    server.has_said_none_of(&[CANARY, &signature, SECRET]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_it_where_the_app_is_asked() {
+    const HOOK_SECRET: &str = "c2VjcmV0IG9mIHRoZSBob29rcywgbG9uZyBlbm91Z2g";
+    // Nobody answers there, and the log says so.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let hooks = format!(
+        "[hooks]\nconnect_url = \"http://{nobody}/app?key={CANARY}\"\nsecret = \"{HOOK_SECRET}\"\n\
+         forward_headers = [\"cookie\", \"authorization\"]\ntimeout_ms = 500\n"
+    );
+    let server = Server::start("token_canary_hooks", &hooks);
+    let (good, signature) = good_token();
+    let mut answers = Vec::new();
+    for request in [good.as_str(), CANARY].into_iter().flat_map(requests) {
+        answers.push(answer(server.address, &request).await);
     }
+    answers.extend(over_http2(server.address, &good).await);
+    all_are_refused(&answers);
+    server.has_said_none_of(&[CANARY, &signature, SECRET, HOOK_SECRET]);
 }

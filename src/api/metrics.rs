@@ -14,6 +14,14 @@ use crate::session::Node;
 pub(super) async fn metrics(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let (head, _) = request.into_parts();
     http::verify(&node, &head, None).await?.may_operate()?;
+    Ok(text(&node))
+}
+
+pub(super) async fn open_metrics(State(node): State<Arc<Node>>) -> Response {
+    text(&node)
+}
+
+fn text(node: &Node) -> Response {
     let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
-    Ok((headers, node.measure().to_text()).into_response())
+    (headers, node.measure().to_text()).into_response()
 }

@@ -47,6 +47,11 @@ pub fn metrics_route() -> MethodRouter<Arc<Node>> {
     get(metrics::metrics)
 }
 
+/// The same for whoever reaches it.
+pub fn open_metrics_route() -> MethodRouter<Arc<Node>> {
+    get(metrics::open_metrics)
+}
+
 /// `GET /readyz`: it takes new sessions and publications.
 pub fn readyz_route() -> MethodRouter<Arc<Node>> {
     get(health::readyz)

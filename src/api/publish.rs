@@ -62,7 +62,7 @@ fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<P
         &*media_type,
         "" | "application/json" | "application/x-www-form-urlencoded"
     ) {
-        return read_publish(body, key.as_deref(), node.limits());
+        return read_publish(body, key.as_deref(), &node.limits());
     }
     let (mut channel, mut event) = (None, None);
     for (name, value) in read_query(query)? {
@@ -81,7 +81,7 @@ fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<P
     } else {
         RawBody::Text(body)
     };
-    read_raw(raw, &channel, (event, key), node.limits())
+    read_raw(raw, &channel, (event, key), &node.limits())
 }
 
 async fn publish_many(node: &Node, identity: &Identity, items: Vec<ItemResult>) -> Result<String, Problem> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use throughline::config::{self, Config, ConfigError, Loaded, Openness, Sources};
 
 /// Which configuration.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ConfigFile {
     /// The configuration file (TOML), which must be there [default: throughline.toml here, then
     /// /etc/throughline/throughline.toml, then none]
@@ -14,7 +14,7 @@ pub(crate) struct ConfigFile {
 }
 
 /// Which configuration, and what `serve` lets flags change.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Configured {
     #[command(flatten)]
     file: ConfigFile,
@@ -59,6 +59,7 @@ impl Configured {
         let loaded = self.load_unchecked()?;
         let mut faults = loaded.config.faults();
         faults.extend(loaded.config.addresses(openness).err());
+        faults.extend(loaded.config.operations_address(openness).err());
         loaded.unless(faults)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
+use throughline::config::Address;
 
 use super::client::deadline::{HEAD_MAX, within};
 use super::client::terminal::talk;
@@ -16,7 +17,7 @@ use super::exit::{Exit, fail};
 /// Ask a server whether it is ready (`GET /readyz`): exit code 0 if so, else 1, whatever the reason.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Healthcheck {
-    /// Where the server is [default: where the configuration listens]
+    /// Where the server is [default: where the configuration has operators look, or else where it listens]
     #[arg(long, value_name = "URL")]
     url: Option<Target>,
 
@@ -60,13 +61,15 @@ impl Healthcheck {
             target
         } else {
             let loaded = self.config.load().map_err(|error| error.to_string())?;
-            let scheme = if loaded.config.tls.cert_file.is_some() {
-                "https"
-            } else {
-                "http"
+            let config = &loaded.config;
+            let is_local = |listen: &str| Address::parse(listen).is_ok_and(|address| address.is_local());
+            let (listen, is_plain) = match &config.operations.listen {
+                // Where operators look there is no TLS on this machine.
+                Some(listen) => (listen.as_str(), is_local(listen)),
+                None => (config.listen.texts().first().map_or("", String::as_str), false),
             };
-            let listen = loaded.config.listen.texts().first().map_or("", String::as_str);
-            target_of(listen, scheme)?
+            let is_secure = config.tls.cert_file.is_some() && !is_plain;
+            target_of(listen, if is_secure { "https" } else { "http" })?
         };
         // Whoever listens where this configuration says so is asked by its address, which no certificate names.
         let trust = if self.insecure_skip_verify || is_own {

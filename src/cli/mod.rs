@@ -11,6 +11,7 @@ mod init;
 mod key;
 mod man;
 mod publish;
+mod reload;
 mod serve;
 mod service_manager;
 mod show;

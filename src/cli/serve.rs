@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
-use throughline::config::{Address, Config, Loaded, LogFormat, Openness};
+use throughline::config::{Address, Config, Connections, Loaded, LogFormat, Openness};
 use throughline::delivery::{Engine, Listing};
 use throughline::engine::{Contents, RedisEngine, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
-use throughline::session::outgoing::Ask;
 
 use super::configured::Configured;
 use super::exit::{Exit, fail};
+use super::reload::Reload;
 use super::service_manager;
 use super::signals::Signals;
 use super::startup::Startup;
@@ -36,24 +36,38 @@ pub(crate) struct Serve {
 
 pub(crate) async fn run(serve: Serve) -> ExitCode {
     let openness = serve.configured.openness();
+    let configured = serve.configured.clone();
     let loaded = match serve.configured.load_but_addresses() {
         Ok(loaded) => loaded,
         Err(error) => return fail(Exit::Config, error),
     };
     let config = &loaded.config;
     let format = log_format(config.log.format);
-    if let Err(why) = telemetry::begin(format, config.log.level.as_str()) {
-        return fail(Exit::Config, why);
-    }
+    let filter = match telemetry::begin(format, config.log.level.as_str()) {
+        Ok(filter) => filter,
+        Err(why) => return fail(Exit::Config, why),
+    };
     open_as_many_files_as_allowed();
     let tls = match load_tls(config) {
         Ok(tls) => tls,
         Err(error) => return fail(Exit::Config, error),
     };
-    let (listeners, addresses, are_handed_over) = match listen(&loaded, openness) {
+    let (mut listeners, mut addresses, are_handed_over) = match listen(&loaded, openness) {
         Ok(listening) => listening,
         Err(ended) => return ended,
     };
+    let urls = addresses.iter().map(|address| url(address, tls.as_deref())).collect();
+    let operators = match listen_for_operators(&loaded, openness) {
+        Ok(operators) => operators,
+        Err(ended) => return ended,
+    };
+    let operations = operators.map(|(listener, address)| {
+        let tls = tls.as_deref().filter(|_| !address.is_local());
+        let url = url(&address, tls);
+        listeners.push(listener);
+        addresses.push(address);
+        url
+    });
     let signals = match Signals::take() {
         Ok(signals) => signals,
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
@@ -64,7 +78,8 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Err(why) => return fail(Exit::Config, why),
     };
     Startup {
-        urls: addresses.iter().map(|address| url(address, tls.as_deref())).collect(),
+        urls,
+        operations,
         are_handed_over,
         config: loaded.file(),
         openness: config.openness(openness),
@@ -78,7 +93,16 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         connections: config.connections.clone(),
         tls: tls.clone(),
     };
-    server::run(listeners, edge.clone(), settings, signals.told_to_stop(tls, drain)).await;
+    let reload = Reload {
+        configured,
+        begun: loaded.clone(),
+        holds: loaded,
+        addresses,
+        edge: edge.clone(),
+        tls,
+        filter,
+    };
+    server::run(listeners, edge.clone(), settings, signals.told_to_stop(reload, drain)).await;
     save(&edge).await
 }
 
@@ -128,25 +152,34 @@ fn listen(loaded: &Loaded<Config>, openness: Openness) -> Result<(Vec<Listener>,
     Ok((listeners, addresses, are_handed_over))
 }
 
+/// Where operators look, if that is a place of its own. It is this process's alone, whoever hands over the others.
+fn listen_for_operators(loaded: &Loaded<Config>, openness: Openness) -> Result<Option<(Listener, Address)>, ExitCode> {
+    let wrong = |fault| fail(Exit::Config, loaded.placed(fault));
+    let Some(address) = loaded.config.operations_address(openness).map_err(wrong)? else {
+        return Ok(None);
+    };
+    let connections = Connections {
+        reuse_port: false,
+        ..loaded.config.connections.clone()
+    };
+    let listener = Listener::bind(&address, &connections).map_err(|error| {
+        let why = format_args!("cannot listen on {address}: {error}; see `operations.listen` in the configuration");
+        fail(Exit::Unavailable, why)
+    })?;
+    let address = listener.address().map_err(|error| fail(Exit::Unavailable, error))?;
+    Ok(Some((listener.for_operators(), address)))
+}
+
 /// The edge, with the engine that is configured.
 fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
-    let mut builder = Edge::builder()
-        .policies(config.policies())
-        .limits(config.limits())
-        .timings(config.timings())
-        .rates(config.rates())
-        .trusted_proxies(config.trusted_proxies.clone())
-        .origins(config.origins().unwrap_or_default());
     let client = Arc::new(HttpClient::default());
-    builder = builder.asking(Arc::clone(&client) as Arc<dyn Ask>);
+    let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
+    let terms = config.terms(&fetch).map_err(placed)?;
+    let mut builder = Edge::builder().terms(terms).timings(config.timings()).asking(client);
     if let Some(hooks) = config.hooks() {
         builder = builder.hooks(hooks);
-    }
-    let fetch: Arc<dyn FetchKeys> = client;
-    if let Some(authority) = config.auth.authority(&fetch).map_err(placed)? {
-        builder = builder.authority(authority);
     }
     if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));

@@ -13,6 +13,20 @@ pub(crate) fn is_ready() {
     }
 }
 
+/// The configuration is read again, until [`has_reloaded`].
+pub(crate) fn is_reloading() {
+    // The time is what systemd tells this notification by from an older one.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_all(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager is not told of the reload"),
+    }
+}
+
+/// It was, with this outcome.
+pub(crate) fn has_reloaded(status: &str) {
+    tell_all(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
 /// The drain begins, and may take so long.
 pub(crate) fn is_stopping(drain: Duration) {
     tell(NotifyState::Stopping);
@@ -34,7 +48,11 @@ async fn watch(period: Duration) {
 }
 
 fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    tell_all(&[state]);
+}
+
+fn tell_all(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager could not be told");
     }
 }

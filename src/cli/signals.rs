@@ -1,13 +1,12 @@
 //! The signals that a server listens to: to stop, to stop at once, and to look at its files again.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use throughline::server::Tls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
+use super::reload::Reload;
 use super::service_manager;
 
 /// They are taken before anything is served, so that none is missed.
@@ -28,16 +27,12 @@ impl Signals {
     }
 
     /// Ready at the first signal to stop; a second one ends the process at once. Until then, and for as long as the
-    /// process lives, the certificate is looked at again at each SIGHUP.
-    pub(crate) async fn told_to_stop(mut self, tls: Option<Arc<Tls>>, drain: Duration) {
+    /// process lives, the configuration is read again at each SIGHUP.
+    pub(crate) async fn told_to_stop(mut self, mut reload: Reload, drain: Duration) {
         let mut hangup = self.hangup;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                if let Some(tls) = &tls {
-                    tls.reload_and_tell();
-                } else {
-                    tracing::info!("SIGHUP: there is no TLS certificate to look at again");
-                }
+                reload.again().await;
             }
         });
         tokio::select! {

@@ -14,6 +14,8 @@ use crate::telemetry::Format;
 pub(crate) struct Startup<'a> {
     /// Where it listens, as URLs; at least one.
     pub(crate) urls: Vec<String>,
+    /// Where operators look, if that is a place of its own.
+    pub(crate) operations: Option<String>,
     /// Whether a service manager handed the sockets over.
     pub(crate) are_handed_over: bool,
     /// The file that it was configured by.
@@ -37,6 +39,7 @@ impl Startup<'_> {
                 are_handed_over = self.are_handed_over,
                 config = self.config_text(),
                 snapshot = self.snapshot_text(),
+                operations = self.operations.as_deref().unwrap_or_default(),
                 needs_credentials = self.openness == Openness::Guarded,
                 "listening; try: {}",
                 Curl::to(self.first()).publish_line(),
@@ -78,13 +81,18 @@ impl Startup<'_> {
         let curl = Curl::to(url);
         let Curl { command, base } = &curl;
         let websocket = base.replacen("http", "ws", 1);
+        let operations = Curl::to(self.operations.as_deref().unwrap_or(url));
+        let look = |path: &str| match &self.operations {
+            Some(unix) if unix.starts_with("unix:") => format!("{} {}{path}", operations.command, operations.base),
+            _ => format!("{}{path}", operations.base),
+        };
         let rows = [
             ("subscribe", format!("{command} -N '{base}/v1/sse?channel=news'")),
             ("publish", curl.publish_line()),
             ("WebSocket", format!("{websocket}/v1/ws?channel=news")),
             ("long-poll", format!("{base}/v1/poll?channel=news")),
-            ("health", format!("{base}/livez  {base}/readyz")),
-            ("metrics", format!("{base}/metrics")),
+            ("health", format!("{}  {}", look("/livez"), look("/readyz"))),
+            ("metrics", look("/metrics")),
             ("config", format!("{}  (throughline config show)", self.config_text())),
             ("snapshot", self.snapshot_text()),
         ];

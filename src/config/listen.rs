@@ -93,19 +93,25 @@ impl Address {
         resolved.map(Self::Tcp).ok_or_else(not_an_address)
     }
 
+    /// Whether only this machine reaches it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
     /// Refuses what other machines can reach, unless `openness` allows it.
     ///
     /// # Errors
     /// Says what would be right.
     pub fn check(&self, openness: Openness) -> Result<(), Fault> {
         match self {
-            Self::Tcp(address) if !address.ip().is_loopback() && openness == Openness::LoopbackOnly => {
-                Err(wrong(format!(
-                    "listen = \"{self}\": this address can be reached from other machines, while everybody may publish \
+            Self::Tcp(_) if !self.is_local() && openness == Openness::LoopbackOnly => Err(wrong(format!(
+                "listen = \"{self}\": this address can be reached from other machines, while everybody may publish \
                      and subscribe; say in [auth] who may, listen on 127.0.0.1, or say --insecure if that is what you \
                      want"
-                )))
-            }
+            ))),
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
         }
     }

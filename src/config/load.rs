@@ -164,6 +164,17 @@ impl<T> Loaded<T> {
         })
     }
 
+    /// The keys whose values are others than in `before`, whatever they are and wherever they come from.
+    pub fn changed_from(&self, before: &Self) -> Vec<String> {
+        let value = |loaded: &'_ Self, key: &keys::Key| setting::at(&loaded.table, &key.path).cloned();
+        let changed = self
+            .keys
+            .keys
+            .iter()
+            .filter(|key| value(self, key) != value(before, key));
+        changed.map(keys::Key::name).collect()
+    }
+
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()

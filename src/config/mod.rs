@@ -16,9 +16,11 @@ mod listen;
 mod load;
 mod namespaces;
 mod nearest;
+mod operations;
 mod publishing;
 mod rates;
 mod reference;
+mod reload;
 mod secret;
 mod sections;
 mod setting;
@@ -36,9 +38,11 @@ pub use hooks::Hooks;
 pub use listen::{Address, Listen, Openness};
 pub use load::{Loaded, Sources, load};
 pub use namespaces::{NamespaceTable, NamespaceWindow};
+pub use operations::Operations;
 pub use publishing::{AckKind, Publishing};
 pub use rates::Rates;
 pub use reference::{table, template};
+pub use reload::is_taken_at_once;
 pub use secret::Secret;
 pub use sections::{
     Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,
@@ -82,6 +86,8 @@ pub struct Config {
     /// `subscribe`, `publish`, `history`, `presence` and more, as `docs/operations.md` says; what a table leaves out is
     /// as it is for all.
     pub namespaces: Vec<NamespaceTable>,
+    /// Where operators look.
+    pub operations: Operations,
     /// What keeps the logs.
     pub engine: EngineConfig,
     /// What is logged, and how.
@@ -104,6 +110,7 @@ impl Default for Config {
             auth: Auth::default(),
             hooks: Hooks::default(),
             namespaces: Vec::new(),
+            operations: Operations::default(),
             engine: EngineConfig::default(),
             log: Log::default(),
         }

@@ -1,14 +1,17 @@
 //! What the other floors are given of a configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, EngineKind, Fault, NamespaceTable, Secret};
 use crate::delivery::LogPolicy;
+use crate::edge::Terms;
 use crate::engine::RedisSettings;
 use crate::engine::redis::Prefix;
-use crate::http::{OriginPattern, Origins};
+use crate::http::{OriginPattern, Origins, Rules};
 use crate::protocol::Limits;
 use crate::session::hooks::HookSettings;
+use crate::session::identity::FetchKeys;
 use crate::session::limits::RateSettings;
 use crate::transport::Timings;
 
@@ -94,6 +97,24 @@ impl Config {
             },
             ..of_all
         }
+    }
+
+    /// All of what may change while the server runs. Keys are read from their files; nothing is fetched.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; [`Config::faults`] has them all.
+    pub fn terms(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Terms, Fault> {
+        let first = |mut faults: Vec<Fault>| faults.remove(0);
+        Ok(Terms {
+            authority: self.auth.authority(fetch)?,
+            policies: self.policies(),
+            limits: self.limits(),
+            rates: self.rates(),
+            rules: Rules {
+                trusted_proxies: self.trusted_proxies.clone(),
+                origins: self.origins().map_err(first)?,
+            },
+        })
     }
 
     /// What the app is asked.

@@ -40,6 +40,22 @@ pub(super) async fn not_found(uri: Uri) -> Problem {
     Problem::new(Code::NotFound, format!("there is no {shown}; there are {there_is}"))
 }
 
+/// What operators ask for where clients come, when it is elsewhere.
+pub(super) async fn elsewhere(uri: Uri) -> Problem {
+    let detail = format!(
+        "{} is not here, but where operators look (`operations.listen` in the configuration)",
+        uri.path()
+    );
+    Problem::new(Code::NotFound, detail)
+}
+
+/// What is asked for where operators look, and is not there.
+pub(super) async fn no_operation(uri: Uri) -> Problem {
+    let shown: String = uri.path().chars().take(64).collect();
+    let detail = format!("there is no {shown} where operators look; there are /livez, /readyz and /metrics");
+    Problem::new(Code::NotFound, detail)
+}
+
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Result<Response, Problem> {
     let detail = format!(
         "{} does not take {method}; the header `Allow` names what it takes",

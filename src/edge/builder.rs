@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Edge, Kept, clocks};
+use super::{Edge, Kept, Terms, clocks};
 use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, HttpClient, Origins, Rules};
@@ -164,6 +164,20 @@ impl Builder {
     #[must_use]
     pub fn origins(self, origins: Origins) -> Self {
         Self { origins, ..self }
+    }
+
+    /// All of what may change later by [`Edge::apply`].
+    #[must_use]
+    pub fn terms(self, terms: Terms) -> Self {
+        Self {
+            authority: terms.authority,
+            policies: Some(terms.policies),
+            limits: terms.limits,
+            rates: Some(terms.rates),
+            trusted_proxies: terms.rules.trusted_proxies,
+            origins: terms.rules.origins,
+            ..self
+        }
     }
 
     /// Who may come in; unless told, everybody.

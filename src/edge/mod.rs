@@ -4,6 +4,7 @@ mod answers;
 mod builder;
 mod clocks;
 mod routes;
+mod terms;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::transport::Transports;
 
 pub use builder::Builder;
 pub(crate) use builder::DEFAULT_WINDOW;
+pub(crate) use routes::{MetricsFor, Operations};
+pub use terms::Terms;
 
 /// One node of Throughline. Cheap to clone; its tasks end when the last clone, and the last router, is dropped.
 #[derive(Debug, Clone)]

@@ -61,6 +61,7 @@ pub struct Metrics {
     subscriptions: Family<[Label; 1], Counter>,
     gaps: Counter,
     lag: Histogram,
+    is_config_well: Gauge,
     engine_calls: Family<[Label; 2], Counter>,
     engine_call_seconds: Family<[Label; 1], Histogram>,
     engine_shards: Family<[Label; 1], Gauge>,
@@ -104,6 +105,7 @@ impl Metrics {
             subscriptions: Family::default(),
             gaps: Counter::default(),
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
+            is_config_well: Gauge::default(),
             engine_calls: Family::default(),
             engine_call_seconds: Family::new_with_constructor(engine_call_buckets),
             engine_shards: Family::default(),
@@ -163,6 +165,9 @@ impl Metrics {
             .register("gaps", "Gaps that subscribers were told of", self.gaps.clone());
         let help = "How many publications a reader was behind when it read the log";
         self.registry.register("lag_publications", help, self.lag.clone());
+        let help = "Whether the configuration that was read last is the one that holds: 1, or 0 if it was refused";
+        let is_well = self.is_config_well.clone();
+        self.registry.register("config_last_reload_successful", help, is_well);
         let help = "Calls to the engine, by call and outcome";
         self.registry.register("engine_calls", help, self.engine_calls.clone());
         let help = "How long the engine took to answer";
@@ -193,6 +198,7 @@ impl Metrics {
                     .get_or_create(&[("endpoint", endpoint), ("code", "draining")]),
             );
         }
+        self.is_config_well.set(1);
         for outcome in ["stored", "duplicate", "engine_unavailable"] {
             drop(self.publications.get_or_create(&[("outcome", outcome)]));
         }
@@ -249,6 +255,16 @@ impl Metrics {
     pub fn note_refused(&self, endpoint: &'static str, code: &'static str) {
         let labels = [("endpoint", endpoint), ("code", code)];
         self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// The configuration was read again, and holds now.
+    pub fn note_config_applied(&self) {
+        self.is_config_well.set(1);
+    }
+
+    /// The configuration was read again, and is not one; that before it still holds.
+    pub fn note_config_refused(&self) {
+        self.is_config_well.set(0);
     }
 
     /// The counter of what was over a rate limit, to be kept at hand.

@@ -21,6 +21,7 @@ pub struct Listener {
     socket: Socket,
     _file: Option<File>,
     is_handed_over: bool,
+    is_for_operators: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +72,20 @@ impl Listener {
         }
     }
 
+    /// The same, for operators alone: `/livez`, `/readyz` and `/metrics` are there, and no longer at the others.
+    #[must_use]
+    pub fn for_operators(self) -> Self {
+        Self {
+            is_for_operators: true,
+            ..self
+        }
+    }
+
+    /// Whether operators alone connect to it.
+    pub(super) fn is_for_operators(&self) -> bool {
+        self.is_for_operators
+    }
+
     /// Where it listens.
     ///
     /// # Errors
@@ -114,6 +129,7 @@ impl TryFrom<std::net::TcpListener> for Listener {
             socket: Socket::Tcp(TcpListener::from_std(listener)?),
             _file: None,
             is_handed_over: true,
+            is_for_operators: false,
         })
     }
 }
@@ -127,6 +143,7 @@ impl TryFrom<std_unix::UnixListener> for Listener {
             socket: Socket::Unix(UnixListener::from_std(listener)?),
             _file: None,
             is_handed_over: true,
+            is_for_operators: false,
         })
     }
 }

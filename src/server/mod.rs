@@ -2,6 +2,7 @@
 
 mod connection;
 mod doorway;
+mod hall;
 mod handed_over;
 mod http1;
 mod http2;
@@ -20,9 +21,9 @@ use futures_util::future::join_all;
 
 use crate::Edge;
 use crate::config::Connections;
-use connection::House;
+use crate::edge::Operations;
+use hall::Hall;
 use phase::{Phase, Phases, Watch};
-use places::Places;
 
 pub use handed_over::handed_over;
 pub use listener::Listener;
@@ -48,7 +49,7 @@ pub struct Settings {
     pub tls: Option<Arc<Tls>>,
 }
 
-/// Serves `edge` on `listeners` until `shutdown` is ready, then drains and returns.
+/// Serves `edge` on `listeners`, of which one may be [for operators](Listener::for_operators) alone, until `shutdown` is ready, then drains and returns.
 ///
 /// While it drains, it goes on accepting on the sockets that it bound itself, so that `/livez` and `/readyz` answer. On
 /// those that were handed over it accepts nothing more: whoever connects waits there for the successor, who serves him,
@@ -56,15 +57,20 @@ pub struct Settings {
 pub async fn run(listeners: Vec<Listener>, edge: Edge, settings: Settings, shutdown: impl Future<Output = ()>) {
     let window = settings.drain_window;
     let (phases, watch) = Phases::new();
-    let places = Places::new(settings.connections.count_max);
-    let house = House::new(edge.site(), edge.lobby(), &settings.connections, settings.tls);
-    let house = Arc::new(house);
+    let of_operators = listeners.iter().find(|listener| listener.is_for_operators());
+    let operations = of_operators.map_or(Operations::Here, |_| Operations::Elsewhere);
+    let clients = Hall::of_clients(&edge, &settings, operations);
+    let operators = of_operators.map(|listener| Hall::of_operators(&edge, &settings, listener));
+    let hall_of = |listener: &Listener| match &operators {
+        Some(operators) if listener.is_for_operators() => operators,
+        _ => &clients,
+    };
     // For ever, also without any to accept on.
     let work = async |listeners: &[Listener]| {
         let accepting = listeners
             .iter()
-            .map(|listener| accept(listener, &house, &places, &watch));
-        futures_util::future::join(join_all(accepting), look(&house)).await;
+            .map(|listener| accept(listener, hall_of(listener), &watch));
+        futures_util::future::join(join_all(accepting), look(settings.tls.as_deref())).await;
         pending::<()>().await;
     };
     tokio::select! {
@@ -95,13 +101,15 @@ pub async fn run(listeners: Vec<Listener>, edge: Edge, settings: Settings, shutd
 }
 
 /// Accepts for ever.
-async fn accept(listener: &Listener, house: &Arc<House>, places: &Places, watch: &Watch) {
+async fn accept(listener: &Listener, hall: &Hall, watch: &Watch) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // It waits here for a place, and the others in the listener's queue.
-                let Some(admission) = places.take().await else { return };
-                house.welcome(stream, peer, admission, watch.clone());
+                let Some(admission) = hall.places.take().await else {
+                    return;
+                };
+                hall.house.welcome(stream, peer, admission, watch.clone());
             }
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted; trying again");
@@ -112,8 +120,8 @@ async fn accept(listener: &Listener, house: &Arc<House>, places: &Places, watch:
 }
 
 /// Looks for a new certificate for ever.
-async fn look(house: &House) {
-    match &house.tls {
+async fn look(tls: Option<&Tls>) {
+    match tls {
         Some(tls) => tls.look().await,
         None => pending().await,
     }

@@ -41,7 +41,7 @@ pub struct Node {
     outside: Arc<dyn Outside>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     /// What each namespace allows; another value may take its place at any time.
     pub(super) policies: ArcSwap<Policies>,
     /// Requests to publish that were accepted and are not answered yet.
@@ -73,7 +73,7 @@ impl Node {
             outside,
             metrics,
             registry: Arc::new(Registry::new()),
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
@@ -95,8 +95,11 @@ impl Node {
         self
     }
 
-    /// Who may come in from now on.
-    pub fn set_authority(&self, authority: Option<Authority>) {
+    pub(super) fn set_authority(&self, authority: Option<Authority>) {
+        let authority = match (authority, self.authority.load_full()) {
+            (Some(new), Some(before)) => Some(new.after(&before)),
+            (new, _) => new,
+        };
         self.authority.store(authority.map(Arc::new));
     }
 
@@ -220,8 +223,13 @@ impl Node {
     }
 
     /// What clients may send.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Limits {
+        **self.limits.load()
+    }
+
+    /// What clients may send from now on. Connections that are open keep what holds for their messages.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// The same as [`Node::metrics`], with what is measured only when somebody asks.
@@ -363,7 +371,7 @@ impl Node {
     /// `forbidden`, or what the engine says.
     pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
         self.allow(identity, Action::History, &query.channel).await?;
-        let count_max = self.limits.history_count_max;
+        let count_max = self.limits().history_count_max;
         let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
             .unwrap_or(count_max)
             .min(count_max);
@@ -416,10 +424,11 @@ impl Node {
     /// How many of the publications fit into one answer, from the first on; one always does.
     fn fitting<'a>(&self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> usize {
         let mut bytes = 0;
+        let bytes_max = self.limits().answer_bytes_max;
         let fits = publications.take_while(|publication| {
             let is_first = bytes == 0;
             bytes += Framed::of(publication).json().len();
-            is_first || bytes <= self.limits.answer_bytes_max
+            is_first || bytes <= bytes_max
         });
         fits.count()
     }

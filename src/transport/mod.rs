@@ -141,6 +141,6 @@ async fn read_request(
     let in_body = asked.token.as_ref().filter(|_| head.method == Method::POST);
     let identity = identify(&transports.node, &head, in_body).await?;
     let granted = transports.node.channels_at_connect(&identity);
-    let asked = asked.checked(&granted, last_event_id, limits)?;
+    let asked = asked.checked(&granted, last_event_id, &limits)?;
     Ok((identity, asked.with_channels(missing)?))
 }

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::voucher::Voucher;
 use super::{BadKey, ChannelPattern, Grants, Identity};
 
 /// What every API key begins with: it tells them from tokens, and scanners for leaked secrets look for it.
@@ -74,8 +75,14 @@ impl ApiKey {
         };
         Ok(Self {
             hash,
-            identity: Identity::of_key(name, grants, scopes),
+            identity: Identity::of_key(name, grants, scopes).vouched(Voucher::of(&[b"key", &hash])),
         })
+    }
+
+    /// Whether it is this key's, with the scopes and channels that the key has.
+    pub(super) fn vouches_for(&self, identity: &Identity) -> bool {
+        let own = &self.identity;
+        own.voucher == identity.voucher && own.kind == identity.kind && own.grants == identity.grants
     }
 
     /// The one of `keys` that was given. All of them are compared, each in constant time.

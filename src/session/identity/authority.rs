@@ -5,7 +5,7 @@ use std::fmt;
 use super::api_key::PREFIX;
 use super::claims::Claims;
 use super::compact::Compact;
-use super::{ApiKey, Identity, Issuer, Refusal};
+use super::{ApiKey, Identity, Issuer, Kind, Refusal};
 use crate::protocol::{Code, Problem};
 
 /// What a request shows.
@@ -79,8 +79,30 @@ impl Authority {
         let said = claims.issuer();
         let is_it = |issuer: &&Issuer| issuer.name.is_none() || issuer.name.as_deref() == said;
         let issuer = self.issuers.iter().find(is_it).ok_or(Refusal::Issuer)?;
-        issuer.check_signature(&compact, now_ms).await?;
+        let voucher = issuer.check_signature(&compact, now_ms).await?;
         claims.check_audience(&issuer.audience)?;
-        Ok(claims.identity(self.leeway_s, now_ms)?.shown_by(token))
+        Ok(claims.identity(self.leeway_s, now_ms)?.vouched(voucher).shown_by(token))
+    }
+
+    /// The same, which knows of published keys what the one before it knew.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        for issuer in &mut self.issuers {
+            for old in &before.issuers {
+                issuer.inherit(old);
+            }
+        }
+        self
+    }
+
+    /// Whether somebody whom this one, or one before it, has let in would still be let in by the same key.
+    pub(in crate::session) fn vouches_for(&self, identity: &Identity) -> bool {
+        match identity.voucher {
+            None => identity.kind != Kind::Anybody,
+            Some(voucher) => {
+                let is_key = self.api_keys.iter().any(|key| key.vouches_for(identity));
+                is_key || self.issuers.iter().any(|issuer| issuer.has(voucher))
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::compact::Compact;
+use super::voucher::Voucher;
 use super::{Algorithm, Key, Refusal, RemoteKeys};
 
 /// Somebody whose tokens are accepted.
@@ -28,8 +29,8 @@ pub enum IssuerKeys {
 }
 
 impl Issuer {
-    /// Whether it has signed this token.
-    pub(super) async fn check_signature(&self, token: &Compact<'_>, now_ms: u64) -> Result<(), Refusal> {
+    /// Whether it has signed this token, and who vouches for that.
+    pub(super) async fn check_signature(&self, token: &Compact<'_>, now_ms: u64) -> Result<Voucher, Refusal> {
         if self.algorithm.is_some_and(|algorithm| algorithm != token.algorithm) {
             return Err(Refusal::Algorithm);
         }
@@ -45,10 +46,42 @@ impl Issuer {
         if fitting.peek().is_none() {
             return Err(Refusal::UnknownKey);
         }
-        if fitting.any(|key| key.has_signed(token.message, &token.signature)) {
-            Ok(())
-        } else {
-            Err(Refusal::Signature)
+        let key = fitting.find(|key| key.has_signed(token.message, &token.signature));
+        key.map(|key| self.voucher(key)).ok_or(Refusal::Signature)
+    }
+
+    fn voucher(&self, key: &Key) -> Voucher {
+        match &self.keys {
+            IssuerKeys::Fixed(_) => key.voucher(self.name_bytes()),
+            IssuerKeys::Remote(remote) => self.voucher_of_place(remote),
+        }
+    }
+
+    /// Published keys come and go by themselves: it is their place that is trusted, and each token has an end.
+    fn voucher_of_place(&self, remote: &RemoteKeys) -> Voucher {
+        Voucher::of(&[self.name_bytes(), b"url", remote.url().as_bytes()])
+    }
+
+    fn name_bytes(&self) -> &[u8] {
+        self.name.as_deref().unwrap_or_default().as_bytes()
+    }
+
+    /// Whether it vouches for those whom this voucher has let in.
+    pub(super) fn has(&self, voucher: Voucher) -> bool {
+        match &self.keys {
+            IssuerKeys::Fixed(keys) => keys.iter().any(|key| key.voucher(self.name_bytes()) == voucher),
+            IssuerKeys::Remote(remote) => self.voucher_of_place(remote) == voucher,
+        }
+    }
+
+    /// Goes on with the published keys that are known, if they are published at the same place. They are asked for again
+    /// when the next token comes.
+    pub(super) fn inherit(&mut self, old: &Self) {
+        if let (IssuerKeys::Remote(own), IssuerKeys::Remote(known)) = (&mut self.keys, &old.keys)
+            && own.url() == known.url()
+        {
+            known.forget_age();
+            *own = Arc::clone(known);
         }
     }
 }

@@ -9,6 +9,8 @@ use ring::signature::{
     VerificationAlgorithm,
 };
 
+use super::voucher::Voucher;
+
 /// The shortest secret of HS256, in bytes (RFC 7518 §3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -178,6 +180,14 @@ impl Key {
             _ => true,
         };
         self.algorithm == algorithm && is_named
+    }
+
+    /// What tells it from other keys.
+    pub(super) fn voucher(&self, issuer: &[u8]) -> Voucher {
+        match self.material.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => Voucher::of(&[issuer, self.algorithm.name().as_bytes(), bytes]),
+            DecodingKeyKind::RsaModulusExponent { n, e } => Voucher::of(&[issuer, b"components", n, e]),
+        }
     }
 
     /// Whether it has signed this.

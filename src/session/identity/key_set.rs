@@ -56,6 +56,15 @@ impl RemoteKeys {
         })
     }
 
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What is known is old: it is asked for again when it is next needed, if that was not done just now.
+    pub(super) fn forget_age(&self) {
+        self.write(|known| known.fetched_ms = 0);
+    }
+
     /// The keys among which one that fits should be; `None` if they could never be had.
     pub(super) async fn keys(self: &Arc<Self>, wanted: (Algorithm, Option<&str>), now_ms: u64) -> Option<Arc<[Key]>> {
         let (algorithm, id) = wanted;
@@ -192,6 +201,23 @@ mod tests {
                 .all(|found| *found == Some(true))
         );
         assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn keys_that_may_be_old_are_asked_for_again_and_hold_until_they_come() {
+        let (scripted, remote) = remote();
+        let at = |ms: u64| 1_700_000_000_000 + ms;
+        scripted.say(Ok(&named("a")));
+        assert_eq!(has(&remote, "a", at(0)).await, Some(true));
+        scripted.say(Err("gone"));
+        remote.forget_age();
+        assert_eq!(has(&remote, "a", at(1_000)).await, Some(true), "not yet");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 1);
+        assert_eq!(has(&remote, "a", at(30_000)).await, Some(true), "it failed");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 2);
+        scripted.say(Ok(&named("b")));
+        assert_eq!(has(&remote, "a", at(60_000)).await, Some(false), "it was withdrawn");
+        assert_eq!(scripted.asked.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]

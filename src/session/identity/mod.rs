@@ -12,6 +12,7 @@ mod mark;
 mod mint;
 mod pattern;
 mod refusal;
+mod voucher;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
 pub use pattern::{BadPattern, ChannelPattern};
 pub use refusal::Refusal;
+
+use voucher::Voucher;
 
 use super::hooks::Carried;
 use crate::delivery::ChannelName;
@@ -154,6 +157,8 @@ pub struct Identity {
     grants: Grants,
     kind: Kind,
     lifetime: Option<Lifetime>,
+    /// Which key has let it in, if one has.
+    voucher: Option<Voucher>,
     mark: Option<TokenMark>,
     /// What the app is shown of the client, where it is asked.
     carried: Option<Arc<Carried>>,
@@ -181,8 +186,17 @@ impl Identity {
             grants,
             kind,
             lifetime: None,
+            voucher: None,
             mark: None,
             carried: None,
+        }
+    }
+
+    /// The same, let in by this key.
+    fn vouched(self, voucher: Voucher) -> Self {
+        Self {
+            voucher: Some(voucher),
+            ..self
         }
     }
 
@@ -192,6 +206,7 @@ impl Identity {
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -207,6 +222,7 @@ impl Identity {
                 Kind::BackEnd
             },
             lifetime: None,
+            voucher: None,
             mark: None,
             carried: None,
         }
@@ -236,6 +252,7 @@ impl Identity {
                 Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
                 None => self.lifetime,
             },
+            voucher: self.voucher,
             mark: self.mark,
             carried: self.carried.clone(),
         }

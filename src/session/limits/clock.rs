@@ -38,6 +38,16 @@ impl Ticks {
         self.0.zero.get_or_init(&*self.0.clock);
     }
 
+    /// Another one by the same clock, which stands.
+    pub(super) fn standing_again(&self) -> Self {
+        Self::standing(Arc::clone(&self.0.clock))
+    }
+
+    /// Runs from now on as if it had begun to when the other one did.
+    pub(super) fn run_along(&self, other: &Self) {
+        self.0.zero.get_or_init(|| *other.0.zero.get_or_init(&*other.0.clock));
+    }
+
     pub(super) fn since_zero(&self) -> Duration {
         let zero = self.0.zero.get();
         zero.map_or(Duration::ZERO, |zero| (self.0.clock)().saturating_sub(*zero))

@@ -9,14 +9,16 @@ mod limit;
 mod network;
 mod open;
 mod rate;
+mod rules;
 mod settings;
 mod standing;
 mod table;
 mod visitor;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use crate::delivery::ChannelName;
 use crate::metrics::Metrics;
@@ -29,6 +31,7 @@ use network::Network;
 use open::{AtMost, Entered, Open};
 pub use rate::Bucket;
 use rate::KeyedRate;
+use rules::Rules;
 pub use settings::{NamespaceRates, Rate, RateSettings};
 use standing::{Allowance, Standing, Tally};
 pub use table::KEYS_MAX;
@@ -48,36 +51,14 @@ pub enum Arrival {
     Poll,
 }
 
-/// A limit on one client, and the wider one on the network around it.
-#[derive(Debug)]
-struct Tiers {
-    client: Option<KeyedRate>,
-    site: Option<KeyedRate>,
-}
-
-/// The limits on publications in a namespace.
-#[derive(Debug)]
-struct NamespaceLimits {
-    channels: Option<KeyedRate>,
-    users: Option<KeyedRate>,
-}
-
 /// The rate limits of one node.
 #[derive(Debug)]
 pub struct RateLimits {
-    settings: RateSettings,
+    rules: ArcSwap<Rules>,
     ticks: Ticks,
     table: Arc<Table>,
     open: Open,
     hits: Hits,
-    connections: Tiers,
-    polls: Tiers,
-    publications: Tiers,
-    users: Option<KeyedRate>,
-    api_keys: Option<KeyedRate>,
-    /// Of namespaces that are not among the named ones.
-    rest: NamespaceLimits,
-    namespaces: HashMap<Box<str>, NamespaceLimits>,
 }
 
 impl RateLimits {
@@ -85,44 +66,32 @@ impl RateLimits {
     pub fn new(settings: RateSettings, clock: Clock, metrics: &Metrics) -> Self {
         let ticks = Ticks::standing(clock);
         let table = Arc::new(Table::new(ticks.clone()));
-        let keyed = |limit, rate| KeyedRate::new(limit, rate, &table, &ticks);
-        let tiers = |client, site, rate: Rate| Tiers {
-            client: keyed(client, rate),
-            site: keyed(site, rate.times(settings.site_factor.max(1))),
-        };
-        let of_namespace = |rates: NamespaceRates| NamespaceLimits {
-            channels: keyed(Limit::ChannelPublish, rates.channel_publications),
-            users: keyed(Limit::UserPublish, rates.user_publications),
-        };
-        let of_all = NamespaceRates {
-            channel_publications: settings.channel_publications,
-            user_publications: Rate::new(0, 0),
-        };
-        let named = settings.namespaces.iter().filter(|(name, _)| &***name != "*");
-        let limits = Self {
-            connections: tiers(Limit::IpConnections, Limit::SiteConnections, settings.ip_connections),
-            polls: tiers(Limit::IpPolls, Limit::SitePolls, settings.ip_polls),
-            publications: tiers(Limit::IpPublish, Limit::SitePublish, settings.ip_publications),
-            users: keyed(Limit::UserPublish, settings.user_publications),
-            api_keys: keyed(Limit::KeyPublish, settings.key_publications),
-            rest: of_namespace(settings.namespaces.get("*").copied().unwrap_or(of_all)),
-            namespaces: named
-                .map(|(name, rates)| (name.clone(), of_namespace(*rates)))
-                .collect(),
+        let rules = Rules::new(settings, &table, &ticks);
+        ticks.run();
+        Self {
+            rules: ArcSwap::from_pointee(rules),
             open: Open::new(),
             hits: Hits::of_node(metrics),
-            ticks: ticks.clone(),
+            ticks,
             table,
-            settings,
-        };
-        ticks.run();
-        limits
+        }
+    }
+
+    /// From now on these hold. Nobody is forgiven by that: what a client has drawn stays drawn, and its bucket is full
+    /// again at the moment at which it would have been.
+    pub fn set(&self, settings: RateSettings) {
+        let ticks = self.ticks.standing_again();
+        let mut rules = Rules::new(settings, &self.table, &ticks);
+        ticks.run_along(&self.ticks);
+        let before = self.rules.load();
+        let is_other = before.settings.session_commands != rules.settings.session_commands;
+        rules.commands_generation = before.commands_generation.wrapping_add(u16::from(is_other));
+        self.rules.store(Arc::new(rules));
     }
 
     /// Whether an address is not limited.
     pub fn is_allowed(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.settings.allow.iter().any(|network| network.contains(&address))
+        self.rules.load().is_allowed(address)
     }
 
     /// How often each limit was hit.
@@ -134,8 +103,11 @@ impl RateLimits {
         &self.open
     }
 
-    fn command_bucket(&self) -> Option<Bucket> {
-        Bucket::of(self.settings.session_commands, self.ticks.clone())
+    /// A session's own bucket for its commands, `None` where there is no limit, and of which of all rates it is.
+    fn commands(&self) -> (Option<Bucket>, u16) {
+        let rules = self.rules.load();
+        let bucket = Bucket::of(rules.settings.session_commands, self.ticks.clone());
+        (bucket, rules.commands_generation)
     }
 
     /// Counts an open connection, for as long as what is returned is kept.
@@ -144,34 +116,42 @@ impl RateLimits {
             guest: Arc::clone(guest),
             holds: Holds::Nothing,
         };
-        let max = self.settings.ip_open_connections_max;
+        let rules = self.rules.load();
+        let settings = &rules.settings;
+        let max = settings.ip_open_connections_max;
         let Some(network) = guest.network.filter(|_| max > 0) else {
             return Ok(place);
         };
-        self.enter_one(network, (Limit::IpOpenConnections, max), tally)?;
+        self.enter_one(settings, network, (Limit::IpOpenConnections, max), tally)?;
         place.holds = Holds::Client;
         if let Some(site) = network.site() {
-            let max = max.saturating_mul(self.settings.site_factor.max(1));
-            self.enter_one(site, (Limit::SiteOpenConnections, max), tally)?;
+            let max = max.saturating_mul(settings.site_factor.max(1));
+            self.enter_one(settings, site, (Limit::SiteOpenConnections, max), tally)?;
             place.holds = Holds::ClientAndSite;
         }
         Ok(place)
     }
 
-    fn enter_one(&self, network: Network, (limit, max): (Limit, u32), tally: &mut Tally) -> Result<(), Problem> {
+    fn enter_one(
+        &self,
+        settings: &RateSettings,
+        network: Network,
+        (limit, max): (Limit, u32),
+        tally: &mut Tally,
+    ) -> Result<(), Problem> {
         let standing = |remaining| Standing {
             limit,
             allowance: Allowance::Concurrent { quota: max },
             remaining,
         };
-        let at_most = if self.settings.dry_run {
+        let at_most = if settings.dry_run {
             AtMost::Tell(max)
         } else {
             AtMost::Refuse(max)
         };
         match self.open.enter(network, at_most) {
             Entered::Within(open) => {
-                if !self.settings.dry_run {
+                if !settings.dry_run {
                     tally.note(standing(max - open));
                 }
                 Ok(())
@@ -195,36 +175,24 @@ impl RateLimits {
 
     /// Admits what arrives at the rate at which it may.
     fn admit(&self, guest: &Guest, arrival: Arrival, tally: &mut Tally) -> Result<(), Problem> {
-        let tiers = match arrival {
-            Arrival::Connection => &self.connections,
-            Arrival::Poll => &self.polls,
-        };
-        self.draw(self.by_network(tiers, guest), tally)
+        let rules = self.rules.load();
+        self.draw(&rules.settings, rules.arrivals(arrival).of(guest, &self.table), tally)
     }
 
     fn publish(&self, guest: &Guest, channel: &ChannelName, tally: &mut Tally) -> Result<(), Problem> {
-        let namespace = channel.namespace();
-        let of_namespace = self.namespaces.get(namespace).unwrap_or(&self.rest);
-        let (user, everywhere) = (guest.user.as_deref(), None);
-        let by_name = [
-            (&self.users, user, everywhere),
-            (&self.api_keys, guest.api_key.as_deref(), everywhere),
-            (&of_namespace.channels, Some(channel.as_str()), everywhere),
-            (&of_namespace.users, user, Some(namespace)),
-        ];
-        let by_name = by_name
-            .into_iter()
-            .filter_map(|(rate, name, place)| Some((rate.as_ref()?, name?, place)))
-            .map(|(rate, name, place)| (rate, self.table.key((rate.limit(), name, place))));
-        self.draw(self.by_network(&self.publications, guest).chain(by_name), tally)
+        let rules = self.rules.load();
+        let by_network = rules.publications.of(guest, &self.table);
+        let asked = by_network.chain(rules.by_name(guest, channel, &self.table));
+        self.draw(&rules.settings, asked, tally)
     }
 
     fn may_publish(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
-        if self.settings.dry_run {
+        let rules = self.rules.load();
+        if rules.settings.dry_run {
             return Ok(());
         }
-        self.draw(self.by_network(&self.publications, guest), tally)?;
-        for (rate, key) in self.by_network(&self.publications, guest) {
+        self.draw(&rules.settings, rules.publications.of(guest, &self.table), tally)?;
+        for (rate, key) in rules.publications.of(guest, &self.table) {
             rate.give_back(&key);
         }
         *tally = Tally::default();
@@ -232,20 +200,29 @@ impl RateLimits {
     }
 
     fn request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
-        self.draw(self.by_network(&self.publications, guest), tally)
+        let rules = self.rules.load();
+        self.draw(&rules.settings, rules.publications.of(guest, &self.table), tally)
     }
 
     fn keyed_request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
-        let by_key = self.api_keys.as_ref().zip(guest.api_key.as_deref());
+        let rules = self.rules.load();
+        let by_key = rules.api_keys.as_ref().zip(guest.api_key.as_deref());
         let by_key = by_key.map(|(rate, name)| (rate, self.table.key((rate.limit(), name))));
-        self.draw(by_key.into_iter(), tally)
+        self.draw(&rules.settings, by_key.into_iter(), tally)
     }
 
     /// A command of a session, which has `retry_ms` to wait if there are too many.
-    fn command(&self, commands: &Bucket) -> Result<(), Problem> {
-        let Err(retry_ms) = commands.draw() else { return Ok(()) };
+    fn command(&self, commands: &mut Option<Bucket>, generation: &mut u16) -> Result<(), Problem> {
+        let rules = self.rules.load();
+        // Another rate holds for sessions that are there, too.
+        if *generation != rules.commands_generation {
+            (*commands, *generation) = self.commands();
+        }
+        let Some(Err(retry_ms)) = commands.as_ref().map(Bucket::draw) else {
+            return Ok(());
+        };
         let limit = Limit::SessionCommands;
-        if self.settings.dry_run {
+        if rules.settings.dry_run {
             self.hits.count(limit, Outcome::PassedDry);
             return Ok(());
         }
@@ -253,26 +230,18 @@ impl RateLimits {
         Err(too_fast(limit, retry_ms))
     }
 
-    fn by_network<'a>(
-        &'a self,
-        tiers: &'a Tiers,
-        guest: &Guest,
-    ) -> impl Iterator<Item = (&'a KeyedRate, Key)> + use<'a> {
-        let client = guest.network;
-        let tiers = [(&tiers.client, client), (&tiers.site, client.and_then(Network::site))];
-        tiers
-            .into_iter()
-            .filter_map(|(rate, network)| Some((rate.as_ref()?, network?)))
-            .map(|(rate, network)| (rate, self.table.key((rate.limit(), network))))
-    }
-
     /// Draws one from every bucket, or from none.
-    fn draw<'a>(&self, asked: impl Iterator<Item = (&'a KeyedRate, Key)>, tally: &mut Tally) -> Result<(), Problem> {
+    fn draw<'a>(
+        &self,
+        settings: &RateSettings,
+        asked: impl Iterator<Item = (&'a KeyedRate, Key)>,
+        tally: &mut Tally,
+    ) -> Result<(), Problem> {
         let mut drawn = Vec::new();
         for (rate, key) in asked {
             match rate.draw(&key) {
                 Ok(standing) => drawn.push((rate, key, standing)),
-                Err(_) if self.settings.dry_run => self.hits.count(rate.limit(), Outcome::PassedDry),
+                Err(_) if settings.dry_run => self.hits.count(rate.limit(), Outcome::PassedDry),
                 Err(over) => {
                     for (rate, key, _) in &drawn {
                         rate.give_back(key);
@@ -283,7 +252,7 @@ impl RateLimits {
                 }
             }
         }
-        if !self.settings.dry_run {
+        if !settings.dry_run {
             for (_, _, standing) in drawn {
                 tally.note(standing);
             }

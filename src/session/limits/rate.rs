@@ -67,7 +67,7 @@ impl KeyedRate {
     /// `None` for a rate without limit.
     pub(super) fn new(limit: Limit, rate: Rate, table: &Arc<Table>, ticks: &Ticks) -> Option<Self> {
         let quota = quota(rate)?;
-        let buckets = Buckets::of(Arc::clone(table));
+        let buckets = Buckets::of(limit, table);
         let limiter = RateLimiter::new(quota, buckets.clone(), ticks.clone());
         Some(Self {
             limit,
@@ -172,6 +172,28 @@ mod tests {
             let off = (admitted as f64 - expected).abs() / expected;
             assert!(off <= 0.01, "{per_s}/s: {admitted} admitted, {expected} expected");
         }
+    }
+
+    #[test]
+    fn other_limits_forgive_nobody() {
+        let world = World::new();
+        let rate = world.rate(10, 20);
+        world.ticks.run();
+        let key = world.table.key("somebody");
+        world.pass(Duration::from_secs(3));
+        assert_eq!((0..99).filter(|_| rate.draw(&key).is_ok()).count(), 20);
+        world.pass(Duration::from_millis(500));
+        for (per_s, burst) in [(10, 20), (1, 1), (5, 10)] {
+            let ticks = world.ticks.standing_again();
+            let other = KeyedRate::new(Limit::IpPublish, Rate::new(per_s, burst), &world.table, &ticks).unwrap();
+            ticks.run_along(&world.ticks);
+            let admitted = (0..99).filter(|_| other.draw(&key).is_ok()).count();
+            // Half a second gave five at the rate that was; what is not there yet is there for nobody.
+            assert_eq!(admitted, if burst == 20 { 5 } else { 0 }, "{per_s}/s, {burst}");
+            assert!(other.draw(&world.table.key(("somebody else", burst))).is_ok());
+        }
+        world.pass(Duration::from_secs(2));
+        assert!(rate.draw(&key).is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 
 use super::clock::Ticks;
+use super::limit::Limit;
 
 /// Locks among which the keys are spread.
 const SHARDS: usize = 64;
@@ -70,6 +71,8 @@ struct Shard {
 #[derive(Debug)]
 pub(super) struct Table {
     shards: Box<[Mutex<Shard>]>,
+    /// For each limit, the bucket of the keys that have no place.
+    shared: [Arc<InMemoryState>; Limit::ALL.len()],
     secrets: [RandomState; 2],
     ticks: Ticks,
 }
@@ -85,6 +88,7 @@ impl Table {
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
+            shared: Limit::ALL.map(|_| Arc::default()),
             secrets: [RandomState::new(), RandomState::new()],
             ticks,
         }
@@ -142,10 +146,10 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    pub(super) fn of(table: Arc<Table>) -> Self {
+    pub(super) fn of(limit: Limit, table: &Arc<Table>) -> Self {
         Self {
-            table,
-            shared: Arc::default(),
+            table: Arc::clone(table),
+            shared: Arc::clone(&table.shared[limit as usize]),
         }
     }
 

@@ -73,9 +73,11 @@ impl Visitor {
         let place = guest.limits.enter(guest, &mut tally)?;
         guest.limits.admit(guest, arrival, &mut tally)?;
         self.has_arrived.store(true, Ordering::Relaxed);
+        let (commands, commands_generation) = guest.limits.commands();
         Ok(Seat(Some(Box::new(Limited {
             place,
-            commands: guest.limits.command_bucket(),
+            commands,
+            commands_generation,
             refused_in_a_row: 0,
         }))))
     }
@@ -148,6 +150,8 @@ pub struct Seat(Option<Box<Limited>>);
 struct Limited {
     place: Place,
     commands: Option<Bucket>,
+    /// Of which of all rates that is.
+    commands_generation: u16,
     refused_in_a_row: u8,
 }
 
@@ -195,12 +199,10 @@ impl Seat {
 }
 
 impl Limited {
-    fn admit(&self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
+    fn admit(&mut self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
         let guest = &self.place.guest;
         let limits = &guest.limits;
-        if let Some(commands) = &self.commands {
-            limits.command(commands)?;
-        }
+        limits.command(&mut self.commands, &mut self.commands_generation)?;
         match publish_to {
             Some(channel) => limits.publish(guest, channel, &mut Tally::default()),
             None => Ok(()),

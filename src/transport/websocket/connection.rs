@@ -157,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn take_input(&mut self, mut bytes: &mut [u8]) {
         self.clock.note_heard();
-        let limits = *self.transports.node.limits();
+        let limits = self.transports.node.limits();
         let frame_limits = codec::Limits {
             message_bytes_max: limits.message_bytes_max,
             fragments_max: limits.message_fragments_max,

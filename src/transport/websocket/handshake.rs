@@ -88,7 +88,7 @@ async fn open(transports: &Transports, request: &request::Parts) -> Result<(Sess
     let seat = transports.seat(&request.extensions, Arrival::Connection)?;
     let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
     let identity = identify(node, request, None).await?;
-    let asked = asked.checked(&node.channels_at_connect(&identity), None, node.limits())?;
+    let asked = asked.checked(&node.channels_at_connect(&identity), None, &node.limits())?;
     // Those of several that are refused get an `unsubscribed` each.
     let asked = ask(node, &identity, asked.channels).await;
     check_any(&asked)?;

@@ -1,0 +1,110 @@
+//! The configuration, read again while the server runs: all of it that may change changes, or nothing does.
+
+use std::sync::Arc;
+
+use throughline::config::{Address, Config, ConfigError, Loaded, is_taken_at_once};
+use throughline::http::HttpClient;
+use throughline::server::Tls;
+use throughline::session::identity::FetchKeys;
+use throughline::{Edge, Terms};
+
+use super::configured::Configured;
+use super::service_manager;
+use crate::telemetry::Filter;
+
+/// What it takes to read the configuration again.
+pub(crate) struct Reload {
+    /// Where it comes from.
+    pub(crate) configured: Configured,
+    /// The one that the server has begun with: what cannot change is still as it says.
+    pub(crate) begun: Loaded<Config>,
+    /// The one that holds.
+    pub(crate) holds: Loaded<Config>,
+    /// Where the server listens, which a change must not open to strangers.
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) edge: Edge,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) filter: Filter,
+}
+
+impl Reload {
+    /// Reads everything again, and says in the log and to the service manager what came of it.
+    pub(crate) async fn again(&mut self) {
+        service_manager::is_reloading();
+        if let Some(tls) = &self.tls {
+            tls.reload_and_tell();
+        }
+        let metrics = self.edge.node().metrics();
+        match self.read().await {
+            Ok((loaded, terms)) => {
+                metrics.note_config_applied();
+                self.apply(loaded, terms);
+                service_manager::has_reloaded("The configuration was read again.");
+            }
+            Err(error) => {
+                metrics.note_config_refused();
+                for fault in error.faults() {
+                    tracing::error!("{fault}");
+                }
+                let count = error.faults().len();
+                tracing::error!(
+                    faults = count,
+                    "the configuration stays as it was, for the one that was read is wrong"
+                );
+                service_manager::has_reloaded("The configuration stays as it was: what was read is wrong.");
+            }
+        }
+    }
+
+    /// Reads and checks it, files with keys too, and changes nothing.
+    async fn read(&self) -> Result<(Loaded<Config>, Terms), ConfigError> {
+        let (configured, addresses) = (self.configured.clone(), self.addresses.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let openness = configured.openness();
+            let loaded = configured.load_but_addresses()?;
+            for address in &addresses {
+                address
+                    .check(loaded.config.openness(openness))
+                    .map_err(|fault| loaded.placed(fault))?;
+            }
+            let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
+            let terms = loaded.config.terms(&fetch).map_err(|fault| loaded.placed(fault))?;
+            Ok((loaded, terms))
+        });
+        match reading.await {
+            Ok(read) => read,
+            Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        }
+    }
+
+    fn apply(&mut self, loaded: Loaded<Config>, terms: Terms) {
+        let changed = loaded.changed_from(&self.holds);
+        let taken: Vec<_> = changed.into_iter().filter(|key| is_taken_at_once(key)).collect();
+        let needs_restart = |key: &String| !is_taken_at_once(key);
+        let left: Vec<_> = loaded
+            .changed_from(&self.begun)
+            .into_iter()
+            .filter(needs_restart)
+            .collect();
+        // What the app said before is forgotten with it, so only for something else.
+        let is_of_hooks = |key: &String| key.starts_with("hooks.") || key == "limits.publication_bytes_max";
+        if taken.iter().any(is_of_hooks) {
+            self.edge.set_hooks(loaded.config.hooks());
+        }
+        // Files that it names may have changed where it has not.
+        self.edge.apply(terms);
+        if taken.iter().any(|key| key == "log.level") {
+            self.filter.set(loaded.config.log.level.as_str());
+        }
+        let shown = if taken.is_empty() {
+            "nothing".to_owned()
+        } else {
+            taken.join(", ")
+        };
+        tracing::info!(changed = shown, "the configuration was read again");
+        if !left.is_empty() {
+            tracing::warn!(keys = left.join(", "), "these keys hold after a restart only");
+        }
+        self.holds = loaded;
+    }
+}
