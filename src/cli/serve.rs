@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, Connections, Loaded, LogFormat, Openness};
 use throughline::delivery::{Engine, Listing};
-use throughline::engine::{Contents, RedisEngine, System};
+use throughline::engine::{Contents, RedisEngine, RedisPresence, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
@@ -177,15 +177,21 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let client = Arc::new(HttpClient::default());
     let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
     let terms = config.terms(&fetch).map_err(placed)?;
-    let mut builder = Edge::builder().terms(terms).timings(config.timings()).asking(client);
+    let mut builder = Edge::builder()
+        .terms(terms)
+        .timings(config.timings())
+        .presence(config.presence())
+        .asking(client);
     if let Some(hooks) = config.hooks() {
         builder = builder.hooks(hooks);
     }
     if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
+        let presence = RedisPresence::new(Arc::clone(&engine), config.presence().lease);
         return Ok(builder
             .engine(Arc::clone(&engine) as Arc<dyn Engine>)
+            .presence_port(Arc::new(presence))
             .listing(Arc::clone(&engine) as Arc<dyn Listing>)
             .health(engine)
             .build());

@@ -45,8 +45,8 @@ pub use reference::{table, template};
 pub use reload::is_taken_at_once;
 pub use secret::Secret;
 pub use sections::{
-    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,
-    TlsFiles, Window,
+    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, PresenceConfig, ProxyProtocol,
+    RedisConfig, TlsFiles, Window,
 };
 pub use setting::Shown;
 pub use source::Source;
@@ -79,6 +79,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// Who is on a channel.
+    pub presence: PresenceConfig,
     /// Where the app is asked, which then decides; while it names no URL, nobody is.
     pub hooks: Hooks,
     /// What each namespace allows: tables `[[namespaces]]`, each with a `name`, which is what stands before the first
@@ -108,6 +110,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             origins: Vec::new(),
             auth: Auth::default(),
+            presence: PresenceConfig::default(),
             hooks: Hooks::default(),
             namespaces: Vec::new(),
             operations: Operations::default(),

@@ -19,6 +19,7 @@ mod listing;
 mod log;
 mod parking;
 mod position;
+mod presence;
 mod publication;
 mod subscription;
 mod sync;
@@ -31,6 +32,9 @@ pub use listing::{FirstByName, Followed, Listing};
 pub use log::{Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};
 pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Tag};
+pub use presence::{
+    Member, Others, Presence, PresenceEvent, PresenceEvents, Present, Report, Reported, SessionKey, Who,
+};
 pub use publication::{Draft, Encoded, IdempotencyKey, Publication};
 pub use subscription::{Delivery, EndReason, Joined, Resume, Subscription, subscribe};
 pub use tail::{Live, Tail};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, Terms, clocks};
-use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside};
+use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
@@ -17,7 +17,8 @@ use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::session::outgoing::Ask;
-use crate::session::policy::Policies;
+use crate::session::policy::{Policies, Policy};
+use crate::session::presence::{Nodes, PresenceSettings, Presences};
 use crate::transport::{Timings, Transports};
 
 /// 1,000 publications, 1 MiB and 5 minutes; positions live for a day.
@@ -44,6 +45,9 @@ pub struct Builder {
     trusted_proxies: Vec<IpNet>,
     origins: Origins,
     authority: Option<Authority>,
+    presence: Option<PresenceSettings>,
+    presence_events: Option<Arc<dyn PresenceEvents>>,
+    presence_port: Option<Arc<dyn Presence>>,
     hooks: Option<HookSettings>,
     ask: Option<Arc<dyn Ask>>,
 }
@@ -189,12 +193,39 @@ impl Builder {
         }
     }
 
+    /// How it is kept who is on a channel. Without [policies](Builder::policies) it is then told of every channel.
+    #[must_use]
+    pub fn presence(self, presence: PresenceSettings) -> Self {
+        Self {
+            presence: Some(presence),
+            ..self
+        }
+    }
+
     /// An app that decides who may come in and what they may do. With it nothing is open any more that neither the app nor
     /// the [authority](Builder::authority) allows.
     #[must_use]
     pub fn hooks(self, settings: HookSettings) -> Self {
         Self {
             hooks: Some(settings),
+            ..self
+        }
+    }
+
+    /// How nodes that share an engine tell each other of their sessions; without this, each knows its own.
+    #[must_use]
+    pub fn presence_port(self, port: Arc<dyn Presence>) -> Self {
+        Self {
+            presence_port: Some(port),
+            ..self
+        }
+    }
+
+    /// Who wants to know of every change to that.
+    #[must_use]
+    pub fn presence_events(self, events: Arc<dyn PresenceEvents>) -> Self {
+        Self {
+            presence_events: Some(events),
             ..self
         }
     }
@@ -221,14 +252,29 @@ impl Builder {
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
+        let settings = self.presence.unwrap_or_default();
+        let presences = Presences::new(settings, Arc::clone(&metrics), self.presence_events);
+        let presences = Arc::new(presences.with_nodes(self.presence_port.map(|port| Nodes {
+            port,
+            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            node: outside.random(),
+        })));
+        tokio::spawn(Presences::run(Arc::downgrade(&presences)));
+        tokio::spawn(Presences::exchange(Arc::downgrade(&presences)));
+        let policies = self.policies.unwrap_or_else(|| {
+            Policies::uniform(Policy {
+                presence_on: self.presence.is_some(),
+                ..Policy::granted(window)
+            })
+        });
         let node = Node::new(
             engine,
             Arc::clone(&outside),
             Arc::clone(&metrics),
             self.limits,
             policies,
-        );
+        )
+        .with_presences(presences);
         let node = node.with_health(self.health).with_listing(listing);
         let node = Arc::new(node.with_authority(self.authority));
         node.follow_control();

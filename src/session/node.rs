@@ -11,6 +11,7 @@ use super::control::Control;
 use super::hooks::{Carried, Hooks};
 use super::identity::{Action, Authority, Credential, Identity};
 use super::policy::{Policies, Policy};
+use super::presence::{PresenceSettings, Presences};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
@@ -53,6 +54,8 @@ pub struct Node {
     hooks: ArcSwapOption<Hooks>,
     knows_nobody: Arc<Authority>,
     anybody: Arc<Identity>,
+    /// Who is on the channels.
+    pub(super) presences: Arc<Presences>,
     pub(super) control: Control,
     pub(super) listing: Option<Arc<dyn Listing>>,
     anonymous: Arc<Identity>,
@@ -68,6 +71,7 @@ impl Node {
         limits: Limits,
         policies: Policies,
     ) -> Self {
+        let presences = Presences::new(PresenceSettings::default(), Arc::clone(&metrics), None);
         Self {
             engine,
             outside,
@@ -85,7 +89,14 @@ impl Node {
             listing: None,
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),
+            presences: Arc::new(presences),
         }
+    }
+
+    /// The same, which keeps who is on its channels in another way; somebody has to run it.
+    #[must_use]
+    pub fn with_presences(self, presences: Arc<Presences>) -> Self {
+        Self { presences, ..self }
     }
 
     /// The same, for those alone who the authority lets in.
