@@ -162,6 +162,32 @@ async fn status(address: SocketAddr, (what, way): (&str, &str), channel: &str, h
     ask(address, &request).await.0
 }
 
+async fn ask_for_what_is_no_channels(address: SocketAddr, name: &str, headers: &[(&str, &str)]) {
+    let expected = match name {
+        "an operator's key" => 200,
+        "no credentials" | "garbage" | "an expired token" | "an unknown key" => 401,
+        _ => 403,
+    };
+    let zoe = br#"{"user":"zoe","channel":"granted:1"}"#;
+    for request in [
+        http::get("/metrics", headers),
+        http::get("/v1/channels", headers),
+        http::post("/v1/disconnect", headers, br#"{"user":"zoe"}"#),
+        http::post("/v1/unsubscribe", headers, zoe),
+    ] {
+        let told = ask(address, &request).await;
+        let line = request.split(|byte| *byte == b'\r').next();
+        assert_eq!(
+            told.0,
+            expected,
+            "{name} {:?} {}",
+            line.map(String::from_utf8_lossy),
+            told.1
+        );
+    }
+    assert_eq!(ask(address, &http::get("/livez", headers)).await.0, 200, "{name}");
+}
+
 /// Where something is for anyone, who shows nothing is let in; what a token would help with is a 401 for them, and what
 /// no token opens a 403.
 #[tokio::test(flavor = "multi_thread")]
@@ -220,21 +246,7 @@ async fn every_way_by_every_credential_and_audience() {
         } else {
             &headers[..]
         };
-        let expected = match *name {
-            "an operator's key" => 200,
-            "no credentials" | "garbage" | "an expired token" | "an unknown key" => 401,
-            _ => 403,
-        };
-        assert_eq!(
-            ask(secured.address, &http::get("/metrics", headers)).await.0,
-            expected,
-            "{name}"
-        );
-        assert_eq!(
-            ask(secured.address, &http::get("/livez", headers)).await.0,
-            200,
-            "{name}"
-        );
+        ask_for_what_is_no_channels(secured.address, name, headers).await;
     }
 }
 

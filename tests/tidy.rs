@@ -189,7 +189,15 @@ fn a_test_that_is_left_out_says_why() {
 fn the_protocols_document_has_every_word_of_the_code() {
     let document = fs::read_to_string(root().join("docs/protocol.md")).unwrap();
     let codes = Code::ALL.map(Code::as_str);
-    let commands = ["subscribe", "unsubscribe", "publish", "history", "refresh", "ping"];
+    let commands = [
+        "subscribe",
+        "unsubscribe",
+        "publish",
+        "history",
+        "presence",
+        "refresh",
+        "ping",
+    ];
     let words = Push::KINDS.iter().chain(&codes).chain(&commands);
     let findings: Vec<_> = words
         .filter(|word| !document.contains(&format!("`{word}`")))

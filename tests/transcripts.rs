@@ -11,7 +11,7 @@ use player::{replay_folder, replay_text};
 use throughline::protocol::{Code, Push};
 
 /// The folders of `fixtures/protocol`; each has its test.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "drain",
     "event_stream",
     "history",
@@ -20,6 +20,7 @@ const FOLDERS: [&str; 10] = [
     "limits",
     "namespaces",
     "poll",
+    "presence",
     "publish",
     "websocket",
 ];
@@ -89,6 +90,11 @@ fn identity() {
 #[test]
 fn poll() {
     replay_folder("poll");
+}
+
+#[test]
+fn presence() {
+    replay_folder("presence");
 }
 
 #[test]

@@ -12,8 +12,12 @@ fn start(redis: &Redis, cores: &Cores) -> std::io::Result<Process> {
     let variables = [
         ("THROUGHLINE_ENGINE__KIND", "redis".to_owned()),
         ("THROUGHLINE_ENGINE__REDIS__URL", redis.url()),
-        // All of a round's subscribers come from few addresses.
+        // All subscribers come from few addresses.
+        ("THROUGHLINE_RATES__IP_CONNECTIONS_PER_S", "0".to_owned()),
         ("THROUGHLINE_RATES__IP_OPEN_CONNECTIONS_MAX", "0".to_owned()),
+        // One publisher publishes as fast as the benchmark asks.
+        ("THROUGHLINE_RATES__IP_PUBLICATIONS_PER_S", "0".to_owned()),
+        ("THROUGHLINE_RATES__CHANNEL_PUBLICATIONS_PER_S", "0".to_owned()),
     ];
     Process::throughline_with(cores, &variables)
 }

@@ -4,6 +4,7 @@ mod health;
 mod history;
 mod metrics;
 mod operate;
+mod presence;
 mod publish;
 
 use std::sync::Arc;
@@ -20,6 +21,11 @@ pub fn publish_route() -> MethodRouter<Arc<Node>> {
 /// `GET /v1/history`
 pub fn history_route() -> MethodRouter<Arc<Node>> {
     get(history::history)
+}
+
+/// `GET /v1/presence`
+pub fn presence_route() -> MethodRouter<Arc<Node>> {
+    get(presence::presence)
 }
 
 /// `POST /v1/disconnect`, for operators

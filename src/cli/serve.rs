@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throughline::Edge;
 use throughline::config::{Address, Config, Connections, Loaded, LogFormat, Openness};
 use throughline::delivery::{Engine, Listing};
-use throughline::engine::{Contents, RedisEngine, System};
+use throughline::engine::{Contents, RedisEngine, RedisPresence, System};
 use throughline::http::HttpClient;
 use throughline::server::{self, Listener, Settings, Tls, TlsError};
 use throughline::session::identity::FetchKeys;
@@ -106,12 +106,12 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         filter,
     };
     server::run(listeners, edge.clone(), settings, signals.told_to_stop(reload, drain)).await;
-    edge.finish_webhooks(WEBHOOKS_TIME).await;
-    save(&edge).await
+    finish(&edge).await
 }
 
-/// Writes the snapshot, where one is kept.
-async fn save(edge: &Edge) -> ExitCode {
+/// Delivers webhooks, and writes the snapshot, where they are kept.
+async fn finish(edge: &Edge) -> ExitCode {
+    edge.finish_webhooks(WEBHOOKS_TIME).await;
     if edge.loaded().is_some() {
         service_manager::needs(SNAPSHOT_TIME);
     }
@@ -181,7 +181,11 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     let client = Arc::new(HttpClient::default());
     let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
     let terms = config.terms(&fetch).map_err(placed)?;
-    let mut builder = Edge::builder().terms(terms).timings(config.timings()).asking(client);
+    let mut builder = Edge::builder()
+        .terms(terms)
+        .timings(config.timings())
+        .presence(config.presence())
+        .asking(client);
     if let Some(webhooks) = config.webhooks.settings().map_err(placed)? {
         builder = builder.webhooks(webhooks);
     }
@@ -191,8 +195,10 @@ fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
     if let Some(settings) = config.redis().map_err(placed)? {
         let engine = RedisEngine::start(settings, Arc::new(System));
         let engine = Arc::new(engine.map_err(|error| format!("engine.redis.url: {error}"))?);
+        let presence = RedisPresence::new(Arc::clone(&engine), config.presence().lease);
         return Ok(builder
             .engine(Arc::clone(&engine) as Arc<dyn Engine>)
+            .presence_port(Arc::new(presence))
             .listing(Arc::clone(&engine) as Arc<dyn Listing>)
             .health(engine)
             .build());

@@ -46,8 +46,8 @@ pub use reference::{table, template};
 pub use reload::is_taken_at_once;
 pub use secret::Secret;
 pub use sections::{
-    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, ProxyProtocol, RedisConfig,
-    TlsFiles, Window,
+    Connections, Drain, EngineConfig, EngineKind, InputLimits, Log, LogFormat, LogLevel, PresenceConfig, ProxyProtocol,
+    RedisConfig, TlsFiles, Window,
 };
 pub use setting::Shown;
 pub use source::Source;
@@ -81,6 +81,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,
+    /// Who is on a channel.
+    pub presence: PresenceConfig,
     /// Where the app is asked, which then decides; while it names no URL, nobody is.
     pub hooks: Hooks,
     /// An app is told what happens to channels.
@@ -112,6 +114,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             origins: Vec::new(),
             auth: Auth::default(),
+            presence: PresenceConfig::default(),
             hooks: Hooks::default(),
             webhooks: Webhooks::default(),
             namespaces: Vec::new(),

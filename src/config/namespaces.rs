@@ -239,6 +239,7 @@ impl Config {
     pub fn policies(&self) -> Policies {
         let of_all = Policy {
             publication_bytes_max: self.limits.publication_bytes_max,
+            presence_on: self.presence.enabled,
             ack: self.publishing.ack(),
             ..Policy::granted(self.log_policy())
         };

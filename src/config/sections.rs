@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
+use crate::session::presence::PresenceSettings;
 use crate::transport::Timings;
 
 /// The longest that a connection may be silent or stuck: an hour, far below what the kernel takes for its own timers.
@@ -126,6 +127,36 @@ pub struct TlsFiles {
 pub struct Drain {
     /// Over how long sessions are sent away, in milliseconds.
     pub window_ms: u64,
+}
+
+/// `[presence]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PresenceConfig {
+    /// Whether it is on in every namespace that does not say otherwise.
+    pub enabled: bool,
+    /// For how long the sessions of a node that has crashed are still there, and those of a client between two polls, in
+    /// seconds.
+    #[schemars(range(min = 1, max = 3600))]
+    pub lease_s: u64,
+    /// For how long a user who went may come back without anybody being told, in milliseconds.
+    #[schemars(range(max = 600_000))]
+    pub debounce_ms: u64,
+    /// The most members in a list; of more than that only the number is told, and these first.
+    #[schemars(range(max = 10_000))]
+    pub members_max: usize,
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        let settings = PresenceSettings::default();
+        Self {
+            enabled: false,
+            lease_s: settings.lease.as_secs(),
+            debounce_ms: u64::try_from(settings.debounce.as_millis()).unwrap_or(u64::MAX),
+            members_max: settings.members_max,
+        }
+    }
 }
 
 /// `[engine]`

@@ -13,6 +13,7 @@ use crate::protocol::Limits;
 use crate::session::hooks::HookSettings;
 use crate::session::identity::FetchKeys;
 use crate::session::limits::RateSettings;
+use crate::session::presence::PresenceSettings;
 use crate::transport::Timings;
 
 impl Config {
@@ -60,6 +61,16 @@ impl Config {
             channels_max: self.limits.channels_max,
             history_count_max: self.limits.history_count_max,
             answer_bytes_max: self.limits.poll_bytes_max,
+        }
+    }
+
+    /// How presence is kept, where it is on.
+    pub fn presence(&self) -> PresenceSettings {
+        let presence = &self.presence;
+        PresenceSettings {
+            lease: Duration::from_secs(presence.lease_s),
+            debounce: Duration::from_millis(presence.debounce_ms),
+            members_max: presence.members_max,
         }
     }
 

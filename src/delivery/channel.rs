@@ -32,6 +32,11 @@ impl ChannelName {
         }
     }
 
+    /// The channel over which the nodes tell each other where sessions came and went.
+    pub fn presence() -> Self {
+        Self("$presence".into())
+    }
+
     /// Reads a name that the server wrote itself: any that a client may use, or one that is reserved.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub(super) async fn end_connections(State(node): State<Arc<Node>>, request: Requ
 
 /// What is asked for where nothing is.
 pub(super) async fn not_found(uri: Uri) -> Problem {
-    let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /v1/channels, /v1/disconnect, /v1/unsubscribe, \
+    let there_is = "/v1/ws, /v1/sse, /v1/poll, /v1/publish, /v1/history, /v1/presence, /v1/channels, /v1/disconnect, /v1/unsubscribe, \
                     /livez, /readyz and /metrics";
     let shown: String = uri.path().chars().take(64).collect();
     Problem::new(Code::NotFound, format!("there is no {shown}; there are {there_is}"))

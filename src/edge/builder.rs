@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Edge, Kept, Terms, clocks};
-use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside, PresenceEvents};
+use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
 use crate::http::{Door, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
@@ -17,7 +17,8 @@ use crate::session::hooks::{HookSettings, Hooks, Surroundings};
 use crate::session::identity::Authority;
 use crate::session::limits::{Clock, RateLimits, RateSettings, system_clock};
 use crate::session::outgoing::Ask;
-use crate::session::policy::Policies;
+use crate::session::policy::{Policies, Policy};
+use crate::session::presence::{Nodes, PresenceSettings, Presences};
 use crate::session::webhooks::{WebhookSettings, Webhooks};
 use crate::transport::{Timings, Transports};
 
@@ -45,6 +46,9 @@ pub struct Builder {
     trusted_proxies: Vec<IpNet>,
     origins: Origins,
     authority: Option<Authority>,
+    presence: Option<PresenceSettings>,
+    presence_events: Option<Arc<dyn PresenceEvents>>,
+    presence_port: Option<Arc<dyn Presence>>,
     hooks: Option<HookSettings>,
     webhooks: Option<WebhookSettings>,
     ask: Option<Arc<dyn Ask>>,
@@ -191,6 +195,15 @@ impl Builder {
         }
     }
 
+    /// How it is kept who is on a channel. Without [policies](Builder::policies) it is then told of every channel.
+    #[must_use]
+    pub fn presence(self, presence: PresenceSettings) -> Self {
+        Self {
+            presence: Some(presence),
+            ..self
+        }
+    }
+
     /// An app that decides who may come in and what they may do. With it nothing is open any more that neither the app nor
     /// the [authority](Builder::authority) allows.
     #[must_use]
@@ -201,11 +214,29 @@ impl Builder {
         }
     }
 
+    /// How nodes that share an engine tell each other of their sessions; without this, each knows its own.
+    #[must_use]
+    pub fn presence_port(self, port: Arc<dyn Presence>) -> Self {
+        Self {
+            presence_port: Some(port),
+            ..self
+        }
+    }
+
     /// An app is told what happens to channels.
     #[must_use]
     pub fn webhooks(self, settings: WebhookSettings) -> Self {
         Self {
             webhooks: Some(settings),
+            ..self
+        }
+    }
+
+    /// Who wants to know of every change to that.
+    #[must_use]
+    pub fn presence_events(self, events: Arc<dyn PresenceEvents>) -> Self {
+        Self {
+            presence_events: Some(events),
             ..self
         }
     }
@@ -221,41 +252,53 @@ impl Builder {
         let outside: Arc<dyn Outside> = Arc::new(System);
         let mut listing = self.listing;
         let engine = self.engine.unwrap_or_else(|| {
-            let memory = match &self.kept {
-                Some(kept) => Arc::clone(&kept.engine),
-                None => Arc::new(MemoryEngine::new(Arc::clone(&outside))),
-            };
-            tokio::spawn(clocks::sweep(Arc::downgrade(&memory)));
+            let memory = in_memory(self.kept.as_ref(), &outside);
             listing = Some(Arc::clone(&memory) as Arc<dyn Listing>);
             memory
         });
         let metrics = Arc::new(Metrics::new());
         let engine = Arc::new(MeteredEngine::new(engine, Arc::clone(&metrics)));
         let window = self.window.unwrap_or(DEFAULT_WINDOW);
-        let policies = self.policies.unwrap_or_else(|| Policies::of_window(window));
+        let settings = self.presence.unwrap_or_default();
+        let clock = self.clock.unwrap_or_else(system_clock);
+        let around = Surroundings {
+            ask: self.ask.unwrap_or_else(|| Arc::new(HttpClient::default())),
+            clock: Arc::clone(&clock),
+            outside: Arc::clone(&outside),
+            metrics: Arc::clone(&metrics),
+        };
+        let webhooks = self
+            .webhooks
+            .map(|settings| Arc::new(Webhooks::start(settings, around.clone())));
+        let told = webhooks.clone().map(|webhooks| webhooks as Arc<dyn PresenceEvents>);
+        let told: Vec<_> = told.into_iter().chain(self.presence_events).collect();
+        let presences = Presences::new(settings, Arc::clone(&metrics), told);
+        let presences = Arc::new(presences.with_nodes(self.presence_port.map(|port| Nodes {
+            port,
+            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            node: outside.random(),
+        })));
+        tokio::spawn(Presences::run(Arc::downgrade(&presences)));
+        tokio::spawn(Presences::exchange(Arc::downgrade(&presences)));
+        let policies = self.policies.unwrap_or_else(|| {
+            let presence_on = self.presence.is_some();
+            let policy = Policy::granted(window);
+            Policies::uniform(Policy { presence_on, ..policy })
+        });
         let node = Node::new(
             engine,
             Arc::clone(&outside),
             Arc::clone(&metrics),
             self.limits,
             policies,
-        );
+        )
+        .with_presences(presences);
         let node = node.with_health(self.health).with_listing(listing);
         let node = Arc::new(node.with_authority(self.authority));
         node.follow_control();
-        let clock = self.clock.unwrap_or_else(system_clock);
-        let around = Surroundings {
-            ask: self.ask.unwrap_or_else(|| Arc::new(HttpClient::default())),
-            clock: Arc::clone(&clock),
-            outside,
-            metrics,
-        };
         if let Some(settings) = self.hooks {
             node.set_hooks(Some(Hooks::new(settings, around.clone())));
         }
-        let webhooks = self
-            .webhooks
-            .map(|settings| Arc::new(Webhooks::start(settings, around.clone())));
         if let Some(webhooks) = &webhooks {
             node.tell_occupancy(Arc::clone(webhooks) as Arc<dyn PresenceEvents>);
         }
@@ -277,6 +320,16 @@ impl Builder {
             kept: self.kept.map(Arc::new),
         }
     }
+}
+
+/// The engine whose logs are in this process, which lets go of what is too old.
+fn in_memory(kept: Option<&Kept>, outside: &Arc<dyn Outside>) -> Arc<MemoryEngine> {
+    let memory = match kept {
+        Some(kept) => Arc::clone(&kept.engine),
+        None => Arc::new(MemoryEngine::new(Arc::clone(outside))),
+    };
+    tokio::spawn(clocks::sweep(Arc::downgrade(&memory)));
+    memory
 }
 
 impl fmt::Debug for Builder {

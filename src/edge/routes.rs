@@ -101,6 +101,7 @@ impl Edge {
         let asking = Router::new()
             .route("/v1/publish", api::publish_route())
             .route("/v1/history", api::history_route())
+            .route("/v1/presence", api::presence_route())
             .method_not_allowed_fallback(answers::method_not_allowed)
             .with_state(Arc::clone(&self.node));
         let operating = Router::new()

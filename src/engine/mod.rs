@@ -9,6 +9,6 @@ mod system;
 
 pub use memory::MemoryEngine;
 pub use metered::MeteredEngine;
-pub use redis::{RedisEngine, RedisSettings};
+pub use redis::{RedisEngine, RedisPresence, RedisSettings};
 pub use snapshot::{Contents, Snapshot, SnapshotError};
 pub use system::System;

@@ -10,12 +10,13 @@ use crate::protocol::Code;
 use crate::session::Node;
 
 /// The endpoints by which refusals are counted; all other paths are one, for clients make them up.
-const ENDPOINTS: [&str; 8] = [
+const ENDPOINTS: [&str; 9] = [
     "/v1/ws",
     "/v1/sse",
     "/v1/poll",
     "/v1/publish",
     "/v1/history",
+    "/v1/presence",
     "/v1/disconnect",
     "/v1/unsubscribe",
     "/v1/channels",

@@ -62,6 +62,7 @@ pub struct Metrics {
     publications: Family<[Label; 1], Counter>,
     subscriptions: Family<[Label; 1], Counter>,
     gaps: Counter,
+    presence: PerPresence,
     lag: Histogram,
     is_config_well: Gauge,
     engine_calls: Family<[Label; 2], Counter>,
@@ -81,6 +82,14 @@ struct PerTransport {
     deliveries: Counter<u64, Striped>,
     writes: Counter<u64, Striped>,
     latency: Latency,
+}
+
+/// What is counted of presence.
+#[derive(Debug, Default)]
+struct PerPresence {
+    sessions: Gauge,
+    changes: Family<[Label; 1], Counter>,
+    pushes: Family<[Label; 1], Counter<u64, Striped>>,
 }
 
 /// Buckets for what an engine's call takes: 100 µs to 3.3 s.
@@ -108,6 +117,7 @@ impl Metrics {
             publications: Family::default(),
             subscriptions: Family::default(),
             gaps: Counter::default(),
+            presence: PerPresence::default(),
             lag: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             is_config_well: Gauge::default(),
             engine_calls: Family::default(),
@@ -167,6 +177,15 @@ impl Metrics {
             .register("subscriptions", help, self.subscriptions.clone());
         self.registry
             .register("gaps", "Gaps that subscribers were told of", self.gaps.clone());
+        let help = "Sessions of this node that are present, counted for each channel";
+        self.registry
+            .register("presence_sessions", help, self.presence.sessions.clone());
+        let help = "Users who joined and left a channel, as this node saw it";
+        self.registry
+            .register("presence_changes", help, self.presence.changes.clone());
+        let help = "Pushes about presence that were handed to connections: members, joined, left";
+        self.registry
+            .register("presence_pushes", help, self.presence.pushes.clone());
         let help = "How many publications a reader was behind when it read the log";
         self.registry.register("lag_publications", help, self.lag.clone());
         let help = "Whether the configuration that was read last is the one that holds: 1, or 0 if it was refused";
@@ -196,7 +215,14 @@ impl Metrics {
                 drop(self.closes.get_or_create(&labels));
             }
         }
-        for endpoint in ["/v1/ws", "/v1/sse", "/v1/poll", "/v1/publish", "/v1/history"] {
+        for endpoint in [
+            "/v1/ws",
+            "/v1/sse",
+            "/v1/poll",
+            "/v1/publish",
+            "/v1/history",
+            "/v1/presence",
+        ] {
             drop(
                 self.refusals
                     .get_or_create(&[("endpoint", endpoint), ("code", "draining")]),
@@ -208,6 +234,12 @@ impl Metrics {
         }
         for resume in ["fresh", "complete", "gap"] {
             drop(self.subscriptions.get_or_create(&[("resume", resume)]));
+        }
+        for change in ["joined", "left"] {
+            drop(self.presence.changes.get_or_create(&[("change", change)]));
+        }
+        for kind in ["members", "joined", "left"] {
+            drop(self.presence.pushes.get_or_create(&[("type", kind)]));
         }
         for call in ["publish", "history", "attach"] {
             for outcome in ["ok", "unavailable"] {
@@ -290,6 +322,30 @@ impl Metrics {
     /// A reader was told of a gap.
     pub fn note_gap(&self) {
         self.gaps.inc();
+    }
+
+    /// A session is on a channel from now on.
+    pub fn note_present(&self) {
+        self.presence.sessions.inc();
+    }
+
+    /// It is there no more.
+    pub fn note_absent(&self) {
+        self.presence.sessions.dec();
+    }
+
+    /// So many users joined a channel, and so many left one.
+    pub fn note_presence(&self, joined: u64, left: u64) {
+        for (change, count) in [("joined", joined), ("left", left)] {
+            if count > 0 {
+                self.presence.changes.get_or_create(&[("change", change)]).inc_by(count);
+            }
+        }
+    }
+
+    /// A connection was handed a push of this type.
+    pub fn note_presence_push(&self, kind: &'static str) {
+        self.presence.pushes.get_or_create(&[("type", kind)]).inc();
     }
 
     /// A reader that stood so many publications behind the top read the log.

@@ -3,7 +3,9 @@
 use serde_json::value::RawValue;
 
 use super::envelope::Envelope;
+use super::presence::PresenceQuery;
 use super::publish::{Item, read_item};
+use super::request::PresenceAsk;
 use super::secret::Secret;
 use super::{Code, Limits, Problem};
 use crate::delivery::{ChannelName, Position, Since};
@@ -11,14 +13,16 @@ use crate::delivery::{ChannelName, Position, Since};
 /// What a client asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Follow a channel.
-    Subscribe(ChannelName, Since),
+    /// Follow a channel, and maybe who is on it.
+    Subscribe(ChannelName, Since, PresenceAsk),
     /// Stop following it.
     Unsubscribe(ChannelName),
     /// Publish.
     Publish(Item),
     /// Read a channel's window.
     History(HistoryQuery),
+    /// See who is on a channel.
+    Presence(PresenceQuery),
     /// Go on with a new token.
     Refresh(Secret),
     /// A sign of life.
@@ -98,6 +102,7 @@ fn read_words(envelope: &Envelope<'_>, limits: &Limits) -> Result<Command, Probl
             Ok(Command::Subscribe(
                 channel()?,
                 since.map_or(Ok(Since::Now), |since| since.parse())?,
+                PresenceAsk::of(envelope.flag("presence")?),
             ))
         }
         "unsubscribe" => channel().map(Command::Unsubscribe),
@@ -109,11 +114,17 @@ fn read_words(envelope: &Envelope<'_>, limits: &Limits) -> Result<Command, Probl
             envelope.number("limit")?,
         )
         .map(Command::History),
+        "presence" => Ok(Command::Presence(PresenceQuery {
+            channel: channel()?,
+            members: envelope
+                .number("members")?
+                .map(|members| usize::try_from(members).unwrap_or(usize::MAX)),
+        })),
         "refresh" => envelope.required_secret("token").map(Command::Refresh),
         "ping" => Ok(Command::Ping),
         other => {
             let shown: String = other.chars().take(32).collect();
-            let known = "`subscribe`, `unsubscribe`, `publish`, `history`, `refresh` and `ping`";
+            let known = "`subscribe`, `unsubscribe`, `publish`, `history`, `presence`, `refresh` and `ping`";
             Err(Problem::new(
                 Code::UnknownCommand,
                 format!("there is no command {shown:?}; there are {known}"),
@@ -155,6 +166,12 @@ mod tests {
             (r#"{"type":"subscribe","channel":"a","since":"x"}"#, Code::BadCursor),
             (r#"{"type":"history","channel":"a","before":"now"}"#, Code::BadCursor),
             (r#"{"type":"publish","channel":"a"}"#, Code::BadRequest),
+            (
+                r#"{"type":"subscribe","channel":"a","presence":"yes"}"#,
+                Code::BadRequest,
+            ),
+            (r#"{"type":"presence"}"#, Code::BadRequest),
+            (r#"{"type":"presence","channel":"a","members":-1}"#, Code::BadRequest),
             (r#"{"type":"refresh"}"#, Code::BadRequest),
         ] {
             assert_eq!(code_of(message), code, "{message}");

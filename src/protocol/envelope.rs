@@ -112,6 +112,11 @@ impl<'a> Envelope<'a> {
         self.read_with(name, "an array of strings", read)
     }
 
+    /// `true` or `false`, if the field is there.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        self.read_as(name, "true or false")
+    }
+
     /// A whole number, if the field is there.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
         self.read_as(name, "a whole number that is not negative")

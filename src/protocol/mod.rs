@@ -11,6 +11,7 @@ mod hook;
 mod json;
 mod limits;
 mod list;
+mod presence;
 mod publish;
 mod push;
 mod query;
@@ -27,6 +28,7 @@ pub use framing::Framed;
 pub use hook::{Allowed, Hook, HookAnswer, Wish, question, read_answer};
 pub use json::{Object, compact};
 pub use limits::Limits;
+pub use presence::{Counts, PresenceFrame, PresencePush, PresenceQuery, PresenceReply};
 pub use publish::{
     Item, ItemKey, ItemResult, PublishRequest, RawBody, answer_one, answer_refused, read_header_key, read_publish,
     read_raw,
@@ -34,5 +36,5 @@ pub use publish::{
 pub use push::{HistoryReply, Push};
 pub use query::{QueryPair, read_query};
 pub use removal::{Reason, Removal, Subject};
-pub use request::{Asked, IdLines, StreamRequest, read_stream_body, read_stream_query};
+pub use request::{Asked, IdLines, PresenceAsk, StreamRequest, read_stream_body, read_stream_query};
 pub use secret::Secret;

@@ -6,6 +6,7 @@ use super::Problem;
 use super::command::CommandId;
 use super::framing::Framed;
 use super::json::Object;
+use super::presence::PresenceReply;
 use super::publish::write_published;
 use crate::delivery::{ChannelName, Gap, Joined, Page, Position, Publication, Published, Resume};
 
@@ -47,6 +48,11 @@ pub enum Push {
     },
     /// The reply to `history`.
     History { reply: HistoryReply, id: Option<CommandId> },
+    /// The reply to `presence`.
+    Presence {
+        reply: PresenceReply,
+        id: Option<CommandId>,
+    },
     /// The reply to `refresh`.
     Refreshed {
         expires_at: Option<u64>,
@@ -59,18 +65,22 @@ pub enum Push {
 }
 
 impl Push {
-    /// The `type` of every push and reply, the publication's included.
-    pub const KINDS: [&'static str; 13] = [
+    /// The `type` of every push and reply, the publication's and those of presence included.
+    pub const KINDS: [&'static str; 17] = [
         "welcome",
         "subscribed",
         "publication",
         "gap",
+        "members",
+        "joined",
+        "left",
         "unsubscribed",
         "heartbeat",
         "expiring",
         "closing",
         "published",
         "history",
+        "presence",
         "refreshed",
         "pong",
         "error",
@@ -88,6 +98,7 @@ impl Push {
             Self::Closing(_) => "closing",
             Self::Published { .. } => "published",
             Self::History { .. } => "history",
+            Self::Presence { .. } => "presence",
             Self::Refreshed { .. } => "refreshed",
             Self::Pong { .. } => "pong",
             Self::Error { .. } => "error",
@@ -129,6 +140,7 @@ impl Push {
                 write_published(with_id(object, id.as_ref()), channel, published)
             }
             Self::History { reply, id } => reply.write(with_id(object, id.as_ref())),
+            Self::Presence { reply, id } => reply.write_reply(object, id.as_ref()),
             Self::Refreshed { expires_at, id } => {
                 with_id(object, id.as_ref()).optional_number("expires_at", *expires_at)
             }

@@ -16,6 +16,30 @@ pub struct StreamRequest {
     pub wait_s: u64,
     /// Whether an event stream carries the cursor.
     pub id_lines: IdLines,
+    /// Whether it wants to be told who is on them.
+    pub presence: PresenceAsk,
+    /// What the poll before it was given to hand back.
+    pub session: Option<String>,
+}
+
+/// What is asked about who is on a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PresenceAsk {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// To be told of its members, and of what becomes of them.
+    Members,
+}
+
+impl PresenceAsk {
+    pub(super) fn of(is_asked: Option<bool>) -> Self {
+        if is_asked == Some(true) {
+            Self::Members
+        } else {
+            Self::Nothing
+        }
+    }
 }
 
 /// Whether the events of a stream carry the cursor.
@@ -39,6 +63,8 @@ pub struct Asked {
     since: Option<String>,
     wait_s: Option<u64>,
     id_lines: Option<String>,
+    presence: PresenceAsk,
+    session: Option<String>,
 }
 
 /// Reads a query string.
@@ -52,6 +78,8 @@ pub fn read_stream_query(query: &str) -> Result<Asked, Problem> {
             "channel" => given.channels.push(value.into_owned()),
             "wait" => given.wait_s = Some(value.parse().map_err(|_| bad_wait(&value))?),
             "cursor" => given.id_lines = Some(value.into_owned()),
+            "presence" => given.presence = read_presence(&value)?,
+            "session" => given.session = Some(value.into_owned()),
             "token" => given.token = Some(Secret::new(value.into_owned())),
             name if SINCE.contains(&name) && !value.is_empty() => {
                 given.since.get_or_insert(value.into_owned());
@@ -76,6 +104,8 @@ pub fn read_stream_body(body: &[u8]) -> Result<Asked, Problem> {
             .unwrap_or_default(),
         wait_s: envelope.number("wait")?,
         id_lines: envelope.text("cursor")?,
+        presence: PresenceAsk::of(envelope.flag("presence")?),
+        session: envelope.text("session")?,
         ..Asked::default()
     };
     for name in SINCE {
@@ -135,6 +165,8 @@ impl Asked {
             channels: channels.into_iter().zip(elements).collect(),
             wait_s,
             id_lines,
+            presence: self.presence,
+            session: self.session.clone(),
         })
     }
 }
@@ -155,6 +187,15 @@ fn distinct(names: &[String], granted: &[ChannelName], limits: &Limits) -> Resul
         channels.push(channel);
     }
     Ok(channels)
+}
+
+/// `1` or `true` asks, `0`, `false` or nothing does not.
+fn read_presence(value: &str) -> Result<PresenceAsk, Problem> {
+    match value {
+        "1" | "true" => Ok(PresenceAsk::Members),
+        "" | "0" | "false" => Ok(PresenceAsk::Nothing),
+        _ => Err(Problem::new(Code::BadRequest, "`presence` must be 1 or 0")),
+    }
 }
 
 fn bad_wait(given: &str) -> Problem {
@@ -200,12 +241,12 @@ mod tests {
 
     #[test]
     fn a_body_says_the_same_as_a_query() {
-        let body = br#"{"channels":["a","b"],"since":"start","wait":3,"cursor":"none"}"#;
+        let body = br#"{"channels":["a","b"],"since":"start","wait":3,"cursor":"none","presence":true,"session":"x"}"#;
         let from_body = read_stream_body(body).unwrap();
         let from_body = from_body.checked(&[], None, &Limits::default()).unwrap();
         assert_eq!(
             from_body,
-            read("channel=a&channel=b&since=start&wait=3&cursor=none").unwrap()
+            read("channel=a&channel=b&since=start&wait=3&cursor=none&presence=1&session=x").unwrap()
         );
     }
 
@@ -226,6 +267,7 @@ mod tests {
             ("channel=a&wait=56", Code::BadRequest),
             ("channel=a&wait=-1", Code::BadRequest),
             ("channel=a&cursor=x", Code::BadRequest),
+            ("channel=a&presence=yes", Code::BadRequest),
             ("channel=a&since=x", Code::BadCursor),
         ] {
             assert_eq!(read(query).unwrap_err().code, code, "{query}");

@@ -77,6 +77,7 @@ impl Counted {
                 metrics.note_delivered(self.transport, after_ms);
             }
             Output::Gap { .. } => metrics.note_gap(),
+            Output::Presence(frame) => metrics.note_presence_push(frame.kind()),
             Output::Push(_) => {}
             Output::Ending(ending) => self.note_ending(ending),
         }

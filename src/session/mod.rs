@@ -1,5 +1,7 @@
 //! A session: one client as the server sees it, with its subscriptions. No sockets, no bytes.
 
+mod aside;
+mod beginnings;
 mod control;
 mod counted;
 mod door;
@@ -13,9 +15,10 @@ mod node;
 mod occupancy;
 pub mod outgoing;
 pub mod policy;
+pub mod presence;
+mod presenting;
 mod ready;
 mod registry;
-mod replies;
 mod subscriptions;
 pub mod webhooks;
 mod withdrawn;
@@ -26,20 +29,22 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{BoxFuture, join_all, poll_fn};
 
-use crate::delivery::{ChannelName, Gap, Joined, Publication, Since, Subscription, subscribe};
+use crate::delivery::{ChannelName, Gap, Publication, Since};
 use crate::metrics::Transport;
-use crate::protocol::{Code, Command, CommandId, Ending, Problem, Push};
+use crate::protocol::{Code, Command, CommandId, Ending, PresenceAsk, PresenceFrame, Problem, Push};
 
+use aside::Aside;
+use beginnings::{Begun, Started, begin};
+pub use beginnings::{JoinResult, Start, Wanted, ask, check_any};
 pub use control::Removed;
 pub use counted::Closed;
 use counted::Counted;
 use expiry::Expiry;
-use identity::{Action, Identity};
+use identity::Identity;
 use limits::{Over, Seat};
 pub use node::Node;
 use registry::{Registered, Urgency, draining};
 pub use registry::{Registry, SessionId};
-use replies::Replies;
 use subscriptions::Subscriptions;
 
 /// Replies that may wait to be sent before further commands are read.
@@ -64,6 +69,8 @@ pub enum Output {
         /// What is lost.
         gap: Gap,
     },
+    /// Who is on a channel, or came or went; shared by all who are told.
+    Presence(PresenceFrame),
     /// Anything else.
     Push(Box<Push>),
     /// The session is over: the last thing to be said.
@@ -79,18 +86,14 @@ pub struct Session {
     /// The task that is registered.
     waker: Option<Waker>,
     subscriptions: Subscriptions,
-    replies: Replies,
+    /// Replies that wait, and presence.
+    aside: Aside,
     working: Option<BoxFuture<'static, Done>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
     identity: Arc<Identity>,
     expiry: Expiry,
 }
-
-/// A channel, and how its subscription began.
-pub type JoinResult = (ChannelName, Result<Joined, Problem>);
-
-type Begun = (ChannelName, Result<(Joined, Subscription), Problem>);
 
 /// A command that was carried out.
 enum Done {
@@ -132,7 +135,7 @@ impl Session {
             waker: None,
             counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
-            replies: Replies::default(),
+            aside: Aside::default(),
             working: None,
             seat: seat.identified(identity.as_user(), identity.as_api_key()),
             identity,
@@ -156,9 +159,9 @@ impl Session {
 
     /// Whether it takes another command now; they are carried out one after the other.
     pub fn takes_commands(&self) -> bool {
-        // An answer of `history` may be large, so nothing is asked for before it is on its way.
-        let is_large = |push: &Push| matches!(push, Push::History { .. });
-        self.working.is_none() && self.replies.count() < REPLIES_MAX && !self.replies.newest().is_some_and(is_large)
+        // An answer of `history` or `presence` may be large, so nothing is asked for before it is on its way.
+        let is_large = |push: &Push| matches!(push, Push::History { .. } | Push::Presence { .. });
+        self.working.is_none() && self.aside.count() < REPLIES_MAX && !self.aside.newest().is_some_and(is_large)
     }
 
     /// Begins to carry out a command, whose reply comes from [`Session::poll_next`].
@@ -172,6 +175,7 @@ impl Session {
             | Command::Subscribe(..)
             | Command::Unsubscribe(_)
             | Command::History(_)
+            | Command::Presence(_)
             | Command::Refresh(_) => None,
         };
         match self.seat.command(publish_to) {
@@ -191,22 +195,30 @@ impl Session {
             Command::Refresh(token) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
                 // None is added while this is carried out.
-                let channels = self.subscriptions.channels().cloned();
-                let channels = channels.map(|channel| (channel, Since::Now)).collect();
+                let channels = self.subscriptions.channels();
+                let channels: Vec<_> = channels
+                    .map(|channel| (channel.clone(), self.is_told_of(channel)))
+                    .collect();
                 self.working = Some(Box::pin(async move {
                     let renewed = match node.refresh(&identity, &token).await {
                         Ok(renewed) => renewed,
                         Err(problem) => return Done::Reply(Box::new(Push::Error { problem, id })),
                     };
-                    let asked = ask(&node, &renewed, channels).await.into_iter();
-                    let refused = asked.filter_map(|(channel, asked)| Some((channel, asked.err()?)));
-                    Done::Refreshed(renewed, refused.collect(), id)
+                    let asking = channels.into_iter().map(|(channel, presence)| {
+                        let (node, renewed) = (&node, &renewed);
+                        async move {
+                            let allowed = node.allow_again(renewed, &channel, presence).await;
+                            Some((channel, allowed.err()?))
+                        }
+                    });
+                    let refused = join_all(asking).await.into_iter().flatten().collect();
+                    Done::Refreshed(renewed, refused, id)
                 }));
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
             Command::Ping => self.reply(Push::Pong { id }),
-            Command::Subscribe(channel, since) => match self.may_subscribe(&channel) {
-                Ok(()) => self.begin(vec![(channel, since)], id),
+            Command::Subscribe(channel, since, presence) => match self.may_subscribe(&channel) {
+                Ok(()) => self.begin(vec![(channel, since)], presence, id),
                 Err(problem) => self.reply_error(id, problem),
             },
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
@@ -229,6 +241,7 @@ impl Session {
                     }))
                 }));
             }
+            Command::Presence(query) => self.look_up(query, id),
         }
     }
 
@@ -256,10 +269,10 @@ impl Session {
     }
 
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
-    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, id: Option<CommandId>) {
+    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, presence: PresenceAsk, id: Option<CommandId>) {
         let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
         self.working = Some(Box::pin(async move {
-            let asked = ask(&node, &identity, channels).await;
+            let asked = ask(&node, &identity, channels, presence).await;
             let begun = begin(&node, asked).await;
             Done::Begun { begun, id }
         }));
@@ -278,17 +291,22 @@ impl Session {
     ///
     /// # Errors
     /// If all are refused, so is the request, as [`check_any`] says.
-    pub async fn join(&mut self, channels: Vec<(ChannelName, Since)>) -> Result<Vec<JoinResult>, Problem> {
-        let asked = ask(self.node(), &self.identity, channels).await;
+    pub async fn join(
+        &mut self,
+        channels: Vec<(ChannelName, Since)>,
+        presence: PresenceAsk,
+    ) -> Result<Vec<JoinResult>, Problem> {
+        let asked = ask(self.node(), &self.identity, channels, presence).await;
         let begun = begin(self.node(), asked).await;
         check_any(&begun)?;
-        let admit = |(channel, begun): Begun| {
+        let admit = |(nth, (channel, begun)): (usize, Begun)| {
             // An operator may have come meanwhile, who did not see this subscription.
             let begun = begun.and_then(|begun| self.check_denied(Some(&channel)).map(|()| begun));
             let (joined, subscription) = match begun {
-                Ok((joined, subscription)) => {
-                    self.counted.note_joined(&joined);
-                    (Ok(joined), Some(subscription))
+                Ok(started) => {
+                    self.counted.note_joined(&started.joined);
+                    self.enter(started.place, nth);
+                    (Ok(started.joined), Some(started.subscription))
                 }
                 Err(problem) => (Err(problem), None),
             };
@@ -296,12 +314,12 @@ impl Session {
             self.occupy(&channel);
             (channel, joined)
         };
-        Ok(begun.into_iter().map(admit).collect())
+        Ok(begun.into_iter().enumerate().map(admit).collect())
     }
 
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
     pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
-        self.replies.take()
+        self.aside.take()
     }
 
     /// What comes next. Cancel safe.
@@ -349,7 +367,7 @@ impl Session {
         if self.working.is_none() && self.registered.takes_new_policies() {
             self.obey_policies();
         }
-        if let Some(push) = self.replies.pop() {
+        if let Some(push) = self.aside.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
         // Before what comes next: a busy channel does not keep a session beyond its token, or beyond its welcome.
@@ -359,7 +377,7 @@ impl Session {
                 Some(_) => Poll::Pending,
             };
         }
-        if let Some(output) = self.subscriptions.serve(self.registered.shared(), cx) {
+        if let Some(output) = self.serve(cx) {
             return Poll::Ready(output);
         }
         match self.registered.ending(Urgency::Last) {
@@ -377,9 +395,14 @@ impl Session {
                     // An operator may have come meanwhile, who did not see this subscription.
                     let begun = begun.and_then(|begun| self.check_denied(Some(&channel)).map(|()| begun));
                     let push = match begun {
-                        Ok((joined, subscription)) => {
+                        Ok(Started {
+                            joined,
+                            subscription,
+                            place,
+                        }) => {
                             self.counted.note_joined(&joined);
                             self.subscriptions.admit(subscription, self.registered.shared());
+                            self.enter(place, 0);
                             self.occupy(&channel);
                             Push::Subscribed {
                                 channel,
@@ -422,6 +445,7 @@ impl Session {
     fn unsubscribe(&mut self, channel: ChannelName, id: Option<CommandId>) {
         if let Some(key) = self.subscriptions.key_of(&channel) {
             self.subscriptions.remove(key);
+            self.leave(&channel);
             self.reply(Push::Unsubscribed {
                 channel,
                 problem: None,
@@ -434,52 +458,8 @@ impl Session {
     }
 
     fn reply(&mut self, push: Push) {
-        self.replies.push(push);
+        self.aside.push(push);
     }
-}
-
-/// A channel, and where to begin on it or why not to.
-pub type Wanted = (ChannelName, Result<Since, Problem>);
-
-/// Asks of each channel whether this one may subscribe to it.
-pub async fn ask(node: &Node, identity: &Identity, channels: Vec<(ChannelName, Since)>) -> Vec<Wanted> {
-    // All at once, for the app may be asked about each.
-    let asking = channels.into_iter().map(|(channel, since)| async move {
-        let allowed = node.allow(identity, Action::Subscribe, &channel).await;
-        (channel, allowed.map(|()| since))
-    });
-    join_all(asking).await
-}
-
-/// If all of several are refused, so is the request: with what the first one met, or the first one that may be tried
-/// again.
-///
-/// # Errors
-/// That.
-pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), Problem> {
-    let mut told: Option<&Problem> = None;
-    for (_, asked) in asked {
-        let Err(problem) = asked else { return Ok(()) };
-        if told.is_none_or(|told| told.retry_ms.is_none() && problem.retry_ms.is_some()) {
-            told = Some(problem);
-        }
-    }
-    told.map_or(Ok(()), |problem| Err(problem.clone()))
-}
-
-/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
-async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
-    let mut begun = Vec::with_capacity(asked.len());
-    for (channel, asked) in asked {
-        let subscribed = match asked {
-            Ok(since) => subscribe(Arc::clone(node.engine()), channel.clone(), since)
-                .await
-                .map_err(Problem::from),
-            Err(problem) => Err(problem),
-        };
-        begun.push((channel, subscribed));
-    }
-    begun
 }
 
 impl fmt::Debug for Session {

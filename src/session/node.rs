@@ -12,6 +12,7 @@ use super::hooks::{Carried, Hooks};
 use super::identity::{Action, Authority, Credential, Identity};
 use super::occupancy::Occupancies;
 use super::policy::{Policies, Policy};
+use super::presence::{PresenceSettings, Presences};
 use super::registry::{Registered, Registry, draining};
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
@@ -54,6 +55,8 @@ pub struct Node {
     hooks: ArcSwapOption<Hooks>,
     knows_nobody: Arc<Authority>,
     anybody: Arc<Identity>,
+    /// Who is on the channels.
+    pub(super) presences: Arc<Presences>,
     pub(super) control: Control,
     pub(super) occupancies: OnceLock<Arc<Occupancies>>,
     pub(super) listing: Option<Arc<dyn Listing>>,
@@ -70,6 +73,7 @@ impl Node {
         limits: Limits,
         policies: Policies,
     ) -> Self {
+        let presences = Presences::new(PresenceSettings::default(), Arc::clone(&metrics), Vec::new());
         Self {
             engine,
             outside,
@@ -88,7 +92,14 @@ impl Node {
             listing: None,
             anonymous: Arc::new(Identity::anonymous()),
             itself: Arc::new(Identity::itself()),
+            presences: Arc::new(presences),
         }
+    }
+
+    /// The same, which keeps who is on its channels in another way; somebody has to run it.
+    #[must_use]
+    pub fn with_presences(self, presences: Arc<Presences>) -> Self {
+        Self { presences, ..self }
     }
 
     /// The same, for those alone who the authority lets in.

@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use super::identity::Identity;
 use super::ready::Ready;
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, SessionKey};
 use crate::protocol::{Code, Ending, Problem};
 
 /// Locks among which the sessions are spread.
@@ -245,6 +245,11 @@ pub(super) struct Registered {
 impl Registered {
     pub(super) fn id(&self) -> SessionId {
         self.shared.id
+    }
+
+    /// The session as presence knows it.
+    pub(super) fn key(&self) -> SessionKey {
+        SessionKey(self.shared.id.0)
     }
 
     pub(super) fn register(&self, waker: &Waker) {

@@ -17,6 +17,7 @@ impl Session {
         }
         let refused = |channel: &ChannelName| {
             let allowed = self.node().still_allows(&self.identity, Action::Subscribe, channel);
+            let allowed = allowed.and_then(|()| self.check_told(channel));
             Some((channel.clone(), allowed.err()?))
         };
         let refused: Vec<_> = self.subscriptions.channels().filter_map(refused).collect();
@@ -30,6 +31,7 @@ impl Session {
                 continue;
             };
             self.subscriptions.remove(key);
+            self.leave(&channel);
             self.reply(Push::Unsubscribed {
                 channel,
                 problem: Some(problem),

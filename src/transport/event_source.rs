@@ -17,7 +17,7 @@ use super::{Transports, read_request};
 use crate::delivery::{ChannelName, Cursor, Since};
 use crate::http::{header, text_header};
 use crate::metrics::Transport;
-use crate::protocol::{Code, Framed, IdLines, Problem, Push, StreamRequest, event_stream};
+use crate::protocol::{Code, Framed, IdLines, PresenceAsk, Problem, Push, StreamRequest, event_stream};
 use crate::session::limits::Arrival;
 use crate::session::{Output, Session};
 
@@ -46,7 +46,7 @@ async fn open(transports: &Arc<Transports>, request: Request) -> Result<(Session
     writer.write(&event_stream::padding());
     writer.write(&event_stream::retry(transports.retry_ms()));
     writer.push(&session.welcome(transports.timings.heartbeat_ms), None);
-    writer.join(&mut session, asked.channels).await?;
+    writer.join(&mut session, asked.channels, asked.presence).await?;
     Ok((session, writer))
 }
 
@@ -131,8 +131,13 @@ impl Writer {
     }
 
     /// Subscribes, and writes how each subscription began; the last one that did carries the cursor.
-    async fn join(&mut self, session: &mut Session, channels: Vec<(ChannelName, Since)>) -> Result<(), Problem> {
-        let joined = session.join(channels).await?;
+    async fn join(
+        &mut self,
+        session: &mut Session,
+        channels: Vec<(ChannelName, Since)>,
+        ask: PresenceAsk,
+    ) -> Result<(), Problem> {
+        let joined = session.join(channels, ask).await?;
         for (key, (_, joined)) in joined.iter().enumerate() {
             if let Ok(joined) = joined {
                 self.cursor[key] = Since::After(joined.position);
@@ -201,6 +206,10 @@ impl Writer {
                 self.cursor[key] = Since::After(gap.to);
                 let id = self.id();
                 self.push(&Push::Gap { channel, gap }, id.as_deref());
+                false
+            }
+            Output::Presence(frame) => {
+                self.write(&event_stream::event(frame.kind(), frame.json(), None));
                 false
             }
             Output::Push(push) => {

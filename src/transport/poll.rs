@@ -16,6 +16,9 @@ use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
 use crate::session::limits::Arrival;
 use crate::session::{Closed, Output, Session};
 
+/// How long an answer waits for the members of its channels.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// `GET`, `POST /v1/poll`
 pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: Request) -> Response {
     match poll(&transports, request).await {
@@ -27,14 +30,22 @@ pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: R
 async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, Problem> {
     let seat = transports.seat(request.extensions(), Arrival::Poll)?;
     let (identity, asked) = read_request(transports, request, None).await?;
-    let StreamRequest { channels, wait_s, .. } = asked;
+    let StreamRequest {
+        channels,
+        wait_s,
+        presence,
+        session: handed_back,
+        ..
+    } = asked;
+    let names: Vec<_> = channels.iter().map(|(channel, _)| channel.clone()).collect();
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
     let mut session = Session::open_last(&transports.node, Transport::Poll, identity, seat);
+    session.poll_again(&names, handed_back.as_deref());
     let closing = session.refusal();
     let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
     let mut is_immediate = false;
-    for (key, (channel, joined)) in session.join(channels).await?.into_iter().enumerate() {
+    for (key, (channel, joined)) in session.join(channels, presence).await?.into_iter().enumerate() {
         if let Ok(joined) = &joined {
             answer.positions[key] = Since::After(joined.position);
         }
@@ -58,6 +69,7 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
         }
     }
     answer.take_ready(&mut session);
+    answer.take_members(&mut session).await;
     if let Some(problem) = closing {
         answer.take_time(&mut session);
         answer.add(Output::Push(Box::new(Push::Closing(problem))));
@@ -66,6 +78,7 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     } else {
         answer.take_time(&mut session);
     }
+    answer.session = session.answered(&names);
     session.note_written();
     session.note_closed(Closed::Answered);
     Ok(answer)
@@ -75,6 +88,8 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
 struct Answer {
     positions: Vec<Since>,
     pushes: Vec<String>,
+    /// What the next poll hands back, where presence is on.
+    session: Option<String>,
     bytes: usize,
     bytes_max: usize,
     /// Whether nothing fits any more, or nothing may follow.
@@ -86,6 +101,7 @@ impl Answer {
         Self {
             positions: channels.iter().map(|(_, since)| *since).collect(),
             pushes: Vec::new(),
+            session: None,
             bytes: 0,
             bytes_max,
             is_full: false,
@@ -126,6 +142,18 @@ impl Answer {
         }
     }
 
+    /// Waits for what a client that knows nothing yet is told of who is there: it comes with the next tick, at which
+    /// the client itself is among them.
+    async fn take_members(&mut self, session: &mut Session) {
+        let until = Instant::now() + MEMBERS_TIMEOUT;
+        while !self.is_full && session.awaits_members() {
+            match tokio::time::timeout_at(until, session.next()).await {
+                Ok(output) => self.add(output),
+                Err(_elapsed) => return,
+            }
+        }
+    }
+
     /// Takes what the session has at once, as far as it fits.
     fn take_ready(&mut self, session: &mut Session) {
         while !self.is_full
@@ -147,6 +175,8 @@ impl Answer {
                 let json = Push::Gap { channel, gap }.to_json();
                 self.add_if_it_fits(key, json, gap.to);
             }
+            // Who is on a channel is told anew to a client that did not get it, so it need not fit.
+            Output::Presence(frame) => self.add_json(frame.json().to_owned()),
             Output::Push(push) => self.add_json(push.to_json()),
             Output::Ending(ending) => {
                 if let Some(problem) = ending.problem {
@@ -175,6 +205,7 @@ impl Answer {
         let cursor: Cursor = self.positions.into_iter().collect();
         Object::new()
             .text("cursor", &cursor.to_string())
+            .optional_text("session", self.session.as_deref())
             .array("pushes", self.pushes)
             .finish()
     }

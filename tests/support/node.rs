@@ -14,6 +14,7 @@ use throughline::server::{self, Listener, Settings, Tls};
 use throughline::session::identity::FetchKeys;
 use throughline::session::limits::{Clock, RateSettings};
 use throughline::session::policy::{Policies, Policy};
+use throughline::session::presence::PresenceSettings;
 use throughline::transport::Timings;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -42,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) health: Option<Arc<dyn Health>>,
     /// Who may come in; unless told, everybody.
     pub(crate) auth: Auth,
+    /// How presence is kept, if it is.
+    pub(crate) presence: Option<PresenceSettings>,
     /// What namespaces allow, where that is not the same for all.
     pub(crate) policies: Option<Policies>,
     /// Which app is asked; unless told, none.
@@ -75,6 +78,7 @@ impl Default for Setup {
             origins: &[],
             health: None,
             auth: Auth::default(),
+            presence: None,
             policies: None,
             hooks: Hooks::default(),
             clock: None,
@@ -173,6 +177,9 @@ impl Node {
         }
         if let Some(health) = setup.health {
             builder = builder.health(health);
+        }
+        if let Some(presence) = setup.presence {
+            builder = builder.presence(presence);
         }
         if let Some(clock) = setup.clock {
             builder = builder.clock(clock);

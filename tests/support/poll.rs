@@ -15,6 +15,8 @@ use super::push::Push;
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) cursor: String,
+    /// What the next poll hands back, where presence is on.
+    pub(crate) session: Option<String>,
     pub(crate) pushes: Vec<Push>,
     /// For how long it was waited.
     pub(crate) waited: Duration,
@@ -168,6 +170,7 @@ impl Exchange {
         #[derive(serde::Deserialize)]
         struct Told<'a> {
             cursor: String,
+            session: Option<String>,
             #[serde(borrow)]
             pushes: Vec<&'a RawValue>,
         }
@@ -181,6 +184,7 @@ impl Exchange {
         Ok(Answer {
             pushes: pushes.collect::<io::Result<_>>()?,
             cursor: told.cursor,
+            session: told.session,
             waited: self.began.elapsed(),
         })
     }

@@ -63,6 +63,10 @@ pub(super) struct Keys {
     pub(super) log: String,
     /// Where nodes are told of publications. Not a key: a Pub/Sub channel, which databases share.
     pub(super) hints: String,
+    /// The nodes on which it has sessions.
+    pub(super) nodes: String,
+    /// The sessions on it.
+    pub(super) sessions: String,
     base_len: usize,
 }
 
@@ -82,6 +86,8 @@ impl Keys {
             top: format!("{base}:top"),
             log: format!("{base}:log"),
             hints: format!("{base}:hints:{database}"),
+            nodes: format!("{base}:nodes"),
+            sessions: format!("{base}:sessions"),
             base_len: base.len(),
         }
     }
@@ -139,7 +145,14 @@ mod tests {
                 key: "{}".into(),
                 nth: 1,
             };
-            let all = [keys.idempotency(&key), keys.top, keys.log, keys.hints];
+            let all = [
+                keys.idempotency(&key),
+                keys.top,
+                keys.log,
+                keys.hints,
+                keys.nodes,
+                keys.sessions,
+            ];
             let tags: Vec<_> = all.iter().map(|key| hash_tag(key)).collect();
             assert!(tags.iter().all(|tag| *tag == tags[0] && !tag.contains(':')) || name.contains(':'));
             assert!(tags.windows(2).all(|pair| pair[0] == pair[1]), "{name}: {tags:?}");

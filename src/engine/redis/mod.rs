@@ -13,6 +13,7 @@
 //! *Where Redis is* is one idea (`topology`): a map leads from a channel to the shard that keeps it, be that a Redis
 //! alone, one that Sentinels name, one of several, or a Cluster's node.
 
+mod ask;
 mod channel;
 mod channels;
 pub mod check;
@@ -24,6 +25,7 @@ mod keys;
 mod link;
 mod nodes;
 mod part;
+mod presence;
 mod reads;
 mod redirect;
 mod replicated;
@@ -64,6 +66,7 @@ use crate::delivery::{
 
 pub use self::url::BadUrl;
 pub use keys::{BadPrefix, Prefix};
+pub use presence::RedisPresence;
 
 /// Readings on their way at once, on this node: a thousand channels that are behind do not crowd Redis.
 const READINGS_MAX: usize = 32;

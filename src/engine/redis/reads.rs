@@ -3,24 +3,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::ask::ask;
 use super::channel::Channel;
 use super::link::ANSWER_TIMEOUT;
 use super::part::Part;
-use super::redirect::Redirect;
-use super::topology::Target;
 use crate::delivery::{EngineError, EngineErrorKind, Offset, Page, Since};
 
 /// Readings of one channel: so many at once, and from then on one after each pause.
 const BURST_MAX: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// How long a slot that is on its way is left alone.
-const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
 /// The entries that a reading takes which serves more than one.
 const SHARED_COUNT_MAX: usize = 256;
@@ -151,46 +146,11 @@ async fn read_part(shared: &Shared, channel: &Channel, asks: &[Ask]) -> Result<P
     let call = shared
         .scripts
         .read(&channel.keys, shared.epoch(), (from, newest, count));
-    let asking = ask(shared, channel, &call, deadline);
-    let answer = tokio::time::timeout_at(deadline, asking).await.unwrap_or_else(|_| {
-        if let Some(home) = shared.shard(&channel.name) {
-            home.reading.doubt();
-        }
-        Err(EngineErrorKind::Unavailable.into())
-    })?;
+    let permit = tokio::time::timeout_at(deadline, shared.reading_permits.acquire()).await;
+    let _permit = permit.map_err(|_| EngineErrorKind::Unavailable)?;
+    let answer = ask(shared, (&channel.name, |home| &home.reading), &call, deadline).await?;
     Part::read(&channel.name, answer, count).ok_or_else(|| {
         tracing::error!(channel = %channel.name, "what Redis holds of a log cannot be read; are its keys used by others?");
         EngineErrorKind::Unavailable.into()
     })
-}
-
-/// Asks where the log is, and where it has gone to meanwhile.
-async fn ask(shared: &Shared, channel: &Channel, call: &Cmd, deadline: Instant) -> Result<Value, EngineError> {
-    let _permit = shared.reading_permits.acquire().await;
-    let mut target = Target::Owner;
-    loop {
-        let (home, mut connection) = shared
-            .connection((&channel.name, &target), |home| &home.reading, deadline)
-            .await?;
-        let answer = shared.scripts.call(&mut connection, call, target.manner()).await;
-        match answer {
-            Ok(Value::ServerError(error)) => {
-                let Some(redirect) = Redirect::of_error(&error) else {
-                    tracing::debug!(redis = %home.place, ?error, "a log could not be read");
-                    home.reading.doubt();
-                    return Err(EngineErrorKind::Unavailable.into());
-                };
-                target = shared.follow(redirect);
-                if target == Target::Owner {
-                    tokio::time::sleep(ON_ITS_WAY).await;
-                }
-            }
-            Ok(answer) => return Ok(answer),
-            Err(error) => {
-                tracing::debug!(redis = %home.place, %error, "a log could not be read");
-                home.reading.doubt();
-                return Err(EngineErrorKind::Unavailable.into());
-            }
-        }
-    }
 }

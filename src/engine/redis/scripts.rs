@@ -1,5 +1,7 @@
 //! The scripts: what they are called with, and what they answer.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::aio::MultiplexedConnection;
@@ -8,8 +10,11 @@ use sha1::{Digest, Sha1};
 
 use super::keys::Keys;
 use super::link::load;
+use super::presence::whose;
 use super::redirect::Manner;
-use crate::delivery::{Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Tag};
+use crate::delivery::{
+    Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Report, Tag,
+};
 
 /// For how long an idempotency key is remembered, in milliseconds.
 const KEY_TTL_MS: u64 = 5 * 60 * 1000;
@@ -25,6 +30,8 @@ const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 pub(super) struct Scripts {
     publish: Script,
     read: Script,
+    report: Script,
+    others: Script,
 }
 
 /// Whom the publishing script tells.
@@ -45,11 +52,13 @@ impl Scripts {
                 Hints::BySlot => Script::new(&publish.replace("'PUBLISH'", "'SPUBLISH'")),
             },
             read: Script::new(include_str!("read.lua")),
+            report: Script::new(include_str!("report.lua")),
+            others: Script::new(include_str!("others.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 2] {
-        [&self.publish, &self.read]
+    pub(super) fn all(&self) -> [&Script; 4] {
+        [&self.publish, &self.read, &self.report, &self.others]
     }
 
     /// The call that stores a draft.
@@ -93,6 +102,40 @@ impl Scripts {
             Some(newest) => call.arg(newest),
         };
         call.arg(count);
+        call
+    }
+
+    /// The call that reports a node's sessions on a channel.
+    pub(super) fn report(&self, keys: &Keys, node: &str, lease: Duration, report: &Report) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.report.get_hash())
+            .arg(2)
+            .arg(&keys.nodes)
+            .arg(&keys.sessions)
+            .arg(node)
+            .arg(u64::try_from(lease.as_millis()).unwrap_or(TTL_MS_MAX).min(TTL_MS_MAX));
+        match report.after {
+            None => call.arg("-"),
+            Some(number) => call.arg(number),
+        };
+        call.arg(report.number).arg(report.went.len());
+        for session in &report.went {
+            call.arg(format!("{:032x}", session.0));
+        }
+        for (session, who) in &report.came {
+            call.arg(format!("{:032x}", session.0)).arg(whose(who.as_ref()));
+        }
+        call
+    }
+
+    /// The call that reads the other nodes' sessions on a channel.
+    pub(super) fn others(&self, keys: &Keys, node: &str) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.others.get_hash())
+            .arg(2)
+            .arg(&keys.nodes)
+            .arg(&keys.sessions)
+            .arg(node);
         call
     }
 

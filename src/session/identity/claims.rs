@@ -1,5 +1,7 @@
 //! What a token says, read strictly: a claim of the wrong kind is refused, and never passed over.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -9,6 +11,9 @@ use crate::delivery::ChannelName;
 
 /// The longest `sub`, in bytes.
 pub(super) const SUBJECT_BYTES_MAX: usize = 255;
+
+/// The longest `throughline.info`, in bytes of compact JSON: it is told to everybody on a channel.
+pub(super) const INFO_BYTES_MAX: usize = 256;
 
 /// The latest time that is read, in seconds: in the year 10000, and far from where milliseconds would overflow.
 const TIME_S_MAX: f64 = 253_402_300_800.0;
@@ -79,12 +84,25 @@ impl Claims {
         }
         let user = self.user()?;
         let lifetime = Lifetime::new(expires_at_ms, slack_ms, now_ms);
-        Ok(Identity::of_user(user, self.grants()?, lifetime))
+        Ok(Identity::of_user(user, self.grants()?, lifetime, self.info()?))
     }
 
     fn user(&self) -> Result<&str, Refusal> {
         let user = self.sub.as_ref().and_then(Value::as_str);
         user.filter(|user| is_user(user)).ok_or(Refusal::Claim("sub", ""))
+    }
+
+    /// What others are told of the user.
+    fn info(&self) -> Result<Option<Arc<str>>, Refusal> {
+        let given = self.throughline.as_ref().and_then(|given| given.get("info"));
+        let Some(info) = given.filter(|info| !info.is_null()) else {
+            return Ok(None);
+        };
+        let json = info.to_string();
+        if json.len() > INFO_BYTES_MAX {
+            return Err(Refusal::Claim("throughline.info", "JSON of at most 256 bytes"));
+        }
+        Ok(Some(json.into()))
     }
 
     fn grants(&self) -> Result<Grants, Refusal> {

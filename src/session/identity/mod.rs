@@ -32,7 +32,7 @@ pub use refusal::Refusal;
 use voucher::Voucher;
 
 use super::hooks::Carried;
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, Who};
 use crate::protocol::{Code, Problem};
 
 /// How long before the end of its token a session is told so, in milliseconds; at most half of what is left of it.
@@ -157,6 +157,8 @@ pub struct Identity {
     grants: Grants,
     kind: Kind,
     lifetime: Option<Lifetime>,
+    /// What the app says of the user to others, as JSON. Boxed, for few have it.
+    info: Option<Box<Arc<str>>>,
     /// Which key has let it in, if one has.
     voucher: Option<Voucher>,
     mark: Option<TokenMark>,
@@ -186,6 +188,7 @@ impl Identity {
             grants,
             kind,
             lifetime: None,
+            info: None,
             voucher: None,
             mark: None,
             carried: None,
@@ -200,12 +203,13 @@ impl Identity {
         }
     }
 
-    fn of_user(user: &str, grants: Grants, lifetime: Lifetime) -> Self {
+    fn of_user(user: &str, grants: Grants, lifetime: Lifetime, info: Option<Arc<str>>) -> Self {
         Self {
             publisher: Self::user_word(user),
             grants,
             kind: Kind::User,
             lifetime: Some(lifetime),
+            info: info.map(Box::new),
             voucher: None,
             mark: None,
             carried: None,
@@ -222,6 +226,7 @@ impl Identity {
                 Kind::BackEnd
             },
             lifetime: None,
+            info: None,
             voucher: None,
             mark: None,
             carried: None,
@@ -252,6 +257,7 @@ impl Identity {
                 Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
                 None => self.lifetime,
             },
+            info: self.info.clone(),
             voucher: self.voucher,
             mark: self.mark,
             carried: self.carried.clone(),
@@ -289,6 +295,13 @@ impl Identity {
     /// The user, if it is one.
     pub fn user(&self) -> Option<&str> {
         self.publisher.strip_prefix(USER)
+    }
+
+    /// The user as others see it, if it is one.
+    pub(crate) fn who(&self) -> Option<Who> {
+        let user = self.user()?.into();
+        let info = self.info.as_deref().cloned();
+        Some(Who { user, info })
     }
 
     /// What stands for the user, where limits tell users apart.

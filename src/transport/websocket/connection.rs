@@ -358,6 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.outbox.push(Frame::Publication(publication));
                 }
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
+                Output::Presence(frame) => self.push_frame(frame.websocket()),
                 Output::Push(push) => {
                     self.push(&push);
                     // A new token moves what is due.

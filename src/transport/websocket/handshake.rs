@@ -90,7 +90,7 @@ async fn open(transports: &Transports, request: &request::Parts) -> Result<(Sess
     let identity = identify(node, request, None).await?;
     let asked = asked.checked(&node.channels_at_connect(&identity), None, &node.limits())?;
     // Those of several that are refused get an `unsubscribed` each.
-    let asked = ask(node, &identity, asked.channels).await;
+    let asked = ask(node, &identity, asked.channels, asked.presence).await;
     check_any(&asked)?;
     let session = Session::open(node, Transport::WebSocket, identity, seat)?;
     Ok((session, asked))

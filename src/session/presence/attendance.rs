@@ -1,0 +1,228 @@
+//! One session's presence: the channels that it is on, and those of which it is told. Only a session that has any keeps
+//! one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::time::Instant;
+
+use super::channel::{PresentChannel, Watch};
+use super::mark::PollMark;
+use super::roster::Stay;
+use super::{PresenceSettings, Presences};
+use crate::delivery::{ChannelName, SessionKey, Who};
+use crate::protocol::{PresenceAsk, PresenceFrame, Problem};
+use crate::session::registry::Shared;
+
+/// A channel with presence that a session may enter, and whether it is told of it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    presences: Arc<Presences>,
+    channel: Arc<PresentChannel>,
+    is_told: bool,
+}
+
+impl Presences {
+    /// A channel that may be entered.
+    ///
+    /// # Errors
+    /// What other nodes' sessions cannot be had for.
+    pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, presence: PresenceAsk) -> Result<Place, Problem> {
+        let place = Place {
+            presences: Arc::clone(self),
+            channel: self.channel(name),
+            is_told: presence == PresenceAsk::Members,
+        };
+        if place.is_told {
+            self.follow(&place.channel).await?;
+        }
+        Ok(place)
+    }
+}
+
+impl Place {
+    pub(crate) fn presences(&self) -> Arc<Presences> {
+        Arc::clone(&self.presences)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whether it was entered or not, somebody has to look whether it is still of use.
+        self.presences.activate(&self.channel);
+    }
+}
+
+/// The channels of one session.
+pub(crate) struct Attendance {
+    presences: Arc<Presences>,
+    key: SessionKey,
+    who: Option<Who>,
+    holds: Vec<Hold>,
+    watches: Vec<Watch>,
+    /// The watch that is asked next, as long as one may have something.
+    at: usize,
+    raised: Option<(Arc<Raised>, Waker)>,
+    poll: Option<PollMark>,
+    /// How a poll is kept that has had its answer.
+    stay: Stay,
+}
+
+impl Attendance {
+    pub(crate) fn new(presences: Arc<Presences>, key: SessionKey, who: Option<Who>) -> Self {
+        Self {
+            presences,
+            key,
+            who,
+            holds: Vec::new(),
+            watches: Vec::new(),
+            at: 0,
+            raised: None,
+            poll: None,
+            stay: Stay::No,
+        }
+    }
+
+    /// The same, for a poll.
+    pub(crate) fn of_poll(mut self, poll: PollMark) -> Self {
+        self.poll = Some(poll);
+        self
+    }
+
+    /// Whether it is on any channel.
+    pub(crate) fn is_anywhere(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// Enters a channel, which the request names as its `nth`.
+    pub(crate) fn enter(&mut self, place: Place, nth: usize, session: &Arc<Shared>) {
+        let channel = Arc::clone(&place.channel);
+        self.presences.metrics.note_present();
+        channel.state().roster.enter(self.key, self.who.as_ref());
+        if place.is_told {
+            let known = self.poll.as_ref().and_then(|poll| *poll.known.get(nth)?);
+            self.watches.push(Watch::new(Arc::clone(&channel), known));
+            self.at = 0;
+            self.raised.get_or_insert_with(|| Raised::new(session));
+        }
+        self.holds.push(Hold { channel });
+        drop(place);
+    }
+
+    /// Leaves a channel.
+    pub(crate) fn leave(&mut self, name: &ChannelName) {
+        self.watches.retain(|watch| watch.channel() != name);
+        self.at = 0;
+        let holds = std::mem::take(&mut self.holds);
+        let (left, kept) = holds.into_iter().partition(|hold| hold.channel.name == *name);
+        self.holds = kept;
+        self.let_go(left);
+    }
+
+    /// Whether it is told of a channel.
+    pub(crate) fn watches(&self, name: &ChannelName) -> bool {
+        self.watches.iter().any(|watch| watch.channel() == name)
+    }
+
+    /// Whether there is a channel of which it has not been told what it begins with.
+    pub(crate) fn has_new(&self) -> bool {
+        self.watches.iter().any(Watch::is_new)
+    }
+
+    /// What it is told next. The session's task is woken when there is more.
+    pub(crate) fn poll(&mut self) -> Option<PresenceFrame> {
+        let (raised, waker) = self.raised.as_ref()?;
+        if raised.is_raised.load(Ordering::SeqCst) {
+            raised.is_raised.store(false, Ordering::SeqCst);
+            self.at = 0;
+        }
+        while let Some(watch) = self.watches.get_mut(self.at) {
+            if let Poll::Ready(notice) = watch.poll_next(&Context::from_waker(waker)) {
+                return Some(notice.frame.clone());
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// A poll has its answer: what the next one hands back. It stays for a while, for longer if its client has shown
+    /// that it hands back.
+    pub(crate) fn answered(&mut self, channels: &[ChannelName]) -> Option<String> {
+        let mut poll = self.poll.take()?;
+        let PresenceSettings { lease, debounce, .. } = self.presences.settings;
+        self.stay = match (poll.is_handed_back, &self.who) {
+            (true, _) => Stay::For(lease),
+            (false, None) => Stay::For(debounce),
+            (false, Some(_)) => Stay::No,
+        };
+        let known = |name: &ChannelName| self.watches.iter().find(|watch| watch.channel() == name)?.mark();
+        poll.known = if self.watches.is_empty() {
+            Vec::new()
+        } else {
+            channels.iter().map(known).collect()
+        };
+        self.is_anywhere().then(|| poll.to_string())
+    }
+
+    fn let_go(&self, holds: Vec<Hold>) {
+        let now = Instant::now();
+        for Hold { channel } in holds {
+            self.presences.metrics.note_absent();
+            channel.state().roster.leave(self.key, self.stay, now);
+            self.presences.activate(&channel);
+        }
+    }
+}
+
+/// The session is on this channel. It must be given back by [`Attendance::let_go`].
+#[derive(Debug)]
+struct Hold {
+    channel: Arc<PresentChannel>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        // Whoever is not told any more is no reason to keep a channel.
+        self.watches.clear();
+        let holds = std::mem::take(&mut self.holds);
+        self.let_go(holds);
+    }
+}
+
+impl fmt::Debug for Attendance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attendance")
+            .field("channels", &self.holds.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says that one of a session's watches may have something; as a waker it wakes the session too.
+struct Raised {
+    is_raised: AtomicBool,
+    session: Arc<Shared>,
+}
+
+impl Raised {
+    fn new(session: &Arc<Shared>) -> (Arc<Self>, Waker) {
+        let raised = Arc::new(Self {
+            is_raised: AtomicBool::new(true),
+            session: Arc::clone(session),
+        });
+        (Arc::clone(&raised), Waker::from(raised))
+    }
+}
+
+impl Wake for Raised {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_raised.swap(true, Ordering::SeqCst) {
+            self.session.wake();
+        }
+    }
+}
