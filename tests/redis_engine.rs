@@ -140,6 +140,88 @@ async fn scripts_that_redis_has_forgotten_are_told_again() {
     }
 }
 
+/// The keys of the channel whose names end so.
+async fn key_of(redis: &Redis, end: &str) -> String {
+    let keys: Vec<String> = redis.ask(&["KEYS", &format!("*{end}")]).await;
+    keys.into_iter().next().unwrap()
+}
+
+/// A failover, or a restart from an older file, that loses the end of a log: the live end kept what was lost, gave it to
+/// whoever came, and told nobody, until the next publication.
+#[tokio::test]
+async fn a_lost_end_is_told_although_nothing_comes_after_it() {
+    let redis = Redis::start(&[]).await;
+    let engine = engine(&redis.url(), "throughline:").await;
+    let mut follower = reader(&engine, Since::Now).await;
+    for _ in 0..3 {
+        publish(&engine, "1").await;
+    }
+    let (top, log) = (key_of(&redis, ":top").await, key_of(&redis, ":log").await);
+    let kept: String = redis.ask(&["GET", &top]).await;
+    for _ in 0..2 {
+        publish(&engine, "2").await;
+    }
+    for offset in 1..=5 {
+        assert_eq!(next(&mut follower).await.0, offset);
+    }
+    let lost: u64 = redis.ask(&["XDEL", &log, "4-0", "5-0"]).await;
+    assert_eq!(lost, 2, "the end of the log is lost");
+    let _: String = redis.ask(&["XSETID", &log, "3-0"]).await;
+    let _: String = redis.ask(&["SET", &top, &kept, "PX", "120000"]).await;
+    match within("word of it", follower.next()).await {
+        Some(Delivery::Gap(gap)) => assert_eq!((gap.from.offset, gap.to.offset), (5, 0)),
+        other => panic!("{other:?}"),
+    }
+    for offset in 1..=3 {
+        assert_eq!(next(&mut follower).await, (offset, "1".to_owned()));
+    }
+    let mut newcomer = reader(&engine, Since::Start).await;
+    for offset in 1..=3 {
+        assert_eq!(next(&mut newcomer).await.0, offset);
+    }
+    publish(&engine, "3").await;
+    assert_eq!(next(&mut newcomer).await, (4, "3".to_owned()));
+    assert_eq!(next(&mut follower).await, (4, "3".to_owned()));
+}
+
+/// A node that knew an earlier policy renewed the top for too short a time, and with the top the log was gone.
+#[tokio::test]
+async fn a_top_is_kept_for_as_long_as_its_newest_publication_says() {
+    let redis = Redis::start(&[]).await;
+    let engine = engine(&redis.url(), "throughline:").await;
+    let _follower = reader(&engine, Since::Now).await;
+    publish(&engine, "1").await;
+    let top = key_of(&redis, ":top").await;
+    let _: String = redis.ask(&["CONFIG", "RESETSTAT"]).await;
+    within("two looks at the tops", async {
+        loop {
+            let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+            if stats.contains("cmdstat_mget:calls=2") {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The same words, but for the life: another node has another policy now.
+    let said: String = redis.ask(&["GET", &top]).await;
+    let mut words: Vec<&str> = said.split(' ').collect();
+    let life = words.len() - 1;
+    words[life] = "7200000";
+    let _: String = redis.ask(&["SET", &top, &words.join(" "), "PX", "10000"]).await;
+    within("the longer life", async {
+        loop {
+            let left: i64 = redis.ask(&["PTTL", &top]).await;
+            assert!(left > 0, "it was let go");
+            if left > 7_000_000 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_primary_that_becomes_a_replica_is_left() {
     let (primary, heir) = (Redis::start(&[]).await, Redis::start(&[]).await);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throughline::config::{Address, Config, ConfigError, Loaded, is_taken_at_once};
+use throughline::config::{Address, Config, ConfigError, Fault, Loaded, is_taken_at_once};
 use throughline::http::HttpClient;
 use throughline::server::Tls;
 use throughline::session::identity::FetchKeys;
@@ -31,13 +31,13 @@ impl Reload {
     /// Reads everything again, and says in the log and to the service manager what came of it.
     pub(crate) async fn again(&mut self) {
         service_manager::is_reloading();
-        if let Some(tls) = &self.tls {
-            tls.reload_and_tell();
-        }
         let metrics = self.edge.node().metrics();
         match self.read().await {
             Ok((loaded, terms)) => {
                 metrics.note_config_applied();
+                if let Some(tls) = &self.tls {
+                    tls.reload_and_tell();
+                }
                 self.apply(loaded, terms);
                 service_manager::has_reloaded("The configuration was read again.");
             }
@@ -59,9 +59,17 @@ impl Reload {
     /// Reads and checks it, files with keys too, and changes nothing.
     async fn read(&self) -> Result<(Loaded<Config>, Terms), ConfigError> {
         let (configured, addresses) = (self.configured.clone(), self.addresses.clone());
+        let is_guarded = self.holds.config.is_guarded();
         let reading = tokio::task::spawn_blocking(move || {
             let openness = configured.openness();
             let loaded = configured.load_but_addresses()?;
+            if is_guarded && !loaded.config.is_guarded() {
+                // Behind a proxy strangers reach a loopback address, too; and a file that is empty or gone for a moment
+                // says the same.
+                let why = "the server is guarded, and with neither [auth] nor [hooks] it would be open to whoever comes; \
+                           to open it, start it anew";
+                return Err(loaded.placed(Fault::of_key("auth", why.to_owned())).into());
+            }
             for address in &addresses {
                 address
                     .check(loaded.config.openness(openness))
@@ -88,11 +96,21 @@ impl Reload {
             .collect();
         // What the app said before is forgotten with it, so only for something else.
         let is_of_hooks = |key: &String| key.starts_with("hooks.") || key == "limits.publication_bytes_max";
-        if taken.iter().any(is_of_hooks) {
-            self.edge.set_hooks(loaded.config.hooks());
+        let hooks = taken.iter().any(is_of_hooks).then(|| loaded.config.hooks());
+        let (before, after) = match hooks {
+            Some(Some(hooks)) => (Some(hooks), false),
+            Some(None) => (None, true),
+            None => (None, false),
+        };
+        // Guards come before those that they follow go: at no moment is it open.
+        if before.is_some() {
+            self.edge.set_hooks(before);
         }
         // Files that it names may have changed where it has not.
         self.edge.apply(terms);
+        if after {
+            self.edge.set_hooks(None);
+        }
         if taken.iter().any(|key| key == "log.level") {
             self.filter.set(loaded.config.log.level.as_str());
         }

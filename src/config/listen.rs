@@ -64,11 +64,12 @@ impl Config {
 impl Config {
     /// Whether it may be reached from elsewhere, after what was said of it: where `[auth]` guards it, it may.
     pub fn openness(&self, said: Openness) -> Openness {
-        if self.auth.is_configured() || self.hooks.is_configured() {
-            Openness::Guarded
-        } else {
-            said
-        }
+        if self.is_guarded() { Openness::Guarded } else { said }
+    }
+
+    /// Whether somebody says who may come in.
+    pub fn is_guarded(&self) -> bool {
+        self.auth.is_configured() || self.hooks.is_configured()
     }
 }
 

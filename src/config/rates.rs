@@ -18,7 +18,7 @@ pub struct Rates {
     /// The same, at once.
     #[schemars(range(min = 1))]
     pub ip_connections_burst: u32,
-    /// Long-polls from one address, per second.
+    /// Long-polls from one address, per second; readings of `/v1/history` and `/v1/presence` count as polls.
     #[schemars(range(max = Rate::PER_S_MAX))]
     pub ip_polls_per_s: u32,
     /// The same, at once.

@@ -41,7 +41,7 @@ pub use cors::cors;
 pub use credential::{SUBPROTOCOL, credential, may_use_cookies};
 pub use frames::PREFACE;
 pub use guard::{Guarded, HEAD_TIMEOUT, Version, refusal};
-pub use identify::{identify, verify};
+pub use identify::{count_reading, identify, verify};
 pub use kept::{Kept, Place};
 pub use lease::{Lease, Lent, Narrow};
 pub use origin::{BadOrigin, Origin, OriginPattern};

@@ -10,7 +10,7 @@ use super::Shared;
 use super::entry::{Entry, Top};
 use super::keys::Keys;
 use super::reads::{Reads, read};
-use crate::delivery::{ChannelName, Live, Since};
+use crate::delivery::{ChannelName, Live, Position, Since};
 
 /// Publications that are filled in at a time.
 const FILL_COUNT_MAX: usize = 128;
@@ -40,7 +40,7 @@ pub(super) struct Channel {
     /// The highest offset that a reader was given, or told of, from the log.
     handed: AtomicU64,
     ttl_ms: AtomicU64,
-    renewed_at: Mutex<Instant>,
+    renewed_at: Mutex<Option<Instant>>,
     idle_since: Mutex<Option<Instant>>,
 }
 
@@ -58,7 +58,7 @@ impl Channel {
             is_woken: AtomicBool::new(false),
             handed: AtomicU64::new(0),
             ttl_ms: AtomicU64::new(u64::MAX),
-            renewed_at: Mutex::new(Instant::now()),
+            renewed_at: Mutex::new(Some(Instant::now())),
             idle_since: Mutex::new(None),
         }
     }
@@ -75,16 +75,24 @@ impl Channel {
     /// A reader was told of the log up to here.
     pub(super) fn note_handed(&self, top: Top) {
         self.handed.fetch_max(top.position.offset, Ordering::SeqCst);
-        self.ttl_ms.store(top.ttl_ms, Ordering::Relaxed);
+        self.note_ttl(&top);
+    }
+
+    /// For how long its top is kept is what Redis says now. If that is longer than was known, it is said again at once:
+    /// it may have been cut short meanwhile.
+    pub(super) fn note_ttl(&self, top: &Top) {
+        if self.ttl_ms.swap(top.ttl_ms, Ordering::Relaxed) < top.ttl_ms {
+            *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// For how long its top is to be kept on, if that has to be said again: readers here keep it alive.
     pub(super) fn renewal_ms(&self, now: Instant) -> Option<u64> {
         let ttl_ms = self.ttl_ms.load(Ordering::Relaxed);
         let mut renewed_at = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = now.duration_since(*renewed_at).as_millis() >= u128::from(ttl_ms / 4);
+        let is_due = renewed_at.is_none_or(|at| now.duration_since(at).as_millis() >= u128::from(ttl_ms / 4));
         is_due.then(|| {
-            *renewed_at = now;
+            *renewed_at = Some(now);
             ttl_ms
         })
     }
@@ -95,6 +103,11 @@ impl Channel {
         let mut idle_since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         *idle_since = (!is_read).then(|| idle_since.unwrap_or(now));
         *idle_since
+    }
+
+    /// Where its live end is, if it has one.
+    pub(super) fn live_top(&self) -> Option<Position> {
+        self.live.get().map(|live| live.top())
     }
 
     /// Takes what Redis tells of a publication: the live end goes on with it, or is filled in from the log.
@@ -139,6 +152,14 @@ impl Channel {
             (Some(_), None) => false,
             (Some(live), Some(top)) => live.holds(&top.position),
         }
+    }
+
+    /// Whether Redis has lost what stood here before it was asked: what is told was stored, so its top cannot be lower.
+    pub(super) fn has_lost(before: Option<Position>, top: Option<&Top>) -> bool {
+        let (Some(before), Some(top)) = (before, top) else {
+            return false;
+        };
+        before.epoch == top.position.epoch && before.offset > top.position.offset
     }
 
     /// Readers that were told of more than there is have to read anew.

@@ -12,6 +12,7 @@ use super::channel::Channel;
 use super::entry::{Top, bytes_of};
 use super::link::ANSWER_TIMEOUT;
 use super::shard::Shard;
+use crate::delivery::Position;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -27,11 +28,12 @@ pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
     loop {
         let _ = tokio::time::timeout(PERIOD, home.compare_now.notified()).await;
         for channels in shared.wanted_on(&home).chunks(TOPS_MAX) {
+            let before: Vec<_> = channels.iter().map(|channel| channel.live_top()).collect();
             // If Redis is away, there is nothing to compare with; when it is back, there will be a reason.
             let Some(tops) = ask(&shared, &home, channels).await else {
                 break;
             };
-            compare(&shared, channels, tops).await;
+            compare(&shared, channels, (&before, tops)).await;
         }
     }
 }
@@ -76,15 +78,21 @@ async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option
     Some(tops)
 }
 
-async fn compare(shared: &Arc<Shared>, channels: &[Arc<Channel>], tops: Vec<Option<Top>>) {
+async fn compare(
+    shared: &Arc<Shared>,
+    channels: &[Arc<Channel>],
+    (before, tops): (&[Option<Position>], Vec<Option<Top>>),
+) {
+    let is_well = |at: usize, top: Option<&Top>| channels[at].is_at(top) && !Channel::has_lost(before[at], top);
     let differing: HashMap<usize, Option<Top>> = tops
         .into_iter()
         .enumerate()
         .filter(|(at, top)| {
             if let Some(top) = top {
+                channels[*at].note_ttl(top);
                 channels[*at].doubt_above(shared, top);
             }
-            !channels[*at].is_at(top.as_ref())
+            !is_well(*at, top.as_ref())
         })
         .collect();
     if differing.is_empty() {
@@ -92,7 +100,7 @@ async fn compare(shared: &Arc<Shared>, channels: &[Arc<Channel>], tops: Vec<Opti
     }
     tokio::time::sleep(GRACE).await;
     for (at, top) in differing {
-        if !channels[at].is_at(top.as_ref()) {
+        if !is_well(at, top.as_ref()) {
             channels[at].fill(shared);
         }
     }

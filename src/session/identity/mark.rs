@@ -10,9 +10,10 @@ use ring::digest::{SHA256, digest};
 pub struct TokenMark(NonZeroU64);
 
 impl TokenMark {
-    /// The mark of a token, as it was shown.
+    /// The mark of a token: of what is signed, for one and the same may be signed in more than one way.
     pub(super) fn of(token: &str) -> Self {
-        let hash = digest(&SHA256, token.as_bytes());
+        let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+        let hash = digest(&SHA256, signed.as_bytes());
         let bits = hash
             .as_ref()
             .iter()
@@ -39,8 +40,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_as_it_is_written_and_tells_tokens_apart() {
-        let (one, other) = (TokenMark::of("a.b.c"), TokenMark::of("a.b.d"));
+        let (one, other) = (TokenMark::of("a.b.c"), TokenMark::of("a.d.c"));
         assert_ne!(one, other);
+        assert_eq!(one, TokenMark::of("a.b.d"), "what is signed is the same");
         assert_eq!(TokenMark::parse(&one.to_string()), Some(one));
         assert_eq!(TokenMark::parse("0"), None);
         assert_eq!(TokenMark::parse("x"), None);

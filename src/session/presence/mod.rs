@@ -1,7 +1,7 @@
 //! Presence on this node: who is on which channel, and whoever wants to be told.
 //!
-//! Sessions enter and leave ([`Attendance`]); a clock looks at the channels on which something happened, so that what
-//! happens within one tick is told at once; watchers have a cursor over that ([`notices`]) and pull, as readers of
+//! Sessions enter and leave (`attendance`); a clock looks at the channels on which something happened, so that what
+//! happens within one tick is told at once; watchers have a cursor over that (`notices`) and pull, as readers of
 //! publications do. A thousand who come at once are one list of members for each watcher, encoded once.
 
 mod attendance;
@@ -176,12 +176,13 @@ impl Presences {
                     tokio::task::yield_now().await;
                 }
             }
-            if self.nodes.is_some() {
-                lock(&self.tied).push(Arc::clone(&channel));
-            }
             if look.is_active {
                 self.activate(&channel);
-            } else {
+            }
+            if self.nodes.is_some() {
+                // The exchange lets go of it, when other nodes were told.
+                lock(&self.tied).push(channel);
+            } else if !look.is_active {
                 self.forget(&channel);
             }
         }
@@ -214,11 +215,18 @@ impl Presences {
         }
     }
 
-    /// Lets go of a channel that nobody is on and nobody looks at.
+    /// Lets go of a channel that nobody is on and nobody looks at, and of which no other node has to be told.
     fn forget(&self, channel: &Arc<PresentChannel>) {
         let mut channels = lock(&self.channels);
         // Held by the map and by us: whoever else gets it now, gets it from the map.
-        if Arc::strong_count(channel) == 2 && channel.state().roster.is_empty() {
+        if Arc::strong_count(channel) != 2 {
+            return;
+        }
+        let is_over = {
+            let state = channel.state();
+            state.roster.is_empty() && !state.roster.has_unreported()
+        };
+        if is_over {
             channels.remove(&channel.name);
             if channels.capacity() > 64 && channels.len() < channels.capacity() / 4 {
                 let room = channels.len() * 2;

@@ -103,7 +103,13 @@ impl Presences {
             }
             let due: Vec<_> = channels
                 .into_iter()
-                .filter(|channel| held.is_due(channel, now))
+                .filter(|channel| {
+                    let is_due = held.is_due(channel, now);
+                    if !is_due {
+                        held.forget(channel);
+                    }
+                    is_due
+                })
                 .collect();
             let exchanging = futures_util::stream::iter(due).map(|channel| held.exchange_one(&nodes, channel));
             let changed: Vec<_> = exchanging
@@ -146,6 +152,7 @@ impl Presences {
             tracing::debug!(%error, "presence was not exchanged; it is tried again");
             channel.state().ties.pause_until = Some(Instant::now() + PAUSE);
         }
+        self.forget(&channel);
         is_new.then(|| channel.name.clone())
     }
 

@@ -182,7 +182,8 @@ impl Roster {
             (Stay::No, None) => None,
             (Stay::No, Some(user)) => {
                 user.here = user.here.saturating_sub(1);
-                let is_last = user.here == 0 && user.sessions == 1 && !self.debounce.is_zero();
+                // Whether there is another one elsewhere does not count: both may go at once, and come back.
+                let is_last = user.here == 0 && !self.debounce.is_zero();
                 user.kept = is_last.then_some(key);
                 is_last.then_some(self.debounce)
             }
@@ -249,6 +250,8 @@ impl Roster {
 
     /// All sessions that are here have to be reported, and none of those that went.
     pub(super) fn forget_reports(&mut self) {
+        // The others may have taken those who are here for gone, and have to look again.
+        self.is_changed = true;
         let here = self.here().map(|(key, _)| key).collect();
         if let Some(unreported) = &mut self.unreported {
             *unreported = here;

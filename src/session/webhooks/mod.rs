@@ -111,8 +111,8 @@ impl Webhooks {
         let mut receivers = self.shared.receivers.subscribe();
         let top = self.shared.backlog.top();
         let is_all = |receivers: &Vec<Receiver>| receivers.iter().all(|receiver| receiver.taken.offset >= top.offset);
-        // Whether it was in time is seen by what is left.
-        let _late = tokio::time::timeout(wait_max, receivers.wait_for(is_all)).await;
+        // Whether it was in time is seen by what is left. What is awaited holds the receivers: not beyond this line.
+        drop(tokio::time::timeout(wait_max, receivers.wait_for(is_all)).await);
         let left = self.shared.look();
         if left > 0 {
             tracing::warn!(events = left, "the end has come before the webhooks were taken");
