@@ -80,26 +80,16 @@ impl<'a> Rights<'a> {
             &["WAIT", "0", "0"],
             &["UNLINK", top, log],
         ];
-        let in_cluster: [&[&str]; 6] = [
-            &["CLUSTER", "INFO"],
-            &["CLUSTER", "NODES"],
-            &["ASKING"],
-            &["SPUBLISH", hints, "check"],
-            &["SSUBSCRIBE", hints],
-            &["SUNSUBSCRIBE", hints],
-        ];
-        let in_cluster = match self.kind {
-            Kind::Apart => &[],
-            Kind::InCluster => &in_cluster[..],
-        };
-        for words in tried.iter().chain(in_cluster) {
+        let more = [self.of_presence(), self.in_cluster()].concat();
+        for words in tried.into_iter().chain(more.iter().map(Vec::as_slice)) {
             let is_needed = match words[0] {
                 "WAIT" => replicas.is_some(),
                 "PUBLISH" => self.kind == Kind::Apart,
+                // Without its script it cannot be tried.
+                "EVALSHA" => !script.is_empty(),
                 _ => true,
             };
-            let is_possible = words[0] != "EVALSHA" || !script.is_empty();
-            if !is_needed || !is_possible {
+            if !is_needed {
                 continue;
             }
             if let Err(error) = ask(connection, words).await {
@@ -118,6 +108,39 @@ impl<'a> Rights<'a> {
             findings.extend(self.wait(connection, replicas).await);
         }
         findings
+    }
+
+    /// What a Cluster takes beside.
+    fn in_cluster(&self) -> Vec<Vec<&str>> {
+        let hints = &*self.keys.hints;
+        match self.kind {
+            Kind::Apart => Vec::new(),
+            Kind::InCluster => vec![
+                vec!["CLUSTER", "INFO"],
+                vec!["CLUSTER", "NODES"],
+                vec!["ASKING"],
+                vec!["SPUBLISH", hints, "check"],
+                vec!["SSUBSCRIBE", hints],
+                vec!["SUNSUBSCRIBE", hints],
+            ],
+        }
+    }
+
+    /// What knowing who is on a channel takes.
+    fn of_presence(&self) -> Vec<Vec<&str>> {
+        let (nodes, sessions) = (&*self.keys.nodes, &*self.keys.sessions);
+        vec![
+            vec!["HSET", sessions, "check", "1"],
+            vec!["HGET", sessions, "check"],
+            vec!["HEXISTS", sessions, "check"],
+            vec!["HGETALL", sessions],
+            vec!["HINCRBY", sessions, "check", "1"],
+            vec!["HDEL", sessions, "check"],
+            vec!["ZADD", nodes, "1", "check"],
+            vec!["ZRANGEBYSCORE", nodes, "-inf", "1"],
+            vec!["ZREM", nodes, "check"],
+            vec!["UNLINK", nodes, sessions],
+        ]
     }
 
     async fn subscribe(&self, hints: &str) -> Result<(), RedisError> {
@@ -156,7 +179,7 @@ impl<'a> Rights<'a> {
 
 /// The name of a command, as it is listed.
 fn name(word: &str) -> &'static str {
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 29] = [
         "PING",
         "ROLE",
         "SELECT",
@@ -172,6 +195,15 @@ fn name(word: &str) -> &'static str {
         "PUBLISH",
         "WAIT",
         "UNLINK",
+        "HSET",
+        "HGET",
+        "HEXISTS",
+        "HGETALL",
+        "HINCRBY",
+        "HDEL",
+        "ZADD",
+        "ZRANGEBYSCORE",
+        "ZREM",
         "CLUSTER",
         "ASKING",
         "SPUBLISH",
