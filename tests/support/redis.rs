@@ -104,7 +104,15 @@ impl Redis {
 
     /// Asks it something, over a connection that has nothing to do with what is tested.
     pub(crate) async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = self.try_connect().await.expect("a Redis that answers");
+        // A Sentinel that makes another the primary cuts all connections, those that are being made, too.
+        let began = std::time::Instant::now();
+        let mut connection = loop {
+            match self.try_connect().await {
+                Ok(connection) => break connection,
+                Err(_) if began.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("a Redis that answers: {error}"),
+            }
+        };
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command
