@@ -11,7 +11,7 @@ use crate::session::Node;
 
 pub(super) async fn history(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let (head, _) = request.into_parts();
-    http::count_reading(&node, &head)?;
+    http::count_reading(&head)?;
     let identity = http::identify(&node, &head, None).await?;
     let query = read_query(head.uri.query().unwrap_or_default())?;
     Ok(http::json(node.history(&identity, query).await?.to_json()))

@@ -25,16 +25,12 @@ pub async fn identify(node: &Node, head: &request::Parts, in_body: Option<&Secre
     node.admit(identity, carried).await
 }
 
-/// Counts a request that reads: like a poll that does not wait, and before anything else is looked at. Where the app is
-/// asked, [`identify`] does.
+/// Counts a request that reads: like a poll that does not wait, and before anything else is looked at.
 ///
 /// # Errors
 /// What [`Visitor::may_ask`](crate::session::limits::Visitor::may_ask) says.
-pub fn count_reading(node: &Node, head: &request::Parts) -> Result<(), Problem> {
-    match node.hooks() {
-        Some(_) => Ok(()),
-        None => visitor(&head.extensions).may_ask(),
-    }
+pub fn count_reading(head: &request::Parts) -> Result<(), Problem> {
+    visitor(&head.extensions).may_ask()
 }
 
 /// Who sends this request, by what it shows alone: no app is asked. Where no authority is configured, that is anybody,
