@@ -36,6 +36,7 @@ mod slot;
 mod store;
 mod topology;
 mod tops;
+mod transaction;
 mod url;
 
 use std::borrow::Cow;
