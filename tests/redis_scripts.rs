@@ -111,15 +111,24 @@ async fn a_request_keeps_its_order_while_the_scripts_are_flushed_again_and_again
     let mut flushing = redis.try_connect().await.unwrap();
     let (began, mut flushes) = (Instant::now(), 0);
     while flushes < 500 || forgotten(&redis).await < 200 {
-        let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut flushing).await.unwrap();
+        let _: () = redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .query_async(&mut flushing)
+            .await
+            .unwrap();
         flushes += 1;
-        assert!(began.elapsed() < Duration::from_secs(60), "the scripts were never missed");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the scripts were never missed"
+        );
     }
     is_over.store(true, Ordering::SeqCst);
     while let Some(ended) = publishers.join_next().await {
         let (publisher, published) = ended.unwrap();
         for number in 0..CHANNELS {
-            let all: Vec<_> = (0..published).filter(|at| at % CHANNELS as u64 == number as u64).collect();
+            let all: Vec<_> = (0..published)
+                .filter(|at| at % CHANNELS as u64 == number as u64)
+                .collect();
             assert_eq!(held(&engines[0], &channel(number), publisher).await, all);
         }
     }
@@ -128,9 +137,7 @@ async fn a_request_keeps_its_order_while_the_scripts_are_flushed_again_and_again
 #[tokio::test]
 async fn a_user_who_may_not_begin_a_transaction_publishes_all_the_same() {
     let redis = Redis::start(&[]).await;
-    let _: String = redis
-        .ask(&["ACL", "SETUSER", "default", "-multi", "-exec"])
-        .await;
+    let _: String = redis.ask(&["ACL", "SETUSER", "default", "-multi", "-exec"]).await;
     let engine = engine(&redis.url()).await;
     for round in 0..3 {
         let _: () = redis.ask(&["SCRIPT", "FLUSH"]).await;
@@ -140,7 +147,11 @@ async fn a_user_who_may_not_begin_a_transaction_publishes_all_the_same() {
             assert_eq!(offset, (round * BATCH + nth) / CHANNELS as u64 + 1);
         }
     }
-    assert!(info(&redis, "errorstats", "errorstat_NOPERM").await.starts_with("count="));
+    assert!(
+        info(&redis, "errorstats", "errorstat_NOPERM")
+            .await
+            .starts_with("count=")
+    );
 }
 
 #[tokio::test]
@@ -179,7 +190,9 @@ async fn a_request_over_several_slots_of_a_cluster_keeps_its_order() {
         }
     }
     for number in 0..CHANNELS {
-        let all: Vec<_> = (0..5 * BATCH).filter(|at| at % CHANNELS as u64 == number as u64).collect();
+        let all: Vec<_> = (0..5 * BATCH)
+            .filter(|at| at % CHANNELS as u64 == number as u64)
+            .collect();
         assert_eq!(held(&engine, &channel(number), 0).await, all);
     }
 }

@@ -29,6 +29,7 @@ mod presence;
 mod reads;
 mod redirect;
 mod replicated;
+mod sayings;
 mod scripts;
 mod sentinel;
 mod shard;
@@ -223,7 +224,7 @@ impl RedisEngine {
                             let place = Place::new(info, Arc::clone(&shared.outside));
                             let place = place.map_err(|error| BadUrl::of(&error))?;
                             let home = Shard::start(&shared, place, &mut tasks);
-                            shared.change_map(|map| map.with(index, home));
+                            shared.change_map(|map| map.with(index, Some(home)));
                         }
                         Way::Sentinels(service) => {
                             tasks.spawn(sentinel::follow(Arc::clone(&shared), index, service));

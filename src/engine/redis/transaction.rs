@@ -131,5 +131,9 @@ fn outcome(mut said: Vec<Value>, count: usize) -> RedisResult<Vec<Value>> {
 }
 
 fn unreadable() -> redis::RedisError {
-    (ErrorKind::UnexpectedReturnType, "a transaction was answered with what cannot be read").into()
+    (
+        ErrorKind::UnexpectedReturnType,
+        "a transaction was answered with what cannot be read",
+    )
+        .into()
 }
