@@ -95,6 +95,14 @@ impl RedisSettings {
     pub fn check(&self) -> Result<(), BadUrl> {
         Sites::parse(&self.url).map(|_| ())
     }
+
+    /// Where Redis is, for people: addresses and names, without users and passwords.
+    ///
+    /// # Errors
+    /// [`BadUrl`].
+    pub fn place(&self) -> Result<String, BadUrl> {
+        Sites::parse(&self.url).map(|sites| sites.shown())
+    }
 }
 
 /// Keeps the logs in Redis. Cheap to share; its tasks end when it is dropped.
