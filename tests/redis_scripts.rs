@@ -69,7 +69,7 @@ async fn held(engine: &RedisEngine, channel: &ChannelName, publisher: usize) -> 
         let page = engine.history(channel, since, 1_000).await.unwrap();
         for publication in &page.publications {
             let text = str::from_utf8(&publication.data).unwrap().trim_matches('"');
-            let mut words = text.split(' ').map(|word| word.parse::<u64>());
+            let mut words = text.split(' ').map(str::parse::<u64>);
             if words.next().unwrap().unwrap() == publisher as u64 {
                 numbers.push(words.next().unwrap().unwrap());
             }
@@ -124,12 +124,12 @@ async fn a_request_keeps_its_order_while_the_scripts_are_flushed_again_and_again
     }
     is_over.store(true, Ordering::SeqCst);
     while let Some(ended) = publishers.join_next().await {
-        let (publisher, published) = ended.unwrap();
+        let (name, published) = ended.unwrap();
         for number in 0..CHANNELS {
             let all: Vec<_> = (0..published)
                 .filter(|at| at % CHANNELS as u64 == number as u64)
                 .collect();
-            assert_eq!(held(&engines[0], &channel(number), publisher).await, all);
+            assert_eq!(held(&engines[0], &channel(number), name).await, all);
         }
     }
 }

@@ -24,8 +24,14 @@ pub(super) struct Saying {
     pub(super) config_epoch: u64,
     pub(super) host: String,
     pub(super) port: u16,
-    /// Another is about to be made the primary.
-    pub(super) is_failing_over: bool,
+    pub(super) failover: Failover,
+}
+
+/// Whether another is about to be made the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failover {
+    None,
+    Begun,
 }
 
 impl Saying {
@@ -36,7 +42,11 @@ impl Saying {
             config_epoch: facts.get("config-epoch")?.parse().ok()?,
             host,
             port: port.parse().ok()?,
-            is_failing_over: flags.any(|flag| flag == "failover_in_progress"),
+            failover: if flags.any(|flag| flag == "failover_in_progress") {
+                Failover::Begun
+            } else {
+                Failover::None
+            },
         })
     }
 
@@ -47,6 +57,13 @@ impl Saying {
     fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
+}
+
+/// Whether the primary of now can be used, and says that it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Primary {
+    Up,
+    Away,
 }
 
 /// What is to be done.
@@ -101,16 +118,16 @@ impl Belief {
         }
     }
 
-    /// Weighs what those say who answered; `is_up`: whether the current primary can be used, and says that it is one.
-    pub(super) fn weigh(&mut self, answers: &[Saying], is_up: bool, now: Instant) -> Verdict {
+    /// Weighs what those say who answered.
+    pub(super) fn weigh(&mut self, answers: &[Saying], primary: Primary, now: Instant) -> Verdict {
         let Some(newest) = newest(answers) else {
-            return self.weigh_failover(self.is_leaving(), now);
+            return self.weigh_failover(self.last_heard(), now);
         };
         let Some(current) = &mut self.current else {
             return self.believe(newest);
         };
         if newest.config_epoch < current.config_epoch {
-            return self.weigh_older(answers, newest, (is_up, now));
+            return self.weigh_older(answers, newest, (primary, now));
         }
         (self.old_since, self.refused) = (None, None);
         // Two that say different things at the same epoch are no reason to go from one to the other and back.
@@ -122,7 +139,8 @@ impl Belief {
             return self.believe(newest);
         }
         current.config_epoch = newest.config_epoch;
-        self.weigh_failover(same.iter().any(|saying| saying.is_failing_over), now)
+        let failover = same.iter().map(|saying| saying.failover).max();
+        self.weigh_failover(failover.unwrap_or(Failover::None), now)
     }
 
     fn believe(&mut self, saying: &Saying) -> Verdict {
@@ -131,42 +149,46 @@ impl Belief {
         Verdict::Move(saying.clone())
     }
 
-    fn is_leaving(&self) -> bool {
-        self.leaving != Leaving::No
+    /// As long as nobody says otherwise.
+    fn last_heard(&self) -> Failover {
+        match self.leaving {
+            Leaving::No => Failover::None,
+            Leaving::Since(_) | Leaving::InVain => Failover::Begun,
+        }
     }
 
-    fn weigh_failover(&mut self, is_failing_over: bool, now: Instant) -> Verdict {
+    fn weigh_failover(&mut self, failover: Failover, now: Instant) -> Verdict {
         let Some(current) = &self.current else {
             return Verdict::Stay;
         };
         let redis = current.place();
         let is_long = |since| now.duration_since(since) >= LEFT_MAX;
-        match (self.leaving, is_failing_over) {
-            (Leaving::No, true) => {
+        match (self.leaving, failover) {
+            (Leaving::No, Failover::Begun) => {
                 tracing::warn!(redis, "Sentinels are replacing the primary; it is left until they have");
                 self.leaving = Leaving::Since(now);
                 Verdict::Leave
             }
-            (Leaving::Since(since), true) if is_long(since) => {
+            (Leaving::Since(since), Failover::Begun) if is_long(since) => {
                 tracing::warn!(redis, "the primary was not replaced in time; going on with it");
                 self.leaving = Leaving::InVain;
                 Verdict::Move(current.clone())
             }
-            (Leaving::Since(_), false) => {
+            (Leaving::Since(_), Failover::None) => {
                 tracing::warn!(redis, "the primary was not replaced; going on with it");
                 self.leaving = Leaving::No;
                 Verdict::Move(current.clone())
             }
-            (Leaving::InVain, false) => {
+            (Leaving::InVain, Failover::None) => {
                 self.leaving = Leaving::No;
                 Verdict::Stay
             }
-            (Leaving::No, false) | (Leaving::Since(_) | Leaving::InVain, true) => Verdict::Stay,
+            (Leaving::No, Failover::None) | (Leaving::Since(_) | Leaving::InVain, Failover::Begun) => Verdict::Stay,
         }
     }
 
     /// All who answered know an older epoch.
-    fn weigh_older(&mut self, answers: &[Saying], newest: &Saying, (is_up, now): (bool, Instant)) -> Verdict {
+    fn weigh_older(&mut self, answers: &[Saying], newest: &Saying, (primary, now): (Primary, Instant)) -> Verdict {
         let Some(current) = &mut self.current else {
             return Verdict::Stay;
         };
@@ -174,21 +196,21 @@ impl Belief {
             answers.len() * 2 > self.sentinels && answers.iter().all(|saying| saying.is_same_place(newest));
         if is_majority && newest.is_same_place(current) {
             current.config_epoch = newest.config_epoch;
-            return self.weigh_failover(newest.is_failing_over, now);
+            return self.weigh_failover(newest.failover, now);
         }
         let (redis, epoch, known) = (newest.place(), newest.config_epoch, current.config_epoch);
         if self.refused.as_ref() != Some(newest) {
-            let primary = current.place();
+            let current = current.place();
             tracing::warn!(
                 redis,
                 epoch,
                 known,
-                primary,
+                current,
                 "a Sentinel names a primary that was replaced since (its configuration epoch is older); not believed"
             );
             self.refused = Some(newest.clone());
         }
-        if is_up || !is_majority {
+        if primary == Primary::Up || !is_majority {
             self.old_since = None;
         } else if now.duration_since(*self.old_since.get_or_insert(now)) >= ANEW_AFTER {
             tracing::warn!(
@@ -199,7 +221,7 @@ impl Belief {
             );
             return self.believe(newest);
         }
-        self.weigh_failover(self.is_leaving(), now)
+        self.weigh_failover(self.last_heard(), now)
     }
 }
 
@@ -212,13 +234,13 @@ mod tests {
             config_epoch,
             host: "h".to_owned(),
             port,
-            is_failing_over: false,
+            failover: Failover::None,
         }
     }
 
     fn failing(config_epoch: u64, port: u16) -> Saying {
         Saying {
-            is_failing_over: true,
+            failover: Failover::Begun,
             ..say(config_epoch, port)
         }
     }
@@ -226,7 +248,7 @@ mod tests {
     /// Of three Sentinels, after some have said `first`.
     fn after(first: &[Saying]) -> (Belief, Instant) {
         let (mut belief, now) = (Belief::new(3), Instant::now());
-        belief.weigh(first, true, now);
+        belief.weigh(first, Primary::Up, now);
         (belief, now)
     }
 
@@ -241,20 +263,20 @@ mod tests {
     fn who_was_away_and_names_the_old_one_is_not_believed_whether_the_new_one_is_up_or_not() {
         let (mut belief, now) = after(&[say(0, 1)]);
         assert_eq!(
-            belief.weigh(&[say(0, 1), say(1, 2)], true, now),
+            belief.weigh(&[say(0, 1), say(1, 2)], Primary::Up, now),
             Verdict::Move(say(1, 2))
         );
-        for is_up in [true, false, false] {
-            assert_eq!(belief.weigh(&[say(0, 1)], is_up, now), Verdict::Stay);
+        for primary in [Primary::Up, Primary::Away, Primary::Away] {
+            assert_eq!(belief.weigh(&[say(0, 1)], primary, now), Verdict::Stay);
         }
         let late = now + ANEW_AFTER * 10;
         assert_eq!(
-            belief.weigh(&[say(0, 1)], false, late),
+            belief.weigh(&[say(0, 1)], Primary::Away, late),
             Verdict::Stay,
             "one of three is no majority"
         );
         assert_eq!(
-            belief.weigh(&[say(0, 1), say(2, 3)], true, late),
+            belief.weigh(&[say(0, 1), say(2, 3)], Primary::Up, late),
             Verdict::Move(say(2, 3))
         );
     }
@@ -263,22 +285,22 @@ mod tests {
     fn a_majority_that_was_made_anew_is_believed_when_the_primary_has_been_away_for_long() {
         let (mut belief, now) = after(&[say(7, 1)]);
         let anew = [say(0, 2), say(0, 2)];
-        assert_eq!(belief.weigh(&anew, true, now + ANEW_AFTER), Verdict::Stay);
-        assert_eq!(belief.weigh(&anew, false, now + ANEW_AFTER), Verdict::Stay);
+        assert_eq!(belief.weigh(&anew, Primary::Up, now + ANEW_AFTER), Verdict::Stay);
+        assert_eq!(belief.weigh(&anew, Primary::Away, now + ANEW_AFTER), Verdict::Stay);
         assert_eq!(
-            belief.weigh(&anew, true, now + ANEW_AFTER * 2),
+            belief.weigh(&anew, Primary::Up, now + ANEW_AFTER * 2),
             Verdict::Stay,
             "it was back"
         );
-        assert_eq!(belief.weigh(&anew, false, now + ANEW_AFTER * 3), Verdict::Stay);
+        assert_eq!(belief.weigh(&anew, Primary::Away, now + ANEW_AFTER * 3), Verdict::Stay);
         assert_eq!(
-            belief.weigh(&[say(0, 2), say(0, 3)], false, now + ANEW_AFTER * 4),
+            belief.weigh(&[say(0, 2), say(0, 3)], Primary::Away, now + ANEW_AFTER * 4),
             Verdict::Stay,
             "they do not agree"
         );
-        assert_eq!(belief.weigh(&anew, false, now + ANEW_AFTER * 5), Verdict::Stay);
+        assert_eq!(belief.weigh(&anew, Primary::Away, now + ANEW_AFTER * 5), Verdict::Stay);
         assert_eq!(
-            belief.weigh(&anew, false, now + ANEW_AFTER * 6),
+            belief.weigh(&anew, Primary::Away, now + ANEW_AFTER * 6),
             Verdict::Move(say(0, 2))
         );
     }
@@ -286,8 +308,8 @@ mod tests {
     #[test]
     fn a_majority_that_counts_anew_and_names_the_same_is_followed_in_its_count() {
         let (mut belief, now) = after(&[say(7, 1)]);
-        assert_eq!(belief.weigh(&[say(0, 1), say(0, 1)], true, now), Verdict::Stay);
-        assert_eq!(belief.weigh(&[say(1, 2)], true, now), Verdict::Move(say(1, 2)));
+        assert_eq!(belief.weigh(&[say(0, 1), say(0, 1)], Primary::Up, now), Verdict::Stay);
+        assert_eq!(belief.weigh(&[say(1, 2)], Primary::Up, now), Verdict::Move(say(1, 2)));
     }
 
     #[test]
@@ -295,43 +317,49 @@ mod tests {
         let (mut belief, now) = after(&[say(0, 1)]);
         // The others come to know of it one after the other.
         assert_eq!(
-            belief.weigh(&[say(0, 1), say(1, 2)], true, now),
+            belief.weigh(&[say(0, 1), say(1, 2)], Primary::Up, now),
             Verdict::Move(say(1, 2))
         );
         assert_eq!(
-            belief.weigh(&[say(1, 9), say(1, 2)], true, now),
+            belief.weigh(&[say(1, 9), say(1, 2)], Primary::Up, now),
             Verdict::Stay,
             "one who has named it still does"
         );
-        assert_eq!(belief.weigh(&[say(1, 9)], true, now), Verdict::Move(say(1, 9)));
+        assert_eq!(belief.weigh(&[say(1, 9)], Primary::Up, now), Verdict::Move(say(1, 9)));
     }
 
     #[test]
     fn a_primary_that_is_about_to_be_replaced_is_left_for_a_while() {
         let (mut belief, now) = after(&[say(0, 1)]);
         let during = [say(0, 1), failing(0, 1)];
-        assert_eq!(belief.weigh(&during, true, now), Verdict::Leave);
-        assert_eq!(belief.weigh(&during, false, now + LEFT_MAX / 2), Verdict::Stay);
+        assert_eq!(belief.weigh(&during, Primary::Up, now), Verdict::Leave);
+        assert_eq!(belief.weigh(&during, Primary::Away, now + LEFT_MAX / 2), Verdict::Stay);
         assert_eq!(
-            belief.weigh(&[say(1, 2)], false, now + LEFT_MAX / 2),
+            belief.weigh(&[say(1, 2)], Primary::Away, now + LEFT_MAX / 2),
             Verdict::Move(say(1, 2))
         );
         // One that does not come about.
         let now = now + LEFT_MAX;
-        assert_eq!(belief.weigh(&[failing(1, 2)], true, now), Verdict::Leave);
+        assert_eq!(belief.weigh(&[failing(1, 2)], Primary::Up, now), Verdict::Leave);
         assert_eq!(
-            belief.weigh(&[], false, now + LEFT_MAX),
+            belief.weigh(&[], Primary::Away, now + LEFT_MAX),
             Verdict::Move(say(1, 2)),
             "nobody says that it is over"
         );
-        assert_eq!(belief.weigh(&[failing(1, 2)], true, now + LEFT_MAX * 9), Verdict::Stay);
-        assert_eq!(belief.weigh(&[say(1, 2)], true, now + LEFT_MAX * 9), Verdict::Stay);
         assert_eq!(
-            belief.weigh(&[failing(1, 2)], true, now + LEFT_MAX * 10),
+            belief.weigh(&[failing(1, 2)], Primary::Up, now + LEFT_MAX * 9),
+            Verdict::Stay
+        );
+        assert_eq!(
+            belief.weigh(&[say(1, 2)], Primary::Up, now + LEFT_MAX * 9),
+            Verdict::Stay
+        );
+        assert_eq!(
+            belief.weigh(&[failing(1, 2)], Primary::Up, now + LEFT_MAX * 10),
             Verdict::Leave
         );
         assert_eq!(
-            belief.weigh(&[say(1, 2)], true, now + LEFT_MAX * 10),
+            belief.weigh(&[say(1, 2)], Primary::Up, now + LEFT_MAX * 10),
             Verdict::Move(say(1, 2))
         );
     }

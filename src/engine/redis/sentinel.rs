@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::link::{Place, dial, too_late};
-use super::sayings::{Belief, Saying, Verdict, newest};
+use super::sayings::{Belief, Primary, Saying, Verdict, newest};
 use super::shard::Shard;
 use super::url::Service;
 
@@ -73,7 +73,8 @@ impl Follower {
         }
         self.was_answered = answers.is_ok();
         let is_up = self.home.as_ref().is_some_and(|(home, _)| home.is_up());
-        match self.belief.weigh(&answers.unwrap_or_default(), is_up, Instant::now()) {
+        let primary = if is_up { Primary::Up } else { Primary::Away };
+        match self.belief.weigh(&answers.unwrap_or_default(), primary, Instant::now()) {
             Verdict::Stay => {}
             Verdict::Move(saying) => self.move_to(&saying),
             Verdict::Leave => self.leave(),
