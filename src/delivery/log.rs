@@ -202,6 +202,30 @@ pub struct Page {
     pub top: Position,
 }
 
+/// What a reader that begins gets before it follows: a [`Page`], but for where the window begins.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    /// The position right before the first of `publications`.
+    pub after: Position,
+    /// What is lost between the position that was asked for and `after`.
+    pub gap: Option<Gap>,
+    /// Oldest first, without holes.
+    pub publications: Vec<Arc<Publication>>,
+    /// The position of the newest publication.
+    pub top: Position,
+}
+
+impl From<Page> for Backlog {
+    fn from(page: Page) -> Self {
+        Self {
+            after: page.after,
+            gap: page.gap,
+            publications: page.publications,
+            top: page.top,
+        }
+    }
+}
+
 /// What a live end has for a reader.
 #[derive(Debug, Clone)]
 pub enum Follow {

@@ -89,7 +89,8 @@ impl Part {
         given.epoch != top.epoch || given.offset < self.start.offset || given.offset > top.offset
     }
 
-    fn page_after_gap(&self, from: Position, limit: usize) -> Option<Page> {
+    /// What it says to a reader whose place in the log is another publication's.
+    pub(super) fn page_after_gap(&self, from: Position, limit: usize) -> Option<Page> {
         let page = self.page_after(self.start, limit)?;
         let gap = Some(Gap { from, to: self.start });
         Some(Page { gap, ..page })
