@@ -351,7 +351,11 @@ impl Health for RedisEngine {
         // With some of its channels a node is worth more than with none: those that are kept where nothing is reached
         // do not come back by its being left alone.
         if self.shards().up > 0 {
-            Ok(())
+            return Ok(());
+        }
+        let is_silent = |home: &Arc<Shard>| home.publishing.is_up() && home.reading.is_up() && home.feed.is_away();
+        if self.shared.map().shards().any(is_silent) {
+            Err("Redis answers, but does not tell this node of publications: the log says why".into())
         } else {
             Err("Redis cannot be reached".into())
         }
