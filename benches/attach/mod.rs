@@ -29,7 +29,7 @@ pub(crate) async fn report(rounds: usize, all: &[usize]) -> io::Result<()> {
     let mut other = Other::start(&redis)?;
     let of_nodes = all
         .first()
-        .map_or_else(|| Cores::shared(all), |core| Cores::only(*core));
+        .map_or_else(|| Cores::shared(all), |core| Cores::shared(&[*core]));
     of_nodes.move_here()?;
 
     let mut node = start(&redis, &of_nodes).await?;

@@ -54,7 +54,7 @@ impl Reader {
         let told = loop {
             let read = timeout(PATIENCE, stream.read_buf(&mut text)).await??;
             let told = String::from_utf8_lossy(&text);
-            if told.matches(&begun).count() == CHANNELS_EACH && told.ends_with("\n\n") {
+            if told.matches(&begun).count() == CHANNELS_EACH && told.trim_end_matches("\r\n").ends_with("\n\n") {
                 break told.into_owned();
             }
             if read == 0 || told.starts_with("HTTP/1.1 4") || told.starts_with("HTTP/1.1 5") {

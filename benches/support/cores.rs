@@ -30,11 +30,6 @@ impl Cores {
         })
     }
 
-    /// One core for both.
-    pub(crate) fn only(core: usize) -> Cores {
-        Cores::shared(&[core])
-    }
-
     /// A command that will run on the servers' cores, and not outlive this process, however that ends.
     pub(crate) fn server(&self, program: &OsStr) -> Command {
         let mut command = Command::new("setpriv");

@@ -62,6 +62,12 @@ impl Log {
         self.window.back().map_or(self.start, |newest| newest.position)
     }
 
+    /// All positions from its start to its top.
+    pub fn positions(&self) -> Vec<Position> {
+        let window = self.window.iter().map(|publication| publication.position);
+        std::iter::once(self.start).chain(window).collect()
+    }
+
     /// Whether nothing is left in the window.
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()

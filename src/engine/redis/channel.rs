@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::entry::{Entry, Top};
+use super::fork::Fork;
 use super::keys::Keys;
 use super::reads::{Reads, read};
-use crate::delivery::{ChannelName, Live, Position, Since};
+use crate::delivery::{ChannelName, Live, Page, Position, Since};
 
 /// Publications that are filled in at a time.
 const FILL_COUNT_MAX: usize = 128;
@@ -51,6 +52,8 @@ pub(super) struct Channel {
     ttl_ms: AtomicU64,
     renewed_at: Mutex<Option<Instant>>,
     idle_since: Mutex<Option<Instant>>,
+    /// Where its pasts part, after its end was lost.
+    fork: Mutex<Option<Box<Fork>>>,
 }
 
 impl Channel {
@@ -69,6 +72,7 @@ impl Channel {
             ttl_ms: AtomicU64::new(u64::MAX),
             renewed_at: Mutex::new(None),
             idle_since: Mutex::new(None),
+            fork: Mutex::new(None),
         }
     }
 
@@ -100,6 +104,12 @@ impl Channel {
     /// Whether something was heard that the live end came too late for.
     pub(super) fn take_early(&self) -> bool {
         self.is_early.swap(false, Ordering::SeqCst)
+    }
+
+    /// Where one goes on who stands at a position that was lost with the end of the log, if that is known.
+    pub(super) fn fork_of(&self, position: &Position) -> Option<Position> {
+        let fork = self.fork.lock().unwrap_or_else(PoisonError::into_inner);
+        fork.as_ref()?.of(position)
     }
 
     /// A reader was told of the log up to here.
@@ -250,8 +260,13 @@ enum Filled {
 /// Reads on from the live end's top.
 async fn fill_part(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Arc<Live>) -> Option<Filled> {
     let from = live.top();
-    let page = read(shared, channel, Since::After(from), FILL_COUNT_MAX).await.ok()?;
+    let mut page = read(shared, channel, Since::After(from), FILL_COUNT_MAX).await.ok()?;
     if page.gap.is_some() {
+        if from.epoch == page.top.epoch
+            && let Some(forked) = find_fork(shared, channel, live).await?
+        {
+            page = forked;
+        }
         live.restart(&from, page.after);
     }
     let mut at = page.after;
@@ -265,4 +280,21 @@ async fn fill_part(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Arc<Live
     let top = live.top();
     let is_at_top = top.epoch == page.top.epoch && top.offset >= page.top.offset;
     Some(if is_at_top { Filled::ToTheTop } else { Filled::Partly })
+}
+
+/// The end of the log was lost: what follows where its pasts part, if what is at hand here reaches back to there.
+async fn find_fork(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Live) -> Option<Option<Page>> {
+    let known = live.positions();
+    let Some(oldest) = known.first() else { return Some(None) };
+    let mut page = read(shared, channel, Since::After(*oldest), FILL_COUNT_MAX)
+        .await
+        .ok()?;
+    let Some(fork) = Fork::find(&known, &page) else {
+        return Some(None);
+    };
+    page.after = fork.at();
+    page.publications
+        .retain(|publication| publication.position.offset > page.after.offset);
+    *channel.fork.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(fork));
+    Some(Some(page))
 }

@@ -92,11 +92,25 @@ impl Feed {
         !state.is_up && state.since.elapsed() > BREAK_MAX
     }
 
-    fn set_up(&self, is_up: bool) {
+    fn is_heard(&self) {
+        self.change(State {
+            is_up: true,
+            ..self.state()
+        });
+    }
+
+    fn is_gone(&self) {
+        self.change(State {
+            is_up: false,
+            ..self.state()
+        });
+    }
+
+    fn change(&self, to: State) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.is_up != is_up {
+        if state.is_up != to.is_up {
             let since = Instant::now();
-            *state = State { is_up, since };
+            *state = State { since, ..to };
         }
     }
 
@@ -135,7 +149,7 @@ pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
                 failed += 1;
             }
         }
-        home.feed.set_up(false);
+        home.feed.is_gone();
         home.feed.with_changed(|changed| *changed = Changed::Nobody);
         for channel in shared.wanted_on(&home) {
             channel.is_unheard();
@@ -179,7 +193,7 @@ async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
         refused: HashSet::new(),
     };
     ear.follow(Changed::All).await?;
-    home.feed.set_up(true);
+    home.feed.is_heard();
     // Whatever was told meanwhile, was told to nobody.
     home.compare_now.notify_one();
     let mut clock = interval(PERIOD);

@@ -20,6 +20,7 @@ pub mod check;
 mod cluster;
 mod entry;
 mod feed;
+mod fork;
 mod found;
 mod keys;
 mod link;

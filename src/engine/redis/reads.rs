@@ -11,7 +11,7 @@ use super::ask::ask;
 use super::channel::Channel;
 use super::link::ANSWER_TIMEOUT;
 use super::part::Part;
-use crate::delivery::{EngineError, EngineErrorKind, Offset, Page, Since};
+use crate::delivery::{EngineError, EngineErrorKind, Offset, Page, Position, Since};
 
 /// Readings of one channel: so many at once, and from then on one after each pause.
 const BURST_MAX: u32 = 100;
@@ -36,8 +36,10 @@ struct Waiting {
 struct Ask {
     since: Since,
     limit: usize,
-    /// It did not say enough to read from the middle.
+    /// What stands at its place is another publication, and where it has to go on is not known.
     is_from_start: bool,
+    /// Where it goes on if what stands at its place is another publication.
+    fork: Option<Position>,
     answer: oneshot::Sender<Result<Page, EngineError>>,
 }
 
@@ -71,10 +73,15 @@ pub(super) async fn read(
     limit: usize,
 ) -> Result<Page, EngineError> {
     let (answer, answered) = oneshot::channel();
+    let fork = match since {
+        Since::After(given) => channel.fork_of(&given),
+        Since::Now | Since::Start | Since::Last(_) => None,
+    };
     let ask = Ask {
         since,
         limit,
         is_from_start: false,
+        fork,
         answer,
     };
     let is_served = channel.reads.with(|waiting| {
@@ -111,10 +118,11 @@ async fn serve(shared: Arc<Shared>, channel: Arc<Channel>) {
 
 /// Answers, or gives back whoever another part has to be read for.
 fn answer(part: &Part, mut ask: Ask) -> Option<Ask> {
-    let page = match ask.since {
+    let page = match (ask.since, ask.fork) {
         // That another publication stands at its place was seen before; where the log begins may not have been.
-        Since::After(given) if ask.is_from_start => part.page_after_gap(given, ask.limit),
-        since => part.page(since, ask.limit),
+        (Since::After(given), _) if ask.is_from_start => part.page_after_gap(given, ask.limit),
+        (Since::After(given), Some(fork)) if part.contradicts(&given) => part.page_after_fork(given, fork, ask.limit),
+        (since, _) => part.page(since, ask.limit),
     };
     let Some(page) = page else {
         // What stands at its place is another publication: then it goes on from the start.
@@ -138,7 +146,7 @@ fn wanted(ask: &Ask) -> Option<Wanted> {
         Since::Start => Some(Wanted::From(0)),
         Since::Last(count) => Some(Wanted::Newest(count)),
         // The publication at the position itself, too: its tag is compared.
-        Since::After(position) => Some(Wanted::From(position.offset)),
+        Since::After(position) => Some(Wanted::From(ask.fork.unwrap_or(position).offset)),
     }
 }
 
@@ -201,6 +209,7 @@ mod tests {
             since: since.parse().unwrap(),
             limit: 64,
             is_from_start: false,
+            fork: None,
             answer: oneshot::channel().0,
         };
         all.iter().map(ask).collect()
