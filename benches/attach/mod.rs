@@ -61,6 +61,10 @@ pub(crate) async fn report(rounds: usize, all: &[usize]) -> io::Result<()> {
             meanwhile.push(busy);
         }
     }
+    let emptied = Instant::now();
+    redis.cli(&["FLUSHALL"])?;
+    try_join_all(readers.iter_mut().map(Reader::is_told)).await?;
+    let emptied = emptied.elapsed().as_secs_f64();
     let mut ratios: Vec<_> = before
         .iter()
         .zip(&meanwhile)
@@ -79,6 +83,7 @@ pub(crate) async fn report(rounds: usize, all: &[usize]) -> io::Result<()> {
         median(&mut meanwhile)
     );
     println!("{:<44}{:>9.2}", "meanwhile × before", median(&mut ratios));
+    println!("{:<44}{emptied:>9.2}", "Redis emptied, all readers told, s");
     println!("\nEvery channel went on where it was.");
     Ok(())
 }

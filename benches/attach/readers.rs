@@ -68,6 +68,22 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Waits until each of its channels is told to have lost everything.
+    pub(crate) async fn is_told(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else {
+            return Err(io::Error::other("not connected"));
+        };
+        let mut text = Vec::new();
+        while String::from_utf8_lossy(&text).matches("event: gap\n").count() < CHANNELS_EACH {
+            if timeout(PATIENCE, stream.read_buf(&mut text)).await?? == 0 {
+                return Err(io::Error::other("the node ended a connection"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether a node says that it is ready.
 pub(crate) async fn is_ready(node: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect(node).await?;
