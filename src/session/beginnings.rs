@@ -1,4 +1,4 @@
-//! How subscriptions begin: it is asked whether they may, and then the channels are joined one after the other.
+//! How subscriptions begin: it is asked whether they may, and then the channels are joined, all at once.
 
 use std::sync::Arc;
 
@@ -83,17 +83,17 @@ pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), P
     told.map_or(Ok(()), |problem| Err(problem.clone()))
 }
 
-/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
+/// Subscribes to all channels at once, so that those which cannot be reached are waited for once; each has its place, so
+/// that their pushes come in the order of the request.
 pub(super) async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
-    let mut begun = Vec::with_capacity(asked.len());
-    for (channel, asked) in asked {
+    let beginning = asked.into_iter().map(|(channel, asked)| async move {
         let started = match asked {
             Ok(start) => begin_one(node, &channel, start).await,
             Err(problem) => Err(problem),
         };
-        begun.push((channel, started));
-    }
-    begun
+        (channel, started)
+    });
+    join_all(beginning).await
 }
 
 async fn begin_one(node: &Node, channel: &ChannelName, start: Start) -> Result<Started, Problem> {
