@@ -38,11 +38,14 @@ impl Saying {
     /// Reads the answers to `SENTINEL MASTER` and `SENTINEL GET-MASTER-ADDR-BY-NAME`.
     pub(super) fn read(facts: &HashMap<String, String>, (host, port): (String, String)) -> Option<Self> {
         let mut flags = facts.get("flags")?.split(',');
+        // Once another is the primary, that one is named, and the rest of the failover is about the other replicas.
+        let is_replaced = (facts.get("ip")?, facts.get("port")?) != (&host, &port);
+        let is_failing_over = flags.any(|flag| flag == "failover_in_progress");
         Some(Self {
             config_epoch: facts.get("config-epoch")?.parse().ok()?,
             host,
             port: port.parse().ok()?,
-            failover: if flags.any(|flag| flag == "failover_in_progress") {
+            failover: if is_failing_over && !is_replaced {
                 Failover::Begun
             } else {
                 Failover::None
@@ -370,9 +373,20 @@ mod tests {
             let facts = [("flags", flags), ("config-epoch", "3"), ("ip", "old"), ("port", "1")];
             facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
         };
-        let address = || ("h".to_owned(), "2".to_owned());
-        assert_eq!(Saying::read(&facts("master"), address()), Some(say(3, 2)));
-        let during = "s_down,o_down,master,failover_in_progress";
-        assert_eq!(Saying::read(&facts(during), address()), Some(failing(3, 2)));
+        let address = |host: &str, port: &str| (host.to_owned(), port.to_owned());
+        let old = |failover| Saying {
+            host: "old".to_owned(),
+            failover,
+            ..say(3, 1)
+        };
+        assert_eq!(
+            Saying::read(&facts("master"), address("old", "1")),
+            Some(old(Failover::None))
+        );
+        let during = facts("s_down,o_down,master,failover_in_progress");
+        assert_eq!(Saying::read(&during, address("old", "1")), Some(old(Failover::Begun)));
+        // Another is the primary already; that it has replicas that are still told so is no reason to leave it.
+        assert_eq!(Saying::read(&during, address("h", "2")), Some(say(3, 2)));
+        assert_eq!(Saying::read(&facts("master"), address("h", "no port")), None);
     }
 }
