@@ -169,11 +169,9 @@ async fn a_lost_end_is_told_although_nothing_comes_after_it() {
     let _: String = redis.ask(&["XSETID", &log, "3-0"]).await;
     let _: String = redis.ask(&["SET", &top, &kept, "PX", "120000"]).await;
     match within("word of it", follower.next()).await {
-        Some(Delivery::Gap(gap)) => assert_eq!((gap.from.offset, gap.to.offset), (5, 0)),
+        // What comes before is still true, and does not come again.
+        Some(Delivery::Gap(gap)) => assert_eq!((gap.from.offset, gap.to.offset), (5, 3)),
         other => panic!("{other:?}"),
-    }
-    for offset in 1..=3 {
-        assert_eq!(next(&mut follower).await, (offset, "1".to_owned()));
     }
     let mut newcomer = reader(&engine, Since::Start).await;
     for offset in 1..=3 {

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::{error, fmt};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{ChannelName, Draft, Page, Position, Shortfall, Since, Tail};
+use super::{Backlog, ChannelName, Draft, Page, Position, Shortfall, Since, Tail};
 
 /// Keeps the logs and carries publications between nodes. Knows no session.
 ///
@@ -39,6 +40,22 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// The live tail on this node; dropping the last one of a channel detaches.
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>>;
+
+    /// Both, for a reader that begins: the live tail, and what the log holds that the tail may not. An engine that
+    /// learns where the log ends by attaching need not read it for those who are there already.
+    fn join<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        since: Since,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<(Tail, Backlog), EngineError>> {
+        async move {
+            let tail = self.attach(channel).await?;
+            let page = self.history(channel, since, limit).await?;
+            Ok((tail, page.into()))
+        }
+        .boxed()
+    }
 }
 
 /// Whether an engine can do its work. A port of its own: an engine that is always there needs none.

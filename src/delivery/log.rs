@@ -62,6 +62,12 @@ impl Log {
         self.window.back().map_or(self.start, |newest| newest.position)
     }
 
+    /// All positions from its start to its top.
+    pub fn positions(&self) -> Vec<Position> {
+        let window = self.window.iter().map(|publication| publication.position);
+        std::iter::once(self.start).chain(window).collect()
+    }
+
     /// Whether nothing is left in the window.
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()
@@ -200,6 +206,30 @@ pub struct Page {
     pub start: Position,
     /// The position of the newest publication.
     pub top: Position,
+}
+
+/// What a reader that begins gets before it follows: a [`Page`], but for where the window begins.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    /// The position right before the first of `publications`.
+    pub after: Position,
+    /// What is lost between the position that was asked for and `after`.
+    pub gap: Option<Gap>,
+    /// Oldest first, without holes.
+    pub publications: Vec<Arc<Publication>>,
+    /// The position of the newest publication.
+    pub top: Position,
+}
+
+impl From<Page> for Backlog {
+    fn from(page: Page) -> Self {
+        Self {
+            after: page.after,
+            gap: page.gap,
+            publications: page.publications,
+            top: page.top,
+        }
+    }
 }
 
 /// What a live end has for a reader.

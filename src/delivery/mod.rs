@@ -29,7 +29,7 @@ pub use ack::{Ack, Replicas, Shortfall};
 pub use channel::{BadChannelName, ChannelName};
 pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published, Shards};
 pub use listing::{FirstByName, Followed, Listing};
-pub use log::{Follow, Log, LogPolicy, Page};
+pub use log::{Backlog, Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};
 pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Tag};
 pub use presence::{

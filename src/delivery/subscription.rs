@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
-use super::{ChannelName, Engine, EngineError, Gap, Page, Position, Publication, Since, Tail};
+use super::{Backlog, ChannelName, Engine, EngineError, Gap, Page, Position, Publication, Since, Tail};
 
 /// How many publications a reader that catches up takes from the log at a time.
 const PAGE_COUNT_MAX: usize = 64;
@@ -68,9 +68,8 @@ pub async fn subscribe(
 ) -> Result<(Joined, Subscription), EngineError> {
     #[cfg(feature = "seeded-faults")]
     let since = super::faults::alter_since(since);
-    let tail = engine.attach(&channel).await?;
-    let page = engine.history(&channel, since, PAGE_COUNT_MAX).await?;
-    let joined = match (since, page.gap) {
+    let (tail, backlog) = engine.join(&channel, since, PAGE_COUNT_MAX).await?;
+    let joined = match (since, backlog.gap) {
         (Since::After(position), None) => Joined {
             position,
             resume: Resume::Complete,
@@ -80,7 +79,7 @@ pub async fn subscribe(
             resume: Resume::Gap,
         },
         _ => Joined {
-            position: page.after,
+            position: backlog.after,
             resume: Resume::Fresh,
         },
     };
@@ -89,7 +88,7 @@ pub async fn subscribe(
         channel,
         tail,
         cursor: joined.position,
-        stage: Stage::CatchUp(page.into()),
+        stage: Stage::CatchUp(Box::new(backlog.into())),
         #[cfg(feature = "seeded-faults")]
         held: None,
     };
@@ -113,22 +112,22 @@ enum Stage {
     /// The log is being asked what follows the cursor.
     Read(BoxFuture<'static, Result<Page, EngineError>>),
     /// The log has answered.
-    CatchUp(Box<Backlog>),
+    CatchUp(Box<Left>),
     Ended,
 }
 
-/// What is left of a page.
-struct Backlog {
+/// What is left of a backlog.
+struct Left {
     gap: Option<Gap>,
     publications: std::vec::IntoIter<Arc<Publication>>,
 }
 
-impl From<Page> for Box<Backlog> {
-    fn from(page: Page) -> Self {
-        Box::new(Backlog {
-            gap: page.gap,
-            publications: page.publications.into_iter(),
-        })
+impl From<Backlog> for Left {
+    fn from(backlog: Backlog) -> Self {
+        Left {
+            gap: backlog.gap,
+            publications: backlog.publications.into_iter(),
+        }
     }
 }
 
@@ -162,7 +161,7 @@ impl Subscription {
                     Err(_behind) => self.stage = self.read_log(),
                 },
                 Stage::Read(page) => match ready!(page.as_mut().poll(cx)) {
-                    Ok(page) => self.stage = Stage::CatchUp(page.into()),
+                    Ok(page) => self.stage = Stage::CatchUp(Box::new(Backlog::from(page).into())),
                     Err(error) if error.is_retryable() => {
                         // The engine has waited before it gave up. The reader keeps its place and waits on; others get
                         // their turn first.
@@ -175,12 +174,12 @@ impl Subscription {
                         return Poll::Ready(Some(Delivery::Ended(EndReason::Engine(error))));
                     }
                 },
-                Stage::CatchUp(backlog) => {
-                    if let Some(gap) = backlog.gap.take() {
+                Stage::CatchUp(left) => {
+                    if let Some(gap) = left.gap.take() {
                         self.cursor = gap.to;
                         return Poll::Ready(Some(Delivery::Gap(gap)));
                     }
-                    match backlog.publications.next() {
+                    match left.publications.next() {
                         Some(publication) => return Poll::Ready(Some(self.advance(publication))),
                         None => self.stage = Stage::Follow,
                     }

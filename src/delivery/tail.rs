@@ -74,6 +74,12 @@ impl Live {
             .holds(position)
     }
 
+    /// The positions of what is at hand here, and of what they follow, in order.
+    pub fn positions(&self) -> Vec<Position> {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.positions()
+    }
+
     /// Goes on at another position, if the newest publication here is still the one at `from`: the log has another
     /// past than was thought. Readers are woken to read it anew by the next [`Live::wake`].
     pub fn restart(&self, from: &Position, at: Position) {

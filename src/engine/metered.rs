@@ -6,7 +6,9 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::delivery::{ChannelName, Draft, Engine, EngineError, EngineErrorKind, Page, Published, Since, Tail};
+use crate::delivery::{
+    Backlog, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Page, Published, Since, Tail,
+};
 use crate::metrics::Metrics;
 
 /// Passes everything on to another engine.
@@ -74,6 +76,26 @@ impl Engine for MeteredEngine {
             let began = Instant::now();
             let result = self.engine.attach(channel).await;
             self.note("attach", began, &result);
+            result
+        }
+        .boxed()
+    }
+
+    /// Counts as an `attach`, with the time that what was missed took.
+    fn join<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        since: Since,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<(Tail, Backlog), EngineError>> {
+        async move {
+            let began = Instant::now();
+            let result = self.engine.join(channel, since, limit).await;
+            self.note("attach", began, &result);
+            if let (Since::After(_), Ok((_, backlog))) = (since, &result) {
+                self.metrics
+                    .note_lag(backlog.top.offset.saturating_sub(backlog.after.offset));
+            }
             result
         }
         .boxed()

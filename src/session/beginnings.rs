@@ -1,4 +1,4 @@
-//! How subscriptions begin: it is asked whether they may, and then the channels are joined one after the other.
+//! How subscriptions begin: it is asked whether they may, and then the channels are joined, all at once.
 
 use std::sync::Arc;
 
@@ -147,10 +147,10 @@ fn check_any_of<'a>(refused: impl Iterator<Item = Option<&'a Problem>>) -> Resul
     told.map_or(Ok(()), |problem| Err(problem.clone()))
 }
 
-/// Subscribes to one channel after the other, so that their pushes come in the order of the request.
+/// Subscribes to all channels at once, so that those which cannot be reached are waited for once; each has its place, so
+/// that their pushes come in the order of the request.
 pub(super) async fn begin(node: &Node, wanted: Vec<Wanted>) -> Vec<Begun> {
-    let mut begun = Vec::with_capacity(wanted.len());
-    for Wanted { asked, allowed } in wanted {
+    let beginning = wanted.into_iter().map(|Wanted { asked, allowed }| async move {
         let outcome = match allowed {
             // Those whom the engine refuses are as many as follow the channel.
             Ok(presence) => begin_one(node, &asked, presence)
@@ -158,9 +158,9 @@ pub(super) async fn begin(node: &Node, wanted: Vec<Wanted>) -> Vec<Begun> {
                 .map_err(|problem| node.spread(problem)),
             Err(problem) => Err(problem),
         };
-        begun.push(Begun { asked, outcome });
-    }
-    begun
+        Begun { asked, outcome }
+    });
+    join_all(beginning).await
 }
 
 async fn begin_one(node: &Node, asked: &Asked, presence: PresenceAsk) -> Result<Started, Problem> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -13,9 +14,15 @@ use super::deadline::within;
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     process: Child,
+    said: Arc<Mutex<String>>,
 }
 
 impl Served {
+    /// What it has said on its standard error since it told its address.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     /// Starts it with these variables and no others of its own, and reads its address from its start-up block.
     pub(crate) async fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_throughline"));
@@ -43,8 +50,16 @@ impl Served {
         })
         .await;
         // What else it says must not fill the pipe.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { address, process }
+        let said = Arc::new(Mutex::new(String::new()));
+        let saying = Arc::clone(&said);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut said = saying.lock().unwrap();
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self { address, process, said }
     }
 
     /// Ends it at once, as a crash would.

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::entry::{Entry, Top};
+use super::fork::Fork;
 use super::keys::Keys;
 use super::reads::{Reads, read};
-use crate::delivery::{ChannelName, Live, Position, Since};
+use crate::delivery::{ChannelName, Live, Page, Position, Since};
 
 /// Publications that are filled in at a time.
 const FILL_COUNT_MAX: usize = 128;
@@ -19,6 +21,14 @@ const FILL_COUNT_MAX: usize = 128;
 const IDLE: u8 = 0;
 const FILLING: u8 = 1;
 const AGAIN: u8 = 2;
+
+/// Whether Redis tells this node of a channel.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Not,
+    /// It does; and where the log ended when that began, if somebody waited for it and it was known.
+    From(Option<Box<Top>>),
+}
 
 /// What this node knows of a channel.
 #[derive(Debug)]
@@ -31,7 +41,7 @@ pub(super) struct Channel {
     /// Whether this node wants to be told of publications.
     pub(super) is_wanted: AtomicBool,
     /// Whether Redis has said that it is.
-    pub(super) is_heard: watch::Sender<bool>,
+    pub(super) heard: watch::Sender<Heard>,
     /// Something was heard before there was a live end.
     is_early: AtomicBool,
     filling: AtomicU8,
@@ -42,6 +52,8 @@ pub(super) struct Channel {
     ttl_ms: AtomicU64,
     renewed_at: Mutex<Option<Instant>>,
     idle_since: Mutex<Option<Instant>>,
+    /// Where its pasts part, after its end was lost.
+    fork: Mutex<Option<Box<Fork>>>,
 }
 
 impl Channel {
@@ -52,14 +64,15 @@ impl Channel {
             reads: Reads::default(),
             live: OnceCell::new(),
             is_wanted: AtomicBool::new(false),
-            is_heard: watch::Sender::new(false),
+            heard: watch::Sender::new(Heard::Not),
             is_early: AtomicBool::new(false),
             filling: AtomicU8::new(IDLE),
             is_woken: AtomicBool::new(false),
             handed: AtomicU64::new(0),
             ttl_ms: AtomicU64::new(u64::MAX),
-            renewed_at: Mutex::new(Some(Instant::now())),
+            renewed_at: Mutex::new(None),
             idle_since: Mutex::new(None),
+            fork: Mutex::new(None),
         }
     }
 
@@ -67,9 +80,36 @@ impl Channel {
         self.is_wanted.load(Ordering::SeqCst)
     }
 
+    /// Redis does not tell of it, or it is not known whether it does.
+    pub(super) fn is_unheard(&self) {
+        self.heard.send_replace(Heard::Not);
+    }
+
+    /// Waits until Redis tells of it, and takes where the log ended then, if that is known.
+    pub(super) async fn is_heard(&self) -> Option<Top> {
+        let mut heard = self.heard.subscribe();
+        // It lasts as long as the channel does.
+        let _ = heard.wait_for(|heard| matches!(heard, Heard::From(_))).await;
+        drop(heard);
+        let mut top = None;
+        self.heard.send_if_modified(|heard| {
+            if let Heard::From(known) = heard {
+                top = known.take();
+            }
+            false
+        });
+        top.map(|top| *top)
+    }
+
     /// Whether something was heard that the live end came too late for.
     pub(super) fn take_early(&self) -> bool {
         self.is_early.swap(false, Ordering::SeqCst)
+    }
+
+    /// Where one goes on who stands at a position that was lost with the end of the log, if that is known.
+    pub(super) fn fork_of(&self, position: &Position) -> Option<Position> {
+        let fork = self.fork.lock().unwrap_or_else(PoisonError::into_inner);
+        fork.as_ref()?.of(position)
     }
 
     /// A reader was told of the log up to here.
@@ -86,9 +126,13 @@ impl Channel {
         }
     }
 
-    /// For how long its top is to be kept on, if that has to be said again: readers here keep it alive.
+    /// For how long its top is to be kept on, if that has to be said (again): readers here keep it alive. At first as
+    /// soon as it is known: nobody may have renewed it for a long time.
     pub(super) fn renewal_ms(&self, now: Instant) -> Option<u64> {
         let ttl_ms = self.ttl_ms.load(Ordering::Relaxed);
+        if ttl_ms == u64::MAX {
+            return None;
+        }
         let mut renewed_at = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = renewed_at.is_none_or(|at| now.duration_since(at).as_millis() >= u128::from(ttl_ms / 4));
         is_due.then(|| {
@@ -138,10 +182,22 @@ impl Channel {
 
     /// Sees to it that the live end is brought up to the log's top, from the log.
     pub(super) fn fill(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let next = |state| (state != AGAIN).then_some(state + 1);
-        if self.filling.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next) == Ok(IDLE) {
-            tokio::spawn(fill(Arc::clone(shared), Arc::clone(self)));
+        // By a task: it goes on, whoever asked for it.
+        drop(self.begin_fill(shared));
+    }
+
+    /// The same; waits for its end, if it has begun here, and says whether Redis answered.
+    pub(super) async fn filled(self: &Arc<Self>, shared: &Arc<Shared>) -> bool {
+        match self.begin_fill(shared) {
+            Some(filling) => filling.await.unwrap_or(false),
+            None => true,
         }
+    }
+
+    fn begin_fill(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<JoinHandle<bool>> {
+        let next = |state| (state != AGAIN).then_some(state + 1);
+        let before = self.filling.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        (before == Ok(IDLE)).then(|| tokio::spawn(fill(Arc::clone(shared), Arc::clone(self))))
     }
 
     /// Whether what Redis says of the top is what is known here; where it is not, it is only in doubt: either may be
@@ -173,7 +229,8 @@ impl Channel {
     }
 }
 
-async fn fill(shared: Arc<Shared>, channel: Arc<Channel>) {
+/// Whether Redis answered.
+async fn fill(shared: Arc<Shared>, channel: Arc<Channel>) -> bool {
     while let Some(live) = channel.live.get() {
         match fill_part(&shared, &channel, live).await {
             // Redis does not answer. When it does again, the tops are compared.
@@ -184,13 +241,14 @@ async fn fill(shared: Arc<Shared>, channel: Arc<Channel>) {
                     .filling
                     .compare_exchange(FILLING, IDLE, Ordering::SeqCst, Ordering::SeqCst);
                 if done.is_ok() {
-                    return;
+                    return true;
                 }
                 channel.filling.store(FILLING, Ordering::SeqCst);
             }
         }
     }
     channel.filling.store(IDLE, Ordering::SeqCst);
+    false
 }
 
 /// How far a live end was brought.
@@ -202,8 +260,13 @@ enum Filled {
 /// Reads on from the live end's top.
 async fn fill_part(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Arc<Live>) -> Option<Filled> {
     let from = live.top();
-    let page = read(shared, channel, Since::After(from), FILL_COUNT_MAX).await.ok()?;
+    let mut page = read(shared, channel, Since::After(from), FILL_COUNT_MAX).await.ok()?;
     if page.gap.is_some() {
+        if from.epoch == page.top.epoch
+            && let Some(forked) = find_fork(shared, channel, live).await?
+        {
+            page = forked;
+        }
         live.restart(&from, page.after);
     }
     let mut at = page.after;
@@ -217,4 +280,21 @@ async fn fill_part(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Arc<Live
     let top = live.top();
     let is_at_top = top.epoch == page.top.epoch && top.offset >= page.top.offset;
     Some(if is_at_top { Filled::ToTheTop } else { Filled::Partly })
+}
+
+/// The end of the log was lost: what follows where its pasts part, if what is at hand here reaches back to there.
+async fn find_fork(shared: &Arc<Shared>, channel: &Arc<Channel>, live: &Live) -> Option<Option<Page>> {
+    let known = live.positions();
+    let Some(oldest) = known.first() else { return Some(None) };
+    let mut page = read(shared, channel, Since::After(*oldest), FILL_COUNT_MAX)
+        .await
+        .ok()?;
+    let Some(fork) = Fork::find(&known, &page) else {
+        return Some(None);
+    };
+    page.after = fork.at();
+    page.publications
+        .retain(|publication| publication.position.offset > page.after.offset);
+    *channel.fork.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(fork));
+    Some(Some(page))
 }

@@ -9,17 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value};
-use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use redis::{AsyncConnectionConfig, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Shared;
-use super::link::probe;
+use super::channel::{Channel, Heard};
+use super::link::{BREAK_MAX, probe};
 use super::redirect::Redirect;
 use super::shard::Shard;
+use super::told::Told;
+use super::{Shared, tops};
 
-/// Names in one go.
-const NAMES_MAX: usize = 200;
+/// Names in one go: what other clients of Redis wait for meanwhile.
+const NAMES_MAX: usize = 100;
+
+/// Changes that are remembered while Redis does not answer; of more it is only known that there were some.
+const CHANGES_MAX: usize = 16_384;
 
 /// How often it is asked whether the connection still is one.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -27,47 +32,105 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Whether this node is told of publications now.
 #[derive(Debug)]
 pub(super) struct Feed {
-    up: watch::Sender<bool>,
+    state: Mutex<State>,
     is_cut: Notify,
-    /// Those that may have to be subscribed to, or no more.
-    changed: Mutex<HashSet<String>>,
+    changed: Mutex<Changed>,
     changes: Notify,
-    /// Those that this node has asked to be told of no more.
+    /// Those that this node has asked to be told of no more, where slots may be given away.
     leaving: Mutex<HashSet<String>>,
     /// Something is asked on the connection, and not answered yet.
     is_asking: AtomicBool,
     /// Answers on the connection may be mistaken for each other.
     is_astray: AtomicBool,
+    told: Told,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    is_up: bool,
+    since: Instant,
+}
+
+/// What may have to be subscribed to, or no more.
+#[derive(Debug, Default)]
+enum Changed {
+    /// There is no connection: when there is one, all that is wanted is subscribed to.
+    #[default]
+    Nobody,
+    Some(HashSet<String>),
+    All,
 }
 
 impl Feed {
     pub(super) fn new() -> Self {
         Self {
-            up: watch::Sender::new(false),
+            state: Mutex::new(State {
+                is_up: false,
+                since: Instant::now(),
+            }),
             is_cut: Notify::new(),
             changed: Mutex::default(),
             changes: Notify::new(),
             leaving: Mutex::default(),
             is_asking: AtomicBool::new(false),
             is_astray: AtomicBool::new(false),
+            told: Told::default(),
         }
     }
 
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn is_up(&self) -> bool {
-        *self.up.borrow()
+        self.state().is_up
+    }
+
+    /// Whether it has been down for longer than a short break takes: then it is of no use to wait.
+    pub(super) fn is_away(&self) -> bool {
+        let state = self.state();
+        !state.is_up && state.since.elapsed() > BREAK_MAX
+    }
+
+    fn is_heard(&self) {
+        self.change(State {
+            is_up: true,
+            ..self.state()
+        });
+    }
+
+    fn is_gone(&self) {
+        self.change(State {
+            is_up: false,
+            ..self.state()
+        });
+    }
+
+    fn change(&self, to: State) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_up != to.is_up {
+            let since = Instant::now();
+            *state = State { since, ..to };
+        }
     }
 
     /// Hints of a channel may be wanted from here, or no more.
     pub(super) fn note_change(&self, hints: String) {
-        self.changed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(hints);
+        self.with_changed(|changed| match changed {
+            Changed::Some(names) if names.len() < CHANGES_MAX => drop(names.insert(hints)),
+            Changed::Some(_) => *changed = Changed::All,
+            Changed::Nobody | Changed::All => {}
+        });
         self.changes.notify_one();
     }
 
-    fn take_changed(&self) -> HashSet<String> {
-        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_changed(&self) -> Changed {
+        let none = Changed::Some(HashSet::new());
+        self.with_changed(|changed| std::mem::replace(changed, none))
+    }
+
+    fn with_changed<R>(&self, action: impl FnOnce(&mut Changed) -> R) -> R {
+        action(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn with_leaving<R>(&self, action: impl FnOnce(&mut HashSet<String>) -> R) -> R {
@@ -82,16 +145,31 @@ pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
         match hear(&shared, &home).await {
             Ok(()) => failed = 0,
             Err(error) => {
-                tracing::debug!(redis = %home.place, %error, "Redis does not tell of publications");
+                tell(&home, &error);
                 failed += 1;
             }
         }
-        home.feed.up.send_replace(false);
+        home.feed.is_gone();
+        home.feed.with_changed(|changed| *changed = Changed::Nobody);
         for channel in shared.wanted_on(&home) {
-            channel.is_heard.send_replace(false);
+            channel.is_unheard();
         }
         shared.look_again.notify_one();
         home.place.pause(failed).await;
+    }
+}
+
+/// Says why this node is told of nothing: its other connections may be well.
+fn tell(home: &Shard, error: &RedisError) {
+    let redis = &home.place;
+    tracing::debug!(%redis, %error, "Redis does not tell of publications");
+    if home.feed.told.is_news(&error.to_string()) {
+        tracing::warn!(
+            %redis,
+            %error,
+            "Redis does not tell this node of publications, so nobody can subscribe; trying on. `throughline check \
+             --connect` says what it needs"
+        );
     }
 }
 
@@ -105,9 +183,8 @@ async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
     let connection = home.place.connect(config).await?;
     home.feed.is_astray.store(false, Ordering::SeqCst);
     home.feed.with_leaving(HashSet::clear);
+    // From here on changes are noted; what was wanted before is seen now.
     home.feed.take_changed();
-    let wanted = shared.wanted_on(home);
-    let all = wanted.iter().map(|channel| channel.keys.hints.clone()).collect();
     let mut ear = Ear {
         shared,
         home,
@@ -115,8 +192,8 @@ async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
         told: HashSet::new(),
         refused: HashSet::new(),
     };
-    ear.follow(all).await?;
-    home.feed.up.send_replace(true);
+    ear.follow(Changed::All).await?;
+    home.feed.is_heard();
     // Whatever was told meanwhile, was told to nobody.
     home.compare_now.notify_one();
     let mut clock = interval(PERIOD);
@@ -136,7 +213,7 @@ async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
 
 /// The connection, and what Redis tells on it.
 struct Ear<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     home: &'a Arc<Shard>,
     connection: MultiplexedConnection,
     told: HashSet<String>,
@@ -148,7 +225,7 @@ impl Ear<'_> {
     async fn check(&mut self) -> RedisResult<()> {
         self.probe().await?;
         let refused = std::mem::take(&mut self.refused);
-        self.follow(refused).await
+        self.follow(Changed::Some(refused)).await
     }
 
     async fn probe(&mut self) -> RedisResult<()> {
@@ -162,53 +239,98 @@ impl Ear<'_> {
     }
 
     /// Brings what Redis tells in line with what is wanted now.
-    async fn follow(&mut self, changed: HashSet<String>) -> RedisResult<()> {
-        let is_wanted = |hints: &String| {
-            let found = self.shared.channels.find(hints.as_bytes());
-            found.is_some_and(|channel| channel.is_wanted() && self.shared.is_on(&channel.name, self.home))
+    async fn follow(&mut self, changed: Changed) -> RedisResult<()> {
+        let names = match changed {
+            Changed::Nobody => return Ok(()),
+            Changed::Some(names) => names,
+            Changed::All => {
+                let wanted = self.shared.wanted_on(self.home);
+                let wanted = wanted.iter().map(|channel| channel.keys.hints.clone());
+                wanted.chain(self.told.iter().cloned()).collect()
+            }
         };
-        let (wanted, unwanted): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_wanted);
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = names.into_iter().partition(|hints| self.wanted(hints).is_some());
         let unwanted: Vec<_> = unwanted.into_iter().filter(|hints| self.told.remove(hints)).collect();
-        let [enter, leave] = if self.shared.is_cluster {
-            ["SSUBSCRIBE", "SUNSUBSCRIBE"]
-        } else {
-            ["SUBSCRIBE", "UNSUBSCRIBE"]
-        };
         for names in unwanted.chunks(NAMES_MAX) {
-            self.home
-                .feed
-                .with_leaving(|leaving| leaving.extend(names.iter().cloned()));
-            self.ask(leave, names).await?;
+            if self.shared.is_cluster {
+                let leaving = names.iter().cloned();
+                self.home.feed.with_leaving(|all| all.extend(leaving));
+            }
+            self.say(Verb::Leave, names).await?;
         }
         for names in wanted.chunks(NAMES_MAX) {
-            let are_told = self.ask(enter, names).await?;
-            for (hints, _) in names.iter().zip(are_told).filter(|(_, is_told)| *is_told) {
-                self.told.insert(hints.clone());
-                let found = self.shared.channels.find(hints.as_bytes());
-                if let Some(channel) = found.filter(|channel| self.shared.is_on(&channel.name, self.home)) {
-                    channel.is_heard.send_replace(true);
-                    // It has readers, and comes from elsewhere: what was told meanwhile, was told to nobody.
-                    if channel.live.get().is_some() {
-                        self.home.compare_now.notify_one();
-                    }
-                }
-            }
+            let are_told = self.say(Verb::Enter, names).await?;
+            let told = names.iter().zip(are_told).filter(|(_, is_told)| *is_told);
+            let told: Vec<_> = told.map(|(hints, _)| hints).collect();
+            self.told.extend(told.iter().map(ToString::to_string));
+            self.begin(told.into_iter().filter_map(|hints| self.wanted(hints)).collect())
+                .await?;
         }
         Ok(())
     }
 
-    /// Says the same of each name, and which of them it is carried out for. Each is a command of its own: the names'
-    /// slots differ.
-    async fn ask(&mut self, verb: &str, names: &[String]) -> RedisResult<Vec<bool>> {
+    /// The channel that has this name, if hints of it are wanted from here.
+    fn wanted(&self, hints: &str) -> Option<Arc<Channel>> {
+        let found = self.shared.channels.find(hints.as_bytes())?;
+        (found.is_wanted() && self.shared.is_on(&found.name, self.home)).then_some(found)
+    }
+
+    /// Redis tells of these from now on. Where each ended at this moment is asked for all at once: whoever waits for it
+    /// does not have to read the log.
+    async fn begin(&mut self, channels: Vec<Arc<Channel>>) -> RedisResult<()> {
+        let (old, new): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| channel.live.get().is_some());
+        for channel in &old {
+            channel.heard.send_replace(Heard::From(None));
+        }
+        // They have readers, and come from elsewhere: what was told meanwhile, was told to nobody.
+        if !old.is_empty() {
+            self.home.compare_now.notify_one();
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let asking = tops::asking(self.shared, &new);
+        let answers = self.ask(&asking).await?;
+        let mut tops = tops::read(self.shared, answers).unwrap_or_default().into_iter();
+        for channel in new {
+            let top = tops.next().flatten().map(Box::new);
+            channel.heard.send_replace(Heard::From(top));
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.home.feed.is_asking.store(true, Ordering::SeqCst);
+        let answers = self.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+        self.home.feed.is_asking.store(false, Ordering::SeqCst);
+        answers
+    }
+
+    /// Says the same of each name, and which of them it is carried out for.
+    async fn say(&mut self, verb: Verb, names: &[String]) -> RedisResult<Vec<bool>> {
+        if self.shared.is_cluster {
+            return self.say_by_slot(verb, names).await;
+        }
+        match verb {
+            Verb::Enter => self.connection.subscribe(names).await?,
+            Verb::Leave => self.connection.unsubscribe(names).await?,
+        }
+        Ok(vec![true; names.len()])
+    }
+
+    /// Each is a command of its own: the names' slots differ.
+    async fn say_by_slot(&mut self, verb: Verb, names: &[String]) -> RedisResult<Vec<bool>> {
         let mut pipeline = redis::pipe();
         for name in names {
-            pipeline.cmd(verb).arg(name);
+            pipeline.cmd(match verb {
+                Verb::Enter => "SSUBSCRIBE",
+                Verb::Leave => "SUNSUBSCRIBE",
+            });
+            pipeline.arg(name);
         }
-        self.home.feed.is_asking.store(true, Ordering::SeqCst);
-        let answers = self.connection.send_packed_commands(&pipeline, 0, names.len()).await;
-        self.home.feed.is_asking.store(false, Ordering::SeqCst);
+        let answers = self.ask(&pipeline).await?;
         let mut done = Vec::with_capacity(names.len());
-        for (answer, name) in answers?.into_iter().zip(names) {
+        for (answer, name) in answers.into_iter().zip(names) {
             let is_elsewhere = Redirect::of(&answer).is_some();
             if let Value::ServerError(error) = answer
                 && !is_elsewhere
@@ -228,9 +350,16 @@ impl Ear<'_> {
         self.shared.look_again.notify_one();
         self.refused.insert(name.to_owned());
         if let Some(channel) = self.shared.channels.find(name.as_bytes()) {
-            channel.is_heard.send_replace(false);
+            channel.is_unheard();
         }
     }
+}
+
+/// What is said of a name.
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Enter,
+    Leave,
 }
 
 /// Takes what Redis pushes, on the task that reads the connection: it must never wait.
@@ -257,7 +386,7 @@ fn take(shared: &Arc<Shared>, home: &Shard, push: PushInfo) {
 fn is_given_away(shared: &Arc<Shared>, home: &Shard, hints: &str) {
     shared.look_again.notify_one();
     if let Some(channel) = shared.channels.find(hints.as_bytes()) {
-        channel.is_heard.send_replace(false);
+        channel.is_unheard();
         home.feed.note_change(hints.to_owned());
     }
     // It looks like the answer to a question: if there is one, all later answers are those to other questions.

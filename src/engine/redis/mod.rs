@@ -20,6 +20,7 @@ pub mod check;
 mod cluster;
 mod entry;
 mod feed;
+mod fork;
 mod found;
 mod keys;
 mod link;
@@ -34,6 +35,7 @@ mod sentinel;
 mod shard;
 mod slot;
 mod store;
+mod told;
 mod topology;
 mod tops;
 mod url;
@@ -48,10 +50,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use self::channel::Channel;
 use self::channels::{Channels, Wakes};
+use self::entry::Top;
 use self::keys::Keys;
 use self::link::{ANSWER_TIMEOUT, Place};
 use self::scripts::{Hints, Scripts};
@@ -60,8 +63,8 @@ use self::store::{Call, store};
 use self::topology::{Map, Member, Route};
 use self::url::{Sites, Way};
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing, Live,
-    Outside, Page, Published, Shards, Since, Tag, Tail,
+    Backlog, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing,
+    Live, Outside, Page, Position, Published, Shards, Since, Tag, Tail,
 };
 
 pub use self::url::BadUrl;
@@ -156,11 +159,13 @@ impl Shared {
         wanted
     }
 
-    /// Hints of a channel are wanted from now on.
-    fn want(&self, channel: &Channel) {
-        if !channel.is_wanted.swap(true, Ordering::SeqCst) {
+    /// Hints of a channel are wanted from now on; whether they were not before.
+    fn want(&self, channel: &Channel) -> bool {
+        let is_new = !channel.is_wanted.swap(true, Ordering::SeqCst);
+        if is_new {
             self.note_change(channel);
         }
+        is_new
     }
 
     fn note_change(&self, channel: &Channel) {
@@ -179,23 +184,50 @@ impl Shared {
         }
     }
 
-    /// The live end of a channel, begun if it has none.
-    async fn live(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<Arc<Live>, EngineError> {
-        let begin = || async {
-            self.want(channel);
-            let mut is_heard = channel.is_heard.subscribe();
-            let heard = is_heard.wait_for(|is_heard| *is_heard).await.map(|_| ());
-            heard.map_err(|_| EngineError::from(EngineErrorKind::Unavailable))?;
+    /// The live end of a channel, begun if it has none; and the log's top, if that was asked for meanwhile.
+    async fn live(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<(Arc<Live>, Option<Top>), EngineError> {
+        let mut read = None;
+        let begin = async {
+            let is_first = self.want(channel);
+            let top = channel.is_heard().await.filter(|_| is_first);
             // What is published from here on is told; what was published before is below this top.
-            let page = reads::read(self, channel, Since::Now, 0).await?;
-            Ok::<_, EngineError>(Arc::new(Live::at(page.top)))
+            read = top;
+            let top = match top {
+                Some(top) => top.position,
+                None => reads::read(self, channel, Since::Now, 0).await?.top,
+            };
+            Ok::<_, EngineError>(Arc::new(Live::at(top)))
         };
-        let live = channel.live.get_or_try_init(begin).await.cloned()?;
+        let live = channel.live.get_or_try_init(|| begin).await.cloned()?;
         if channel.take_early() {
             channel.fill(self);
         }
-        Ok(live)
+        Ok((live, read))
     }
+
+    /// A channel in which readers can begin: they need the log, whether it is attached or not. One of many channels
+    /// would wait for each.
+    fn reachable(&self, name: &ChannelName) -> Result<Arc<Channel>, EngineError> {
+        match self.shard(name) {
+            Some(home) if !home.reading.is_away() && !home.feed.is_away() => Ok(self.channel(name)),
+            _ => Err(EngineErrorKind::Unavailable.into()),
+        }
+    }
+}
+
+/// What a log whose top is there says to a reader, if no more of it has to be read for that.
+fn at_top(top: Position, since: Since) -> Option<Backlog> {
+    let is_there = match since {
+        Since::Now => true,
+        Since::After(given) => given == top,
+        Since::Start | Since::Last(_) => top.offset == 0,
+    };
+    is_there.then(|| Backlog {
+        after: top,
+        gap: None,
+        publications: Vec::new(),
+        top,
+    })
 }
 
 impl RedisEngine {
@@ -274,20 +306,39 @@ impl Engine for RedisEngine {
 
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         async move {
-            // A reader that begins needs the log, whether the channel is attached or not; one of many channels would
-            // wait for each.
-            if self.shared.shard(channel).is_none_or(|home| home.reading.is_away()) {
-                return Err(EngineErrorKind::Unavailable.into());
-            }
             // Held until the tail is: a channel that nobody holds may be let go.
-            let channel = self.shared.channel(channel);
-            let deadline = Instant::now() + ANSWER_TIMEOUT;
-            let live = timeout_at(deadline, self.shared.live(&channel)).await;
-            let live = live.unwrap_or_else(|_| Err(EngineErrorKind::Unavailable.into()))?;
+            let channel = self.shared.reachable(channel)?;
+            let (live, _) = in_time(self.shared.live(&channel)).await?;
             Ok(Tail::new(live))
         }
         .boxed()
     }
+
+    fn join<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        since: Since,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<(Tail, Backlog), EngineError>> {
+        async move {
+            let channel = self.shared.reachable(channel)?;
+            let (live, read) = in_time(self.shared.live(&channel)).await?;
+            let tail = Tail::new(live);
+            if let Some((top, backlog)) = read.and_then(|top| Some((top, at_top(top.position, since)?))) {
+                channel.note_handed(top);
+                return Ok((tail, backlog));
+            }
+            let page = reads::read(&self.shared, &channel, since, limit).await?;
+            Ok((tail, page.into()))
+        }
+        .boxed()
+    }
+}
+
+/// Waits no longer than for an answer.
+async fn in_time<T>(work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+    let answered = timeout(ANSWER_TIMEOUT, work).await;
+    answered.unwrap_or_else(|_| Err(EngineErrorKind::Unavailable.into()))
 }
 
 impl Listing for RedisEngine {
@@ -301,7 +352,11 @@ impl Health for RedisEngine {
         // With some of its channels a node is worth more than with none: those that are kept where nothing is reached
         // do not come back by its being left alone.
         if self.shards().up > 0 {
-            Ok(())
+            return Ok(());
+        }
+        let is_silent = |home: &Arc<Shard>| home.publishing.is_up() && home.reading.is_up() && home.feed.is_away();
+        if self.shared.map().shards().any(is_silent) {
+            Err("Redis answers, but does not tell this node of publications: the log says why".into())
         } else {
             Err("Redis cannot be reached".into())
         }

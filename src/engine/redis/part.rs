@@ -89,9 +89,17 @@ impl Part {
         given.epoch != top.epoch || given.offset < self.start.offset || given.offset > top.offset
     }
 
-    fn page_after_gap(&self, from: Position, limit: usize) -> Option<Page> {
+    /// What it says to a reader whose place in the log is another publication's.
+    pub(super) fn page_after_gap(&self, from: Position, limit: usize) -> Option<Page> {
         let page = self.page_after(self.start, limit)?;
         let gap = Some(Gap { from, to: self.start });
+        Some(Page { gap, ..page })
+    }
+
+    /// What it says to a reader whose place is another publication's by now, and whose past is the log's up to `fork`.
+    pub(super) fn page_after_fork(&self, from: Position, fork: Position, limit: usize) -> Option<Page> {
+        let page = self.page(Since::After(fork), limit)?;
+        let gap = Some(Gap { from, to: page.after });
         Some(Page { gap, ..page })
     }
 
@@ -200,6 +208,22 @@ mod tests {
                 "{from}"
             );
             assert_eq!(offsets(&page), [4, 5]);
+        }
+    }
+
+    #[test]
+    fn whoever_saw_what_was_lost_goes_on_where_the_pasts_part() {
+        let part = part(4, 10);
+        for (fork, to, expected) in [
+            ("e-7-t7", "e-7-t7", [8, 9]),
+            ("e-2-t2", "e-3-t3", [4, 5]),
+            ("e-7-x", "e-3-t3", [4, 5]),
+        ] {
+            let from = "e-9-x".parse().unwrap();
+            let page = part.page_after_fork(from, fork.parse().unwrap(), 2).unwrap();
+            let gap = page.gap.unwrap();
+            assert_eq!((gap.from, gap.to.to_string()), (from, to.to_owned()));
+            assert_eq!(offsets(&page), expected);
         }
     }
 

@@ -11,7 +11,7 @@ use super::ask::ask;
 use super::channel::Channel;
 use super::link::ANSWER_TIMEOUT;
 use super::part::Part;
-use crate::delivery::{EngineError, EngineErrorKind, Offset, Page, Since};
+use crate::delivery::{EngineError, EngineErrorKind, Offset, Page, Position, Since};
 
 /// Readings of one channel: so many at once, and from then on one after each pause.
 const BURST_MAX: u32 = 100;
@@ -36,8 +36,10 @@ struct Waiting {
 struct Ask {
     since: Since,
     limit: usize,
-    /// It did not say enough to read from the middle.
+    /// What stands at its place is another publication, and where it has to go on is not known.
     is_from_start: bool,
+    /// Where it goes on if what stands at its place is another publication.
+    fork: Option<Position>,
     answer: oneshot::Sender<Result<Page, EngineError>>,
 }
 
@@ -71,10 +73,15 @@ pub(super) async fn read(
     limit: usize,
 ) -> Result<Page, EngineError> {
     let (answer, answered) = oneshot::channel();
+    let fork = match since {
+        Since::After(given) => channel.fork_of(&given),
+        Since::Now | Since::Start | Since::Last(_) => None,
+    };
     let ask = Ask {
         since,
         limit,
         is_from_start: false,
+        fork,
         answer,
     };
     let is_served = channel.reads.with(|waiting| {
@@ -95,9 +102,9 @@ async fn serve(shared: Arc<Shared>, channel: Arc<Channel>) {
         match read_part(&shared, &channel, &asks).await {
             Ok(part) => {
                 channel.note_handed(part.top());
-                for ask in asks {
-                    answer(&channel, &part, ask);
-                }
+                let left: Vec<_> = asks.into_iter().filter_map(|ask| answer(&part, ask)).collect();
+                // Before those who came meanwhile: whoever has waited longest is read to next.
+                channel.reads.with(|waiting| drop(waiting.asks.splice(0..0, left)));
             }
             Err(error) => {
                 for ask in asks {
@@ -109,39 +116,77 @@ async fn serve(shared: Arc<Shared>, channel: Arc<Channel>) {
     }
 }
 
-/// Answers, or sees to it that the next reading can.
-fn answer(channel: &Channel, part: &Part, mut ask: Ask) {
-    if let Some(page) = part.page(ask.since, ask.limit) {
-        let _ = ask.answer.send(Ok(page));
-    } else {
+/// Answers, or gives back whoever another part has to be read for.
+fn answer(part: &Part, mut ask: Ask) -> Option<Ask> {
+    let page = match (ask.since, ask.fork) {
+        // That another publication stands at its place was seen before; where the log begins may not have been.
+        (Since::After(given), _) if ask.is_from_start => part.page_after_gap(given, ask.limit),
+        (Since::After(given), Some(fork)) if part.contradicts(&given) => part.page_after_fork(given, fork, ask.limit),
+        (since, _) => part.page(since, ask.limit),
+    };
+    let Some(page) = page else {
         // What stands at its place is another publication: then it goes on from the start.
-        ask.is_from_start = matches!(ask.since, Since::After(given) if part.contradicts(&given));
-        channel.reads.with(|waiting| waiting.asks.push(ask));
+        ask.is_from_start |= matches!(ask.since, Since::After(given) if part.contradicts(&given));
+        return Some(ask);
+    };
+    let _ = ask.answer.send(Ok(page));
+    None
+}
+
+/// From which offset on it must be read, or how many of the newest. `None`: whatever is read will do.
+enum Wanted {
+    From(Offset),
+    Newest(u64),
+}
+
+fn wanted(ask: &Ask) -> Option<Wanted> {
+    match ask.since {
+        _ if ask.is_from_start => Some(Wanted::From(0)),
+        Since::Now => None,
+        Since::Start => Some(Wanted::From(0)),
+        Since::Last(count) => Some(Wanted::Newest(count)),
+        // The publication at the position itself, too: its tag is compared.
+        Since::After(position) => Some(Wanted::From(ask.fork.unwrap_or(position).offset)),
     }
 }
 
-/// From which offset on it must be read, and how many of the newest at least.
-fn wanted(ask: &Ask) -> (Offset, Option<u64>) {
-    match ask.since {
-        _ if ask.is_from_start => (0, None),
-        Since::Now => (Offset::MAX, None),
-        Since::Start => (0, None),
-        Since::Last(count) => (Offset::MAX, Some(count)),
-        // The publication at the position itself, too: its tag is compared.
-        Since::After(position) => (position.offset, None),
+/// What one reading takes: from an offset on, or so many of the newest, but at most so many.
+///
+/// Whoever has waited longest is served in any case, so nobody waits for ever, however many come behind; and with them
+/// all whose places are near.
+fn span(asks: &[Ask]) -> (Offset, Option<u64>, usize) {
+    let wanting = || asks.iter().filter_map(|ask| Some((wanted(ask)?, ask.limit)));
+    let Some((lead, limit)) = wanting().next() else {
+        return (Offset::MAX, None, 0);
+    };
+    let mut count = asks.iter().map(|ask| ask.limit).max().unwrap_or(0) + 1;
+    if asks.len() > 1 {
+        count = count.max(SHARED_COUNT_MAX);
+    }
+    // So much may be read besides what the first one needs.
+    let room = u64::try_from(count - limit - 1).unwrap_or(0);
+    match lead {
+        Wanted::From(from) => {
+            let least = from.saturating_sub(room);
+            let near = wanting().filter_map(|(wanted, _)| match wanted {
+                Wanted::From(from) if from >= least => Some(from),
+                Wanted::From(_) | Wanted::Newest(_) => None,
+            });
+            (near.min().unwrap_or(from), None, count)
+        }
+        Wanted::Newest(newest) => {
+            let most = newest.saturating_add(room);
+            let near = wanting().filter_map(|(wanted, _)| match wanted {
+                Wanted::Newest(newest) if newest <= most => Some(newest),
+                Wanted::From(_) | Wanted::Newest(_) => None,
+            });
+            (Offset::MAX, Some(near.max().unwrap_or(newest)), count)
+        }
     }
 }
 
 async fn read_part(shared: &Shared, channel: &Channel, asks: &[Ask]) -> Result<Part, EngineError> {
-    let from = asks.iter().map(|ask| wanted(ask).0).min().unwrap_or(Offset::MAX);
-    let newest = asks.iter().filter_map(|ask| wanted(ask).1).max();
-    let mut count = 0;
-    if from < Offset::MAX || newest.is_some() {
-        count = asks.iter().map(|ask| ask.limit).max().unwrap_or(0) + 1;
-        if asks.len() > 1 {
-            count = count.max(SHARED_COUNT_MAX);
-        }
-    }
+    let (from, newest, count) = span(asks);
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let call = shared
         .scripts
@@ -153,4 +198,40 @@ async fn read_part(shared: &Shared, channel: &Channel, asks: &[Ask]) -> Result<P
         tracing::error!(channel = %channel.name, "what Redis holds of a log cannot be read; are its keys used by others?");
         EngineErrorKind::Unavailable.into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(all: &[&str]) -> Vec<Ask> {
+        let ask = |since: &&str| Ask {
+            since: since.parse().unwrap(),
+            limit: 64,
+            is_from_start: false,
+            fork: None,
+            answer: oneshot::channel().0,
+        };
+        all.iter().map(ask).collect()
+    }
+
+    #[test]
+    fn whoever_has_waited_longest_is_read_to_and_all_who_are_near() {
+        for (given, expected) in [
+            (&["now", "now"][..], (u64::MAX, None, 0)),
+            (&["e-500"], (500, None, 65)),
+            // Those that read from the start do not keep away one that came before them.
+            (&["e-500", "start", "start"], (500, None, 256)),
+            (&["now", "start", "e-500"], (0, None, 256)),
+            // All that can be read with it is.
+            (&["e-500", "e-400", "e-309", "e-308", "e-900"], (309, None, 256)),
+            (
+                &["last:10", "start", "last:201", "last:202"],
+                (u64::MAX, Some(201), 256),
+            ),
+            (&["start", "last:10"], (0, None, 256)),
+        ] {
+            assert_eq!(span(&asks(given)), expected, "{given:?}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::Shared;
 use super::feed::{self, Feed};
 use super::link::{Link, Place};
 use super::replicated::Replicated;
+use super::told::Told;
 use super::tops;
 
 /// A primary at an address.
@@ -21,6 +22,8 @@ pub(super) struct Shard {
     pub(super) replicated: Replicated,
     pub(super) reading: Link,
     pub(super) feed: Feed,
+    /// Why it refused to answer.
+    pub(super) refusals: Told,
     /// There is a reason to compare tops now.
     pub(super) compare_now: Notify,
 }
@@ -34,6 +37,7 @@ impl Shard {
             replicated: Replicated::default(),
             reading: Link::new(),
             feed: Feed::new(),
+            refusals: Told::default(),
             compare_now: Notify::new(),
         });
         let links: [fn(&Self) -> &Link; 2] = [|home| &home.publishing, |home| &home.reading];

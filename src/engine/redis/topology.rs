@@ -200,7 +200,7 @@ impl Shared {
             if left.map(Arc::as_ptr) == entered.map(Arc::as_ptr) {
                 continue;
             }
-            channel.is_heard.send_replace(false);
+            channel.is_unheard();
             for home in [left, entered].into_iter().flatten() {
                 home.feed.note_change(channel.keys.hints.clone());
             }

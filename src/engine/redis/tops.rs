@@ -1,17 +1,17 @@
 //! Comparing tops: what was lost on its way, the last publication too, shows in that the log has more, or another past.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use redis::{Pipeline, Value};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::channel::Channel;
 use super::entry::{Top, bytes_of};
 use super::link::ANSWER_TIMEOUT;
 use super::shard::Shard;
+use super::{READINGS_MAX, Shared};
 use crate::delivery::Position;
 
 /// How often.
@@ -23,19 +23,70 @@ const GRACE: Duration = Duration::from_millis(300);
 /// Tops that are asked for in one command.
 const TOPS_MAX: usize = 250;
 
+/// Live ends that are filled in at once: half of the readings, so that the readers who are woken get theirs, too.
+const FILLS_MAX: usize = READINGS_MAX / 2;
+
 /// Compares for as long as this future lives: every few seconds, and when there is a reason.
 pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
     loop {
         let _ = tokio::time::timeout(PERIOD, home.compare_now.notified()).await;
-        for channels in shared.wanted_on(&home).chunks(TOPS_MAX) {
-            let before: Vec<_> = channels.iter().map(|channel| channel.live_top()).collect();
-            // If Redis is away, there is nothing to compare with; when it is back, there will be a reason.
-            let Some(tops) = ask(&shared, &home, channels).await else {
-                break;
-            };
-            compare(&shared, channels, (&before, tops)).await;
+        let mut differing = look(&shared, &home).await;
+        if differing.is_empty() {
+            continue;
         }
+        // Once, however many there are.
+        tokio::time::sleep(GRACE).await;
+        differing.retain(|seen| !seen.is_well());
+        fill_in(&shared, differing).await;
     }
+}
+
+/// A channel, where its live end was before Redis was asked for its top, and what Redis said.
+struct Seen {
+    channel: Arc<Channel>,
+    before: Option<Position>,
+    top: Option<Top>,
+}
+
+impl Seen {
+    fn is_well(&self) -> bool {
+        let top = self.top.as_ref();
+        self.channel.is_at(top) && !Channel::has_lost(self.before, top)
+    }
+}
+
+/// The channels of which Redis and this node do not know the same.
+async fn look(shared: &Arc<Shared>, home: &Arc<Shard>) -> Vec<Seen> {
+    let mut differing = Vec::new();
+    for channels in shared.wanted_on(home).chunks(TOPS_MAX) {
+        let before: Vec<_> = channels.iter().map(|channel| channel.live_top()).collect();
+        // If Redis is away, there is nothing to compare with; when it is back, there will be a reason.
+        let Some(tops) = ask(shared, home, channels).await else {
+            break;
+        };
+        let seen = channels.iter().zip(before).zip(tops);
+        differing.extend(seen.filter_map(|((channel, before), top)| {
+            if let Some(top) = &top {
+                channel.note_ttl(top);
+                channel.doubt_above(shared, top);
+            }
+            let channel = Arc::clone(channel);
+            let seen = Seen { channel, before, top };
+            (!seen.is_well()).then_some(seen)
+        }));
+    }
+    differing
+}
+
+/// Fills in those live ends, a few at once. If Redis does not answer, the others are left: when it does again, the tops
+/// are compared again.
+async fn fill_in(shared: &Arc<Shared>, differing: Vec<Seen>) {
+    let channels = stream::iter(differing).map(|seen| Ok(seen.channel));
+    let _ = channels
+        .try_for_each_concurrent(FILLS_MAX, |channel| async move {
+            if channel.filled(shared).await { Ok(()) } else { Err(()) }
+        })
+        .await;
 }
 
 /// The tops that Redis has. Those of channels with readers are kept alive.
@@ -44,6 +95,22 @@ async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option
         return None;
     }
     let now = Instant::now();
+    let mut pipeline = asking(shared, channels);
+    let questions = pipeline.len();
+    for channel in channels {
+        if let Some(ttl_ms) = channel.renewal_ms(now) {
+            pipeline.cmd("PEXPIRE").arg(&channel.keys.top).arg(ttl_ms);
+        }
+    }
+    let mut connection = home.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
+    let asked = pipeline.len();
+    let mut answers = connection.send_packed_commands(&pipeline, 0, asked).await.ok()?;
+    answers.truncate(questions);
+    read(shared, answers)
+}
+
+/// Asks for the tops of channels.
+pub(super) fn asking(shared: &Shared, channels: &[Arc<Channel>]) -> Pipeline {
     let mut pipeline = redis::pipe();
     // What lies in several slots of a Cluster cannot be asked for in one command.
     let at_once = if shared.is_cluster { 1 } else { TOPS_MAX };
@@ -53,18 +120,14 @@ async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option
             asking.arg(&channel.keys.top);
         }
     }
-    let questions = pipeline.len();
-    for channel in channels {
-        if let Some(ttl_ms) = channel.renewal_ms(now) {
-            pipeline.cmd("PEXPIRE").arg(&channel.keys.top).arg(ttl_ms);
-        }
-    }
-    let mut connection = home.reading.connection(now + ANSWER_TIMEOUT).await.ok()?;
-    let asked = pipeline.len();
-    let answers = connection.send_packed_commands(&pipeline, 0, asked).await.ok()?;
+    pipeline
+}
+
+/// Reads what was answered; `None` if it was refused.
+pub(super) fn read(shared: &Shared, answers: Vec<Value>) -> Option<Vec<Option<Top>>> {
     let read = |top| bytes_of(top).and_then(|bytes| Top::read(&bytes));
-    let mut tops = Vec::with_capacity(channels.len());
-    for answer in answers.into_iter().take(questions) {
+    let mut tops = Vec::new();
+    for answer in answers {
         if let Value::Array(some) = answer {
             tops.extend(some.into_iter().map(read));
         } else if shared.is_cluster {
@@ -76,32 +139,4 @@ async fn ask(shared: &Shared, home: &Shard, channels: &[Arc<Channel>]) -> Option
         }
     }
     Some(tops)
-}
-
-async fn compare(
-    shared: &Arc<Shared>,
-    channels: &[Arc<Channel>],
-    (before, tops): (&[Option<Position>], Vec<Option<Top>>),
-) {
-    let is_well = |at: usize, top: Option<&Top>| channels[at].is_at(top) && !Channel::has_lost(before[at], top);
-    let differing: HashMap<usize, Option<Top>> = tops
-        .into_iter()
-        .enumerate()
-        .filter(|(at, top)| {
-            if let Some(top) = top {
-                channels[*at].note_ttl(top);
-                channels[*at].doubt_above(shared, top);
-            }
-            !is_well(*at, top.as_ref())
-        })
-        .collect();
-    if differing.is_empty() {
-        return;
-    }
-    tokio::time::sleep(GRACE).await;
-    for (at, top) in differing {
-        if !is_well(at, top.as_ref()) {
-            channels[at].fill(shared);
-        }
-    }
 }
