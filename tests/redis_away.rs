@@ -369,6 +369,15 @@ async fn all_are_away(fault: Fault) {
         assert!(head.header("retry-after").parse::<u64>().unwrap() >= 1);
         assert!(began.elapsed() >= least, "a client that comes back at once spins");
     }
+    // To a browser's own EventSource any status but 200 would be final.
+    let native = [("sec-fetch-mode", "cors"), ("accept", "text/event-stream")];
+    let request = http::get(&http::target("/v1/sse", &[("channel", &*far)]), &native);
+    let mut stream = EventSource::send(address, Receive::Usual, &request).await.unwrap();
+    let closing = Push::parse(stream.event().await.unwrap().data).unwrap();
+    assert_eq!(
+        (closing.kind(), closing.text_of("code")),
+        ("closing", "engine_unavailable")
+    );
     // On a WebSocket, and on it alone, there is something else to do meanwhile.
     let mut socket = Reader::open(address, "ws", &[&far], &since).await;
     within("word of it", socket.until_away(&far)).await;

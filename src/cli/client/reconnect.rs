@@ -87,16 +87,15 @@ fn one_connection(
     }
 }
 
-/// Whether the connection is over after this push: the server says so, or a subscription that ended is to be resumed
-/// later, or none is left.
+/// Whether the connection is over after this push: the server says so, or no subscription is left. One that may be had
+/// later is tried again by the server, while the others go on.
 fn end_after(push: &Push, cursor: &Cursor) -> Result<(), Failure> {
-    let refusal = match &push.body {
-        Body::Closing(closing) => closing.refusal(),
-        Body::Unsubscribed(unsubscribed) => unsubscribed.refusal(),
-        Body::Welcome(_) | Body::Subscribed(_) | Body::Publication(_) | Body::Gap(_) | Body::Other => return Ok(()),
-    };
-    if push.is_closing() || refusal.comeback != Comeback::Never || cursor.is_ended() {
-        return Err(Failure::Refused(refusal));
+    match &push.body {
+        Body::Closing(closing) => return Err(Failure::Refused(closing.refusal())),
+        Body::Unsubscribed(unsubscribed) if cursor.is_ended() => {
+            return Err(Failure::Refused(unsubscribed.refusal()));
+        }
+        _ => {}
     }
     Ok(())
 }
