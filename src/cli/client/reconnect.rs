@@ -10,7 +10,7 @@ use tokio_stream::{Stream, StreamExt};
 use super::arrival::Arrival;
 use super::backoff::Backoff;
 use super::cursor::Cursor;
-use super::failure::{Comeback, Failure};
+use super::failure::Failure;
 use super::peer::Peer;
 use super::push::{Body, Push};
 use super::transport::{Connection, Transport};
@@ -91,11 +91,13 @@ fn one_connection(
 /// later is tried again by the server, while the others go on.
 fn end_after(push: &Push, cursor: &Cursor) -> Result<(), Failure> {
     match &push.body {
-        Body::Closing(closing) => return Err(Failure::Refused(closing.refusal())),
-        Body::Unsubscribed(unsubscribed) if cursor.is_ended() => {
-            return Err(Failure::Refused(unsubscribed.refusal()));
-        }
-        _ => {}
+        Body::Closing(closing) => Err(Failure::Refused(closing.refusal())),
+        Body::Unsubscribed(unsubscribed) if cursor.is_ended() => Err(Failure::Refused(unsubscribed.refusal())),
+        Body::Unsubscribed(_)
+        | Body::Welcome(_)
+        | Body::Subscribed(_)
+        | Body::Publication(_)
+        | Body::Gap(_)
+        | Body::Other => Ok(()),
     }
-    Ok(())
 }
