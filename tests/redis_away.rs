@@ -346,9 +346,8 @@ async fn channels_whose_redis_goes_in_the_middle_go_on_when_it_is_back() {
     }
 }
 
-async fn all_are_away(fault: Fault) {
-    let mut world = World::start(fault).await;
-    world.goes().await;
+/// By a status, and not at once where that would make a client spin.
+async fn requests_are_refused(world: &World) {
     let (address, far, since) = (world.address(), world.far.clone(), world.since[1].clone());
     let query = |wait| http::target("/v1/poll", &[("channel", &*far), ("since", &since), ("wait", wait)]);
     for (request, least) in [
@@ -378,6 +377,13 @@ async fn all_are_away(fault: Fault) {
         (closing.kind(), closing.text_of("code")),
         ("closing", "engine_unavailable")
     );
+}
+
+async fn all_are_away(fault: Fault) {
+    let mut world = World::start(fault).await;
+    world.goes().await;
+    requests_are_refused(&world).await;
+    let (address, far, since) = (world.address(), world.far.clone(), world.since[1].clone());
     // On a WebSocket, and on it alone, there is something else to do meanwhile.
     let mut socket = Reader::open(address, "ws", &[&far], &since).await;
     within("word of it", socket.until_away(&far)).await;
