@@ -208,8 +208,9 @@ async fn a_cluster_speaks_tls_and_its_nodes_are_known_by_the_names_of_their_cert
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     for ((node, _), _) in &nodes {
-        let all = format!("cluster_slots_assigned:{SLOTS}\r\n");
-        while !node.ask::<String>(&["CLUSTER", "INFO"]).await.contains(&all) {
+        let all = ["cluster_state:ok\r\n", &format!("cluster_slots_assigned:{SLOTS}\r\n")];
+        let is_well = |info: String| all.iter().all(|fact| info.contains(fact));
+        while !is_well(node.ask(&["CLUSTER", "INFO"]).await) {
             assert!(Instant::now() < deadline, "the nodes do not know each other");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
