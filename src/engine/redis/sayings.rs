@@ -168,17 +168,17 @@ impl Belief {
         let is_long = |since| now.duration_since(since) >= LEFT_MAX;
         match (self.leaving, failover) {
             (Leaving::No, Failover::Begun) => {
-                tracing::warn!(redis, "Sentinels are replacing the primary; it is left until they have");
+                tracing::warn!(%redis, "Sentinels are replacing the primary; it is left until they have");
                 self.leaving = Leaving::Since(now);
                 Verdict::Leave
             }
             (Leaving::Since(since), Failover::Begun) if is_long(since) => {
-                tracing::warn!(redis, "the primary was not replaced in time; going on with it");
+                tracing::warn!(%redis, "the primary was not replaced in time; going on with it");
                 self.leaving = Leaving::InVain;
                 Verdict::Move(current.clone())
             }
             (Leaving::Since(_), Failover::None) => {
-                tracing::warn!(redis, "the primary was not replaced; going on with it");
+                tracing::warn!(%redis, "the primary was not replaced; going on with it");
                 self.leaving = Leaving::No;
                 Verdict::Move(current.clone())
             }
@@ -205,10 +205,10 @@ impl Belief {
         if self.refused.as_ref() != Some(newest) {
             let current = current.place();
             tracing::warn!(
-                redis,
+                %redis,
                 epoch,
                 known,
-                current,
+                %current,
                 "a Sentinel names a primary that was replaced since (its configuration epoch is older); not believed"
             );
             self.refused = Some(newest.clone());
@@ -217,7 +217,7 @@ impl Belief {
             self.old_since = None;
         } else if now.duration_since(*self.old_since.get_or_insert(now)) >= ANEW_AFTER {
             tracing::warn!(
-                redis,
+                %redis,
                 epoch,
                 known,
                 "most Sentinels name this primary, and the one that was known is away; believed, as if they were made anew"
