@@ -24,19 +24,21 @@ end
 local offset, age = string.match(top, '^%w+%-(%d+)%-?%w* %d+ %d+ %d+ %d+ (%d+)')
 offset, age = tonumber(offset), tonumber(age)
 
-local first
+local first, oldest = nil, 0
 while true do
-  first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  first = redis.call('XRANGE', log, string.format('%.0f', oldest), '+', 'COUNT', 1)[1]
   if not first then
     return { top, '', ARGV[3], 'end' }
   end
   if now - tonumber(string.match(first[2][2], '^%S+ %S+ (%d+)')) <= age then
     break
   end
-  redis.call('XDEL', log, first[1])
+  -- Where Redis takes no writes, what is too old is passed over.
+  redis.pcall('XDEL', log, first[1])
+  oldest = tonumber(string.match(first[1], '^%d+')) + 1
 end
 
-local from, newest, count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local from, newest, count = math.max(tonumber(ARGV[3]), oldest), tonumber(ARGV[4]), tonumber(ARGV[5])
 local bytes_max = tonumber(ARGV[6])
 local answer = { top, string.match(first[2][2], '^[^\n]*'), ARGV[3], 'end' }
 if newest >= 0 then

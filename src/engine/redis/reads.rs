@@ -197,9 +197,10 @@ fn span(asks: &[Ask]) -> (Offset, Option<u64>, usize) {
         count = count.max(SHARED_COUNT_MAX);
     }
     // So much may be read besides what the first one needs.
-    let room = match lead.is_alone {
-        true => 0,
-        false => u64::try_from(count - lead.limit - 1).unwrap_or(0),
+    let room = if lead.is_alone {
+        0
+    } else {
+        u64::try_from(count - lead.limit - 1).unwrap_or(0)
     };
     match place {
         Wanted::From(from) => {

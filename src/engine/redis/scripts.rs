@@ -298,11 +298,6 @@ fn refused(error: &ServerError) -> EngineError {
         "BUSY",
         "EXECABORT",
     ];
-    tracing::warn!(
-        code = error.code(),
-        details = error.details(),
-        "Redis refused a publication"
-    );
     match error.code() {
         "OOM" => EngineErrorKind::Full.into(),
         code if BEFORE.contains(&code) => EngineErrorKind::Unavailable.into(),
