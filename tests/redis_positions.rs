@@ -66,17 +66,17 @@ async fn reader(engine: &Arc<RedisEngine>, since: Since) -> Subscription {
 
 /// Reads until the publication at `last`: what was lost on the way, and the first that came after that.
 async fn follow(reader: &mut Subscription, last: u64) -> (Option<(u64, u64)>, u64) {
-    let (mut lost, mut first) = (None, None);
+    let (mut gone, mut first) = (None, None);
     loop {
         match within("a delivery", reader.next()).await {
             Some(Delivery::Publication(publication)) => {
                 let offset = publication.position.offset;
                 let first = *first.get_or_insert(offset);
                 if offset == last {
-                    return (lost, first);
+                    return (gone, first);
                 }
             }
-            Some(Delivery::Gap(gap)) => (lost, first) = (Some((gap.from.offset, gap.to.offset)), None),
+            Some(Delivery::Gap(gap)) => (gone, first) = (Some((gap.from.offset, gap.to.offset)), None),
             other => panic!("{other:?}"),
         }
     }
