@@ -19,7 +19,7 @@ use super::exit::{Exit, fail};
 use super::reload::Reload;
 use super::service_manager;
 use super::signals::Signals;
-use super::startup::Startup;
+use super::startup::{Logs, Startup};
 use crate::telemetry::{self, Format};
 
 /// How long the drain may take beyond its window: publications, sessions that do not leave, requests.
@@ -86,7 +86,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         are_handed_over,
         config: loaded.file(),
         openness: config.openness(openness),
-        snapshot: config.engine.snapshot.as_deref().zip(edge.loaded()),
+        logs: logs(config, &edge),
     }
     .announce(format);
     service_manager::is_ready();
@@ -172,6 +172,17 @@ fn listen_for_operators(loaded: &Loaded<Config>, openness: Openness) -> Result<O
     })?;
     let address = listener.address().map_err(|error| fail(Exit::Unavailable, error))?;
     Ok(Some((listener.for_operators(), address)))
+}
+
+/// Where the logs are when the server is not running.
+fn logs<'a>(config: &'a Config, edge: &Edge) -> Logs<'a> {
+    if let Ok(Some(place)) = config.redis().map(|redis| redis.and_then(|redis| redis.place().ok())) {
+        return Logs::Redis(place);
+    }
+    match config.engine.snapshot.as_deref().zip(edge.loaded()) {
+        Some((path, loaded)) => Logs::Snapshot(path, loaded),
+        None => Logs::Nowhere,
+    }
 }
 
 /// The edge, with the engine that is configured.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, EngineKind, Fault, NamespaceTable, Secret};
+use super::{Config, EngineKind, Fault, NamespaceTable};
 use crate::delivery::LogPolicy;
 use crate::edge::Terms;
 use crate::engine::RedisSettings;
@@ -22,7 +22,6 @@ impl Config {
     /// # Errors
     /// If the URL or the prefix is none.
     pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
-        const URL: &str = "redis://127.0.0.1:6379/0";
         if self.engine.kind == EngineKind::Memory {
             return Ok(None);
         }
@@ -31,7 +30,7 @@ impl Config {
             let why = format!("engine.redis.prefix = {:?}: {error}", redis.prefix);
             Fault::of_key("engine.redis.prefix", why)
         })?;
-        let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
+        let url = redis.url.reveal().to_owned();
         let settings = RedisSettings { url, prefix };
         let wrong = |error| Fault::of_key("engine.redis.url", format!("engine.redis.url is {error}"));
         settings.check().map_err(wrong)?;
