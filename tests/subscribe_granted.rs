@@ -105,7 +105,7 @@ async fn added_channels_are_printed_and_resumed() {
                 let push: Value = serde_json::from_str(&first_line(&mut process).await).unwrap();
                 match push["type"].as_str().unwrap() {
                     "publication" => {
-                        came.push((push["channel"].as_str().unwrap().to_owned(), push["data"].to_string()))
+                        came.push((push["channel"].as_str().unwrap().to_owned(), push["data"].to_string()));
                     }
                     "subscribed" => assert_eq!(push["resume"], "complete", "{transport}: {push}"),
                     kind => assert!(["welcome", "heartbeat"].contains(&kind), "{transport}: {push}"),
