@@ -76,7 +76,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
     };
     // Last of all that can fail: a snapshot that is loaded is gone from the disk.
-    let edge = match build(&loaded) {
+    let edge = match build(&loaded, &addresses) {
         Ok(edge) => edge,
         Err(why) => return fail(Exit::Config, why),
     };
@@ -186,12 +186,12 @@ fn logs<'a>(config: &'a Config, edge: &Edge) -> Logs<'a> {
 }
 
 /// The edge, with the engine that is configured.
-fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
+fn build(loaded: &Loaded<Config>, addresses: &[Address]) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
     let client = Arc::new(HttpClient::default());
     let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
-    let terms = config.terms(&fetch).map_err(placed)?;
+    let terms = config.terms(&fetch, addresses).map_err(placed)?;
     let mut builder = Edge::builder()
         .terms(terms)
         .timings(config.timings())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, EngineKind, Fault, NamespaceTable};
+use super::{Address, Config, EngineKind, Fault, NamespaceTable};
 use crate::delivery::LogPolicy;
 use crate::edge::Terms;
 use crate::engine::RedisSettings;
@@ -109,11 +109,12 @@ impl Config {
         }
     }
 
-    /// All of what may change while the server runs. Keys are read from their files; nothing is fetched.
+    /// All of what may change while the server runs that listens there. Keys are read from their files; nothing is
+    /// fetched.
     ///
     /// # Errors
     /// The first thing that is wrong; [`Config::faults`] has them all.
-    pub fn terms(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Terms, Fault> {
+    pub fn terms(&self, fetch: &Arc<dyn FetchKeys>, addresses: &[Address]) -> Result<Terms, Fault> {
         let first = |mut faults: Vec<Fault>| faults.remove(0);
         Ok(Terms {
             authority: self.auth.authority(fetch)?,
@@ -123,6 +124,7 @@ impl Config {
             rules: Rules {
                 trusted_proxies: self.trusted_proxies.clone(),
                 origins: self.origins().map_err(first)?,
+                hosts: self.hosts(addresses),
             },
         })
     }
