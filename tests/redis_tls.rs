@@ -119,13 +119,18 @@ async fn held(served: &Served, channel: &str) -> Vec<u64> {
         .collect()
 }
 
-/// Of the connections that a Redis has, how many came by the port with TLS.
-async fn over_tls(redis: &Redis, port: u16) -> usize {
-    let clients: String = redis.ask(&["CLIENT", "LIST"]).await;
-    clients
-        .lines()
-        .filter(|line| line.contains(&format!("laddr=127.0.0.1:{port} ")))
-        .count()
+/// Waits until a Redis has all three connections of a node, by the port with TLS.
+async fn is_reached_over_tls(redis: &Redis, port: u16) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let place = format!("laddr=127.0.0.1:{port} ");
+    loop {
+        let clients: String = redis.ask(&["CLIENT", "LIST"]).await;
+        if clients.lines().filter(|line| line.contains(&place)).count() >= 3 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not over TLS: {clients}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,14 +166,14 @@ async fn sentinels_name_another_primary_over_tls() {
     for number in 0..20 {
         assert_eq!(publish(&served, "news", number).await, number + 1);
     }
-    assert!(over_tls(&primary, primary_port).await >= 3, "not over TLS");
+    is_reached_over_tls(&primary, primary_port).await;
     until_replicated(&primary, &replica).await;
     primary.kill();
     let began = Instant::now();
     assert_eq!(publish(&served, "news", 20).await, 21);
     took_at_most("publishing on the other", began.elapsed(), Duration::from_secs(6));
     assert_eq!(info(&replica, "replication", "role").await, "master");
-    assert!(over_tls(&replica, replica_port).await >= 3, "not over TLS");
+    is_reached_over_tls(&replica, replica_port).await;
     assert_eq!(held(&served, "news").await, (0..=20).collect::<Vec<_>>());
 }
 
@@ -232,7 +237,7 @@ async fn a_cluster_speaks_tls_and_its_nodes_are_known_by_the_names_of_their_cert
         assert_eq!(held(&served, &format!("c:{channel}")).await, all);
     }
     for ((node, port), _) in &nodes {
-        assert!(over_tls(node, *port).await >= 3, "not over TLS");
+        is_reached_over_tls(node, *port).await;
         let keys: u64 = node.ask(&["DBSIZE"]).await;
         assert!(keys > 0, "a node keeps nothing");
     }
