@@ -1,14 +1,23 @@
-//! How subscriptions begin: it is asked whether they may, and then the channels are joined, all at once.
+//! How subscriptions begin: it is asked whether they may, and then the channels are joined, a few at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use tokio::time::{Instant, timeout_at};
 
 use super::Node;
 use super::identity::{Action, Identity};
 use super::presence::Place;
-use crate::delivery::{ChannelName, Joined, Since, Subscription, subscribe};
+use crate::delivery::{ChannelName, EngineError, EngineErrorKind, Joined, Since, Subscription, subscribe};
 use crate::protocol::{PresenceAsk, Problem};
+
+/// Channels of one request that begin at once.
+const BEGUN_AT_ONCE_MAX: usize = 16;
+
+/// For how long a request waits for any of its channels to begin, after one was given up.
+const PATIENCE: Duration = Duration::from_millis(1_700);
 
 /// A channel, and how its subscription began.
 pub type JoinResult = (ChannelName, Result<Joined, Problem>);
@@ -83,9 +92,12 @@ pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), P
     told.map_or(Ok(()), |problem| Err(problem.clone()))
 }
 
-/// Subscribes to all channels at once, so that those which cannot be reached are waited for once; each has its place, so
-/// that their pushes come in the order of the request.
+/// Subscribes to a few channels at once; each has its place, so that their pushes come in the order of the request.
+///
+/// The engine says how long one is waited for. Once it has given one up, the others are waited for together: they are
+/// given up when none has begun for a while.
 pub(super) async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
+    let names: Vec<_> = asked.iter().map(|(channel, _)| channel.clone()).collect();
     let beginning = asked.into_iter().map(|(channel, asked)| async move {
         let started = match asked {
             Ok(start) => begin_one(node, &channel, start).await,
@@ -93,7 +105,27 @@ pub(super) async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
         };
         (channel, started)
     });
-    join_all(beginning).await
+    let mut beginning = stream::iter(beginning).buffered(BEGUN_AT_ONCE_MAX);
+    let mut begun = Vec::with_capacity(names.len());
+    let (mut moved_at, mut has_failed) = (Instant::now(), false);
+    loop {
+        let next = beginning.next();
+        let next = if has_failed {
+            timeout_at(moved_at + PATIENCE, next).await.unwrap_or(None)
+        } else {
+            next.await
+        };
+        let Some((channel, started)) = next else { break };
+        match started {
+            Ok(_) => moved_at = Instant::now(),
+            Err(_) => has_failed = true,
+        }
+        begun.push((channel, started));
+    }
+    let given_up = names.into_iter().skip(begun.len());
+    let unavailable = || EngineError::from(EngineErrorKind::Unavailable).into();
+    begun.extend(given_up.map(|channel| (channel, Err(unavailable()))));
+    begun
 }
 
 async fn begin_one(node: &Node, channel: &ChannelName, start: Start) -> Result<Started, Problem> {
