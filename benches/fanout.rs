@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench fanout`; `THROUGHLINE_BENCH_SUBSCRIBERS` (1,000), `THROUGHLINE_BENCH_ROUNDS` (20),
 //! `THROUGHLINE_BENCH_PUBLICATIONS` (50 a round) and `THROUGHLINE_BENCH_IDLE` (10,000) change its size.
+//! One server has no configuration; another, in the same run, has everything on that guards and watches a service:
+//! tokens, namespaces, presence, hooks, webhooks, origins and limits.
 //! Deliveries are measured twice: with a server on one core and its subscribers on the others, which is like for like,
 //! for the bare loop has one thread; and with all cores for all, as servers run, where a server of several threads also
 //! pays for getting in the way of the subscribers.
@@ -20,6 +22,7 @@ use std::time::Instant;
 
 use support::cores::{self, Cores};
 use support::report::Placement;
+use support::terms::{self, Terms};
 use support::{Options, bare, delivery, limits, memory, report};
 
 fn main() -> ExitCode {
@@ -54,7 +57,10 @@ fn bench() -> io::Result<()> {
         report::delivery(Placement::Shared, &delivery::measure(options, &shared).await?);
         report::memory_title(options);
         for kind in memory::Kind::ALL {
-            report::memory(kind, memory::per_idle_connection(kind, options.idle, &shared).await?);
+            let open = memory::per_idle_connection(kind, options.idle, &shared, &terms::OPEN).await?;
+            let guarded = Terms::guarded().await?;
+            let guarded = memory::per_idle_connection(kind, options.idle, &shared, &guarded).await?;
+            report::memory(kind, open, guarded);
         }
         Ok::<_, io::Error>(())
     })?;

@@ -18,7 +18,7 @@ use crate::support::connect::{self, Connected};
 use crate::support::cores::Cores;
 use crate::support::process::Process;
 use crate::support::publisher::{PAYLOAD_BYTES, Publisher, Request};
-use crate::support::{Options, frames};
+use crate::support::{Options, frames, terms};
 
 /// One publication each.
 const PACE: Duration = Duration::from_millis(2);
@@ -201,7 +201,7 @@ impl Clients {
     async fn start(redis: &Redis, cores: &Cores) -> io::Result<Self> {
         let nodes = [super::start(redis, cores)?, super::start(redis, cores)?];
         let subscriber = loop {
-            match connect::websocket(nodes[1].address, CHANNEL, 0).await {
+            match connect::websocket(super::client(&nodes[1], 0), CHANNEL).await {
                 Ok(subscriber) => break subscriber,
                 // It has not found Redis yet.
                 Err(error) if error.to_string().contains("503") => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -217,7 +217,7 @@ impl Clients {
 
     async fn round(&mut self, count: usize) -> io::Result<Figures> {
         let (mut figures, mut ticks) = (Vec::with_capacity(count), ticks());
-        let request = Request::new(CHANNEL, 1);
+        let request = Request::new(CHANNEL, 1, &terms::OPEN);
         self.publisher.revive().await?;
         for _ in 0..count {
             ticks.tick().await;

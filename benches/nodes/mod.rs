@@ -4,8 +4,10 @@ pub(crate) mod latency;
 pub(crate) mod sharing;
 
 use crate::redis_server::Redis;
+use crate::support::connect::Client;
 use crate::support::cores::Cores;
 use crate::support::process::Process;
+use crate::support::terms;
 
 /// A node on that Redis.
 fn start(redis: &Redis, cores: &Cores) -> std::io::Result<Process> {
@@ -20,6 +22,12 @@ fn start(redis: &Redis, cores: &Cores) -> std::io::Result<Process> {
         ("THROUGHLINE_RATES__CHANNEL_PUBLICATIONS_PER_S", "0".to_owned()),
     ];
     Process::throughline_with(cores, &variables)
+}
+
+/// The `number`-th client of a node.
+fn client(server: &Process, number: usize) -> Client<'_> {
+    let terms = &terms::OPEN;
+    Client { server, terms, number }
 }
 
 /// The figure that so many of a hundred are below.

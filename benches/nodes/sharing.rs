@@ -7,12 +7,12 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::percentile;
 use crate::redis_server::Redis;
-use crate::support::Options;
 use crate::support::audience::Audience;
 use crate::support::connect::{self, Connected};
 use crate::support::cores::Cores;
 use crate::support::process::Process;
 use crate::support::publisher::{Publisher, Request};
+use crate::support::{Options, terms};
 
 const CONNECTING_MAX: usize = 32;
 
@@ -77,7 +77,8 @@ impl Scene {
         for subscribers in sizes {
             let node = super::start(redis, cores)?;
             is_ready(&node, channel).await?;
-            let connecting = (0..*subscribers).map(|number| connect::websocket(node.address, channel, number));
+            let client = |number| super::client(&node, number);
+            let connecting = (0..*subscribers).map(|number| connect::websocket(client(number), channel));
             let connected: Vec<_> = stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await?;
             seated.extend(connected);
             nodes.push((node, *subscribers));
@@ -85,7 +86,7 @@ impl Scene {
         Ok(Self {
             nodes,
             audience: Audience::seat(seated),
-            request: Request::new(channel, 1),
+            request: Request::new(channel, 1, &terms::OPEN),
         })
     }
 
@@ -115,7 +116,7 @@ impl Scene {
 /// Waits until a node has found Redis.
 async fn is_ready(node: &Process, channel: &str) -> io::Result<()> {
     loop {
-        match connect::websocket(node.address, channel, 0).await {
+        match connect::websocket(super::client(node, 0), channel).await {
             Ok(_) => return Ok(()),
             Err(error) if error.to_string().contains("503") => tokio::time::sleep(Duration::from_millis(50)).await,
             Err(error) => return Err(error),

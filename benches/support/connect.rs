@@ -8,6 +8,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::frames;
+use super::process::Process;
+use super::terms::Terms;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,11 +31,19 @@ pub(crate) async fn tcp(server: SocketAddr, number: usize) -> io::Result<TcpStre
     timeout(PATIENCE, socket.connect(server)).await?
 }
 
+/// The `number`-th client of a server.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) server: &'a Process,
+    pub(crate) terms: &'a Terms,
+    pub(crate) number: usize,
+}
+
 /// Subscribed over WebSocket.
-pub(crate) async fn websocket(server: SocketAddr, channel: &str, number: usize) -> io::Result<Connected> {
+pub(crate) async fn websocket(client: Client<'_>, channel: &str) -> io::Result<Connected> {
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let stream = get(server, &format!("/v1/ws?channel={channel}"), upgrade, number).await?;
+    let stream = get(client, &format!("/v1/ws?channel={channel}"), upgrade).await?;
     until(stream, |bytes| {
         let mut end = after(bytes, b"\r\n\r\n")?;
         while let Some((payload, length)) = frames::next(&bytes[end..]) {
@@ -48,14 +58,9 @@ pub(crate) async fn websocket(server: SocketAddr, channel: &str, number: usize) 
 }
 
 /// Subscribed over Server-Sent Events.
-pub(crate) async fn event_source(server: SocketAddr, channel: &str, number: usize) -> io::Result<Connected> {
-    let stream = get(
-        server,
-        &format!("/v1/sse?channel={channel}"),
-        "Accept: text/event-stream\r\n",
-        number,
-    )
-    .await?;
+pub(crate) async fn event_source(client: Client<'_>, channel: &str) -> io::Result<Connected> {
+    let path = format!("/v1/sse?channel={channel}");
+    let stream = get(client, &path, "Accept: text/event-stream\r\n").await?;
     until(stream, |bytes| {
         let at = after(bytes, b"event: subscribed\n")?;
         Some(at + after(&bytes[at..], b"\n\n")?)
@@ -64,17 +69,19 @@ pub(crate) async fn event_source(server: SocketAddr, channel: &str, number: usiz
 }
 
 /// A long-poll, asked: nothing tells when it is parked.
-pub(crate) async fn poll(server: SocketAddr, path: &str, number: usize) -> io::Result<Connected> {
-    let stream = get(server, path, "", number).await?;
+pub(crate) async fn poll(client: Client<'_>, path: &str) -> io::Result<Connected> {
+    let stream = get(client, path, "").await?;
     Ok(Connected {
         stream,
         rest: Vec::new(),
     })
 }
 
-async fn get(server: SocketAddr, path: &str, headers: &str, number: usize) -> io::Result<TcpStream> {
-    let stream = tcp(server, number).await?;
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n{headers}\r\n");
+async fn get(client: Client<'_>, path: &str, headers: &str) -> io::Result<TcpStream> {
+    let address = client.server.address;
+    let stream = tcp(address, client.number).await?;
+    let shown = client.terms.client(client.number)?;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}{shown}\r\n");
     stream.writable().await?;
     if stream.try_write(head.as_bytes())? < head.len() {
         return Err(io::Error::other("a short write of a request"));

@@ -7,10 +7,11 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::audience::Audience;
 use super::bare::Control;
-use super::connect::{self, Connected};
+use super::connect::{self, Client, Connected};
 use super::cores::Cores;
 use super::process::{CpuTime, Process};
 use super::publisher::{Publisher, Request};
+use super::terms::{self, Terms};
 use super::{Options, frames};
 
 const CHANNEL: &str = "fanout";
@@ -46,9 +47,12 @@ pub(crate) struct Measured {
 pub(crate) struct Outcome {
     pub(crate) bare: Measured,
     pub(crate) throughline: Vec<(Flight, Measured)>,
+    /// With everything on, one in flight.
+    pub(crate) guarded: Measured,
 }
 
-struct Throughline {
+struct Throughline<'a> {
+    terms: &'a Terms,
     process: Process,
     audience: Audience,
     publishers: Vec<Publisher>,
@@ -63,7 +67,9 @@ struct Bare {
 /// Starts the two servers on their cores, and measures them in turn.
 pub(crate) async fn measure(options: Options, cores: &Cores) -> io::Result<Outcome> {
     cores.move_here()?;
-    let mut throughline = Throughline::start(options.subscribers, cores).await?;
+    let mut throughline = Throughline::start(options.subscribers, cores, &terms::OPEN).await?;
+    let everything_on = Terms::guarded().await?;
+    let mut guarded = Throughline::start(options.subscribers, cores, &everything_on).await?;
     let frame = throughline.specimen().await?;
     let mut bare = Bare::start(options.subscribers, &frame, cores).await?;
     let warm_up = options.publications.div_ceil(4);
@@ -71,12 +77,17 @@ pub(crate) async fn measure(options: Options, cores: &Cores) -> io::Result<Outco
     for flight in Flight::ALL {
         throughline.round(flight, warm_up).await?;
     }
+    guarded.round(Flight::ONE, warm_up).await?;
     let mut outcome = Outcome {
         bare: Measured {
             rounds: Vec::new(),
             deliveries: options.publications * options.subscribers,
         },
         throughline: Vec::new(),
+        guarded: Measured {
+            rounds: Vec::new(),
+            deliveries: options.publications * options.subscribers,
+        },
     };
     for flight in Flight::ALL {
         let deliveries = flight.flights(options.publications) * flight.publications() * options.subscribers;
@@ -95,8 +106,11 @@ pub(crate) async fn measure(options: Options, cores: &Cores) -> io::Result<Outco
                 .rounds
                 .push(throughline.round(*flight, options.publications).await?);
         }
+        let round = guarded.round(Flight::ONE, options.publications).await?;
+        outcome.guarded.rounds.push(round);
     }
     throughline.audience.assert_complete()?;
+    guarded.audience.assert_complete()?;
     bare.audience.assert_complete()?;
     Ok(outcome)
 }
@@ -108,15 +122,21 @@ impl Flight {
     }
 }
 
-impl Throughline {
-    async fn start(subscribers: usize, cores: &Cores) -> io::Result<Throughline> {
-        let process = Process::throughline(cores)?;
+impl<'a> Throughline<'a> {
+    async fn start(subscribers: usize, cores: &Cores, terms: &'a Terms) -> io::Result<Self> {
+        let process = terms.serve(cores)?;
         let address = process.address;
-        let connections = (0..subscribers).map(|number| connect::websocket(address, CHANNEL, number));
+        let client = |number| Client {
+            server: &process,
+            terms,
+            number,
+        };
+        let connections = (0..subscribers).map(|number| connect::websocket(client(number), CHANNEL));
         let connections: Vec<Connected> = stream::iter(connections).buffered(CONNECTING_MAX).try_collect().await?;
         let most = Flight::ALL.into_iter().map(Flight::publications).max().unwrap_or(1);
         let publishers = try_join_all((0..most).map(|_| Publisher::connect(address))).await?;
         Ok(Throughline {
+            terms,
             process,
             audience: Audience::seat(connections),
             publishers,
@@ -125,8 +145,13 @@ impl Throughline {
 
     /// One publication's frame, as every subscriber gets it.
     async fn specimen(&mut self) -> io::Result<Vec<u8>> {
-        let mut probe = connect::websocket(self.process.address, CHANNEL, 0).await?;
-        self.flight(Flight::ONE, &Request::new(CHANNEL, 1)).await?;
+        let client = Client {
+            server: &self.process,
+            terms: self.terms,
+            number: 0,
+        };
+        let mut probe = connect::websocket(client, CHANNEL).await?;
+        self.flight(Flight::ONE, &Request::new(CHANNEL, 1, self.terms)).await?;
         loop {
             if let Some((_, length)) = frames::next(&probe.rest) {
                 probe.rest.truncate(length);
@@ -143,8 +168,8 @@ impl Throughline {
 
     async fn round(&mut self, flight: Flight, publications: usize) -> io::Result<CpuTime> {
         let request = match flight {
-            Flight::Batch(count) => Request::new(CHANNEL, count),
-            Flight::Requests(_) => Request::new(CHANNEL, 1),
+            Flight::Batch(count) => Request::new(CHANNEL, count, self.terms),
+            Flight::Requests(_) => Request::new(CHANNEL, 1, self.terms),
         };
         for publisher in &mut self.publishers {
             publisher.revive().await?;

@@ -1,17 +1,17 @@
 //! User memory of the server for each idle connection, and that every one of them is alive afterwards.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{sleep, timeout};
 
-use super::connect::{self, Connected};
+use super::connect::{self, Client, Connected};
 use super::cores::Cores;
 use super::frames;
 use super::process::Process;
 use super::publisher::{Publisher, Request};
+use super::terms::Terms;
 
 const CHANNEL: &str = "idle";
 const CONNECTING_MAX: usize = 32;
@@ -45,14 +45,19 @@ impl Kind {
 }
 
 /// Bytes for each of `count` connections, at a server of their own.
-pub(crate) async fn per_idle_connection(kind: Kind, count: usize, cores: &Cores) -> io::Result<f64> {
-    let server = Process::throughline(cores)?;
+pub(crate) async fn per_idle_connection(kind: Kind, count: usize, cores: &Cores, terms: &Terms) -> io::Result<f64> {
+    let server = terms.serve(cores)?;
     let mut publisher = Publisher::connect(server.address).await?;
-    let request = Request::new(CHANNEL, 1);
+    let request = Request::new(CHANNEL, 1, terms);
     let position = position_in(publisher.publish(&request).await?)?;
     let path = format!("/v1/poll?channel={CHANNEL}&since={position}&wait=55");
     let before = settled_bytes(&server).await?;
-    let connecting = (0..count).map(|number| connect(kind, server.address, &path, number));
+    let client = |number| Client {
+        server: &server,
+        terms,
+        number,
+    };
+    let connecting = (0..count).map(|number| connect(kind, client(number), &path));
     let connections: Vec<Connected> = stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await?;
     let after = settled_bytes(&server).await?;
     assert_idle(kind, &connections)?;
@@ -62,11 +67,11 @@ pub(crate) async fn per_idle_connection(kind: Kind, count: usize, cores: &Cores)
     Ok((after as f64 - before as f64) / count as f64)
 }
 
-async fn connect(kind: Kind, server: SocketAddr, poll: &str, number: usize) -> io::Result<Connected> {
+async fn connect(kind: Kind, client: Client<'_>, poll: &str) -> io::Result<Connected> {
     match kind {
-        Kind::WebSocket => connect::websocket(server, CHANNEL, number).await,
-        Kind::EventSource => connect::event_source(server, CHANNEL, number).await,
-        Kind::Poll => connect::poll(server, poll, number).await,
+        Kind::WebSocket => connect::websocket(client, CHANNEL).await,
+        Kind::EventSource => connect::event_source(client, CHANNEL).await,
+        Kind::Poll => connect::poll(client, poll).await,
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod report;
+pub(crate) mod terms;
 
 use std::env;
 use std::io;
@@ -38,7 +39,7 @@ impl Options {
 
     /// The most files that one process has open at a time, and some to spare.
     pub(crate) fn open_files(self) -> usize {
-        self.idle.max(2 * self.subscribers) + 256
+        self.idle.max(3 * self.subscribers) + 256
     }
 }
 

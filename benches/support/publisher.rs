@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::terms::Terms;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The bytes of `data`.
@@ -25,7 +27,7 @@ pub(crate) struct Request(Vec<u8>);
 
 impl Request {
     /// So many publications to one channel: one alone, or a batch.
-    pub(crate) fn new(channel: &str, publications: usize) -> Request {
+    pub(crate) fn new(channel: &str, publications: usize, terms: &Terms) -> Request {
         let data = "x".repeat(PAYLOAD_BYTES - 2);
         let one = format!(r#"{{"channel":"{channel}","data":"{data}"}}"#);
         let body = if publications == 1 {
@@ -34,7 +36,8 @@ impl Request {
             format!("[{}]", vec![one; publications].join(","))
         };
         let head = "POST /v1/publish HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n";
-        Request(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+        let shown = terms.back_end();
+        Request(format!("{head}{shown}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
     }
 }
 

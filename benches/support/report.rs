@@ -11,6 +11,12 @@ const RATIO_MAX: f64 = 1.3;
 /// At most this many bytes of user memory for an idle WebSocket connection.
 const IDLE_BYTES_MAX: f64 = 1_500.0;
 
+/// At most this many times the open server's CPU time for a delivery, with everything on.
+const GUARDED_RATIO_MAX: f64 = 1.05;
+
+/// At most this many bytes more for an idle WebSocket connection, with everything on.
+const GUARDED_BYTES_MAX: f64 = 150.0;
+
 /// A median and what it lies between.
 #[derive(Clone, Copy)]
 struct Spread {
@@ -60,29 +66,44 @@ pub(crate) fn delivery(placement: Placement, outcome: &Outcome) {
         };
         println!("{bar}");
     }
+    row("everything on, 1 in flight", &outcome.guarded, &outcome.bare);
+    println!();
+    for (_, open) in outcome.throughline.iter().filter(|(flight, _)| *flight == Flight::ONE) {
+        let ratio = ratio(&outcome.guarded, open);
+        println!(
+            "{:<34}{ratio:>7.3}{}",
+            "everything on, × open",
+            bar(ratio, GUARDED_RATIO_MAX, "×")
+        );
+    }
 }
 
 pub(crate) fn memory_title(options: Options) {
     println!(
-        "\nUser memory (RssAnon) per idle connection, in bytes: {} held, subscribed.\n",
-        options.idle
+        "\nUser memory (RssAnon) per idle connection, in bytes: {} held, subscribed.\n\n{:<34}{:>7}{:>16}",
+        options.idle, "", "open", "everything on"
     );
 }
 
-pub(crate) fn memory(kind: Kind, bytes: f64) {
+pub(crate) fn memory(kind: Kind, open: f64, guarded: f64) {
     let (name, bar) = match kind {
-        Kind::WebSocket => ("WebSocket", bar(bytes, IDLE_BYTES_MAX, "")),
+        Kind::WebSocket => {
+            let bars = [
+                bar(open, IDLE_BYTES_MAX, ""),
+                bar(guarded - open, GUARDED_BYTES_MAX, " more"),
+            ];
+            ("WebSocket", bars.concat())
+        }
         Kind::EventSource => ("Server-Sent Events", String::new()),
         Kind::Poll => ("long-poll, parked", String::new()),
     };
-    println!("{name:<34}{bytes:>7.0}{bar}");
+    println!("{name:<34}{open:>7.0}{guarded:>16.0}{bar}");
 }
 
 /// Prints a row without its end; gives the ratio to the bare loop, round by round.
 fn row(name: &str, measured: &Measured, bare: &Measured) -> f64 {
-    let (totals, yard) = (per_delivery_us(measured), per_delivery_us(bare));
-    let ratios = totals.iter().zip(&yard).map(|(total, bare)| total / bare).collect();
-    let (total, ratio) = (spread(totals), spread(ratios));
+    let ratio = spread(ratios(measured, bare));
+    let total = spread(per_delivery_us(measured));
     let user = total.median * user_share(measured);
     print!(
         "{name:<34}{:>7.2}{:>17}",
@@ -96,6 +117,16 @@ fn row(name: &str, measured: &Measured, bare: &Measured) -> f64 {
         format!("({:.2} – {:.2})", ratio.low, ratio.high)
     );
     ratio.median
+}
+
+/// Of one to another, round by round: the median.
+fn ratio(measured: &Measured, yard: &Measured) -> f64 {
+    spread(ratios(measured, yard)).median
+}
+
+fn ratios(measured: &Measured, yard: &Measured) -> Vec<f64> {
+    let pairs = per_delivery_us(measured).into_iter().zip(per_delivery_us(yard));
+    pairs.map(|(total, yard)| total / yard).collect()
 }
 
 fn name(flight: Flight) -> String {

@@ -33,8 +33,8 @@ impl Session {
     pub fn due_in_ms(&self) -> Option<u64> {
         let lifetime = self.identity.lifetime()?;
         let due_ms = match self.expiry {
-            Expiry::Ahead => lifetime.expiring_at_ms,
-            Expiry::Told => lifetime.ends_at_ms,
+            Expiry::Ahead => lifetime.expiring_at_ms(),
+            Expiry::Told => lifetime.ends_at_ms(),
             Expiry::Over => return None,
         };
         Some(due_ms.saturating_sub(self.node().now_ms()))
@@ -46,13 +46,13 @@ impl Session {
             return;
         };
         let now_ms = self.node().now_ms();
-        if self.expiry == Expiry::Ahead && now_ms >= lifetime.expiring_at_ms {
+        if self.expiry == Expiry::Ahead && now_ms >= lifetime.expiring_at_ms() {
             self.expiry = Expiry::Told;
             self.reply(Push::Expiring {
-                expires_at: lifetime.expires_at_ms,
+                expires_at: lifetime.expires_at_ms(),
             });
         }
-        if now_ms >= lifetime.ends_at_ms {
+        if now_ms >= lifetime.ends_at_ms() {
             self.expiry = Expiry::Over;
         }
     }
@@ -64,10 +64,11 @@ impl Session {
         let Some(lifetime) = self.identity.lifetime() else {
             return;
         };
-        if self.expiry == Expiry::Ahead && lifetime.ends_at_ms.saturating_sub(self.node().now_ms()) <= EXPIRING_MS_MAX {
+        if self.expiry == Expiry::Ahead && lifetime.ends_at_ms().saturating_sub(self.node().now_ms()) <= EXPIRING_MS_MAX
+        {
             self.expiry = Expiry::Told;
             self.reply(Push::Expiring {
-                expires_at: lifetime.expires_at_ms,
+                expires_at: lifetime.expires_at_ms(),
             });
         }
     }
@@ -82,6 +83,9 @@ impl Session {
         self.expiry = Expiry::Ahead;
         self.registered.renew(Arc::clone(&identity));
         self.identity = identity;
+        if let Some(attendance) = self.aside.attendance_mut() {
+            attendance.renew(self.identity.who());
+        }
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });
         self.withdraw(refused);

@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::voucher::Voucher;
-use super::{BadKey, ChannelPattern, Grants, Identity};
+use super::{Action, BadKey, ChannelPattern, Grants, Identity};
 
 /// What every API key begins with: it tells them from tokens, and scanners for leaked secrets look for it.
 pub(super) const PREFIX: &str = "tlk_";
@@ -59,20 +59,13 @@ impl ApiKey {
     pub fn new(name: &str, hash: &str, scopes: &[Scope], channels: &[ChannelPattern]) -> Result<Self, BadKey> {
         let hash =
             from_hex(hash).ok_or_else(|| BadKey::new("`hash` must be the 64 hexadecimal digits of a SHA-256"))?;
-        let granted = |scope| {
-            if scopes.contains(&scope) {
-                channels.into()
-            } else {
-                Box::default()
-            }
-        };
-        let grants = Grants {
-            subscribe: Box::default(),
-            publish: granted(Scope::Publish),
-            history: granted(Scope::History),
-            presence: granted(Scope::Presence),
-            channels: Box::default(),
-        };
+        let actions = [
+            (Scope::Publish, Action::Publish),
+            (Scope::History, Action::History),
+            (Scope::Presence, Action::Presence),
+        ];
+        let granted = actions.into_iter().filter(|(scope, _)| scopes.contains(scope));
+        let grants = Grants::new(granted.map(|(_, action)| (action, channels.to_vec())), Vec::new());
         Ok(Self {
             hash,
             identity: Identity::of_key(name, grants, scopes).vouched(Voucher::of(&[b"key", &hash])),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::compact::given;
-use super::{ChannelPattern, Grants, Identity, Lifetime, Refusal};
+use super::{Action, ChannelPattern, Grants, Identity, Lifetime, Refusal};
 use crate::delivery::ChannelName;
 
 /// The longest `sub`, in bytes.
@@ -127,15 +127,16 @@ impl Grants {
             let bad = |_| Refusal::Claim("throughline.channels", "an array of channels' names");
             channels.push(ChannelName::parse(name).map_err(bad)?);
         }
-        channels.sort();
-        channels.dedup();
-        Ok(Self {
-            subscribe: patterns("throughline.subscribe", given.get("subscribe"))?,
-            publish: patterns("throughline.publish", given.get("publish"))?,
-            history: patterns("throughline.history", given.get("history"))?,
-            presence: patterns("throughline.presence", given.get("presence"))?,
-            channels: channels.into(),
-        })
+        let mut granted = Vec::new();
+        for (action, name) in [
+            (Action::Subscribe, "throughline.subscribe"),
+            (Action::Publish, "throughline.publish"),
+            (Action::History, "throughline.history"),
+            (Action::Presence, "throughline.presence"),
+        ] {
+            granted.push((action, patterns(name, given.get(action.verb()))?));
+        }
+        Ok(Self::new(granted, channels))
     }
 }
 
@@ -164,7 +165,7 @@ fn texts<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Vec<&'a str
     }
 }
 
-fn patterns(name: &'static str, value: Option<&Value>) -> Result<Box<[ChannelPattern]>, Refusal> {
+fn patterns(name: &'static str, value: Option<&Value>) -> Result<Vec<ChannelPattern>, Refusal> {
     let bad = |_| Refusal::Claim(name, "an array of channels' names, each maybe with a `*` at its end");
     let texts = texts(name, value)?.into_iter();
     texts.map(|text| ChannelPattern::parse(text).map_err(bad)).collect()

@@ -5,6 +5,7 @@ mod authority;
 mod claims;
 mod compact;
 mod explain;
+mod grants;
 mod issuer;
 mod key;
 mod key_set;
@@ -15,12 +16,14 @@ mod refusal;
 mod voucher;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 pub use api_key::{ApiKey, NewApiKey, Scope};
 pub use authority::{Authority, Credential};
 pub(super) use claims::is_user;
 pub use explain::explain;
+pub use grants::Grants;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
@@ -58,6 +61,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Subscribe, Self::Publish, Self::History, Self::Presence];
+
     /// Its word in the protocol and in the configuration.
     pub fn verb(self) -> &'static str {
         match self {
@@ -78,56 +84,40 @@ impl Action {
     }
 }
 
-/// What an identity may do, by channel.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// Channels that may be subscribed to.
-    pub subscribe: Box<[ChannelPattern]>,
-    /// Channels that may be published to.
-    pub publish: Box<[ChannelPattern]>,
-    /// Channels whose window may be read.
-    pub history: Box<[ChannelPattern]>,
-    /// Channels whose members may be seen.
-    pub presence: Box<[ChannelPattern]>,
-    /// Channels that the server subscribes at once: sorted, each once.
-    pub channels: Box<[ChannelName]>,
-}
-
-impl Grants {
-    /// All of every channel.
-    fn all() -> Self {
-        let all = || Box::from([ChannelPattern::all()]);
-        Self {
-            subscribe: all(),
-            publish: all(),
-            history: all(),
-            presence: all(),
-            channels: Box::default(),
-        }
-    }
-}
-
-/// For how long an identity holds.
+/// For how long an identity holds. Small, for there are many: two short times beside the one that is far away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the unit stands last in every name")]
 pub(crate) struct Lifetime {
-    /// What the token says, in Unix milliseconds.
-    pub(crate) expires_at_ms: u64,
-    /// When its session is told that it ends.
-    pub(crate) expiring_at_ms: u64,
-    /// When its session ends: the leeway is on the client's side, as it is when a token is checked.
-    pub(crate) ends_at_ms: u64,
+    ends_at_ms: NonZeroU64,
+    leeway_ms: u32,
+    ahead_ms: u32,
 }
 
 impl Lifetime {
     fn new(expires_at_ms: u64, leeway_ms: u64, now_ms: u64) -> Self {
-        let ends_at_ms = expires_at_ms.saturating_add(leeway_ms);
+        let leeway_ms = u32::try_from(leeway_ms).unwrap_or(u32::MAX);
+        let ends_at_ms = expires_at_ms.saturating_add(leeway_ms.into());
         let ahead = (ends_at_ms.saturating_sub(now_ms) / 2).min(EXPIRING_MS_MAX);
         Self {
-            expires_at_ms,
-            expiring_at_ms: ends_at_ms - ahead,
-            ends_at_ms,
+            ends_at_ms: NonZeroU64::new(ends_at_ms).unwrap_or(NonZeroU64::MIN),
+            leeway_ms,
+            ahead_ms: u32::try_from(ahead).unwrap_or(u32::MAX),
         }
+    }
+
+    /// What the token says, in Unix milliseconds.
+    pub(crate) fn expires_at_ms(self) -> u64 {
+        self.ends_at_ms() - u64::from(self.leeway_ms)
+    }
+
+    /// When its session is told that it ends.
+    pub(crate) fn expiring_at_ms(self) -> u64 {
+        self.ends_at_ms() - u64::from(self.ahead_ms)
+    }
+
+    /// When its session ends: the leeway is on the client's side, as it is when a token is checked.
+    pub(crate) fn ends_at_ms(self) -> u64 {
+        self.ends_at_ms.get()
     }
 }
 
@@ -244,7 +234,7 @@ impl Identity {
     ) -> Self {
         let is_new = self.kind == Kind::Anonymous;
         let user = user.filter(|_| is_new);
-        let own_ms = self.lifetime.map_or(u64::MAX, |lifetime| lifetime.ends_at_ms);
+        let own_ms = self.lifetime.map_or(u64::MAX, Lifetime::ends_at_ms);
         let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
         Self {
             publisher: match user {
@@ -339,12 +329,12 @@ impl Identity {
 
     /// Channels that its token has subscribed at once.
     pub fn channels(&self) -> &[ChannelName] {
-        &self.grants.channels
+        self.grants.channels()
     }
 
     /// When its token expires, in Unix milliseconds.
     pub fn expires_at_ms(&self) -> Option<u64> {
-        self.lifetime.map(|lifetime| lifetime.expires_at_ms)
+        self.lifetime.map(Lifetime::expires_at_ms)
     }
 
     pub(crate) fn lifetime(&self) -> Option<Lifetime> {
@@ -358,14 +348,7 @@ impl Identity {
     /// Whether its credentials grant this. What it may do is said by the channel's
     /// [policy](crate::session::policy::Policy::check), too.
     pub fn is_granted(&self, action: Action, channel: &ChannelName) -> bool {
-        let patterns = match action {
-            Action::Subscribe => &self.grants.subscribe,
-            Action::Publish => &self.grants.publish,
-            Action::History => &self.grants.history,
-            Action::Presence => &self.grants.presence,
-        };
-        let is_given = action == Action::Subscribe && self.grants.channels.binary_search(channel).is_ok();
-        is_given || patterns.iter().any(|pattern| pattern.matches(channel))
+        self.grants.allow(action, channel)
     }
 }
 
@@ -384,4 +367,26 @@ pub(crate) fn token_expired() -> Problem {
         Code::TokenExpired,
         "the token has expired; come back with a new one, from your position",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_identity_costs_stays_small() {
+        assert!(size_of::<Identity>() <= 104, "{}", size_of::<Identity>());
+    }
+
+    #[test]
+    fn a_lifetime_ends_after_the_leeway_and_is_told_of_before() {
+        let lifetime = Lifetime::new(1_000_000, 5_000, 0);
+        assert_eq!(lifetime.expires_at_ms(), 1_000_000);
+        assert_eq!(lifetime.ends_at_ms(), 1_005_000);
+        assert_eq!(lifetime.expiring_at_ms(), 1_005_000 - EXPIRING_MS_MAX);
+        let short = Lifetime::new(1_000, 0, 900);
+        assert_eq!(short.expiring_at_ms(), 950);
+        assert_eq!(Lifetime::new(0, 0, 7).expires_at_ms(), 1, "long over");
+        assert_eq!(Lifetime::new(u64::MAX, 5_000, 0).ends_at_ms(), u64::MAX);
+    }
 }

@@ -36,7 +36,7 @@ pub use settings::{NamespaceRates, Rate, RateSettings};
 use standing::{Allowance, Standing, Tally};
 pub use table::KEYS_MAX;
 use table::{Key, Table};
-use visitor::{Guest, Holds, Place};
+use visitor::{Commands, Guest, Holds, Place};
 pub use visitor::{Over, Seat, Visitor};
 
 /// When whoever has too many open connections may ask again.
@@ -101,13 +101,6 @@ impl RateLimits {
 
     fn open(&self) -> &Open {
         &self.open
-    }
-
-    /// A session's own bucket for its commands, `None` where there is no limit, and of which of all rates it is.
-    fn commands(&self) -> (Option<Bucket>, u16) {
-        let rules = self.rules.load();
-        let bucket = Bucket::of(rules.settings.session_commands, self.ticks.clone());
-        (bucket, rules.commands_generation)
     }
 
     /// Counts an open connection, for as long as what is returned is kept.
@@ -212,13 +205,18 @@ impl RateLimits {
     }
 
     /// A command of a session, which has `retry_ms` to wait if there are too many.
-    fn command(&self, commands: &mut Option<Bucket>, generation: &mut u16) -> Result<(), Problem> {
+    fn command(&self, commands: &mut Option<Box<Commands>>) -> Result<(), Problem> {
         let rules = self.rules.load();
         // Another rate holds for sessions that are there, too.
-        if *generation != rules.commands_generation {
-            (*commands, *generation) = self.commands();
-        }
-        let Some(Err(retry_ms)) = commands.as_ref().map(Bucket::draw) else {
+        let known = commands.take();
+        let known = known.filter(|known| known.generation == rules.commands_generation);
+        let commands = commands.insert(known.unwrap_or_else(|| {
+            Box::new(Commands {
+                bucket: Bucket::of(rules.settings.session_commands, self.ticks.clone()),
+                generation: rules.commands_generation,
+            })
+        }));
+        let Some(Err(retry_ms)) = commands.bucket.as_ref().map(Bucket::draw) else {
             return Ok(());
         };
         let limit = Limit::SessionCommands;

@@ -73,11 +73,9 @@ impl Visitor {
         let place = guest.limits.enter(guest, &mut tally)?;
         guest.limits.admit(guest, arrival, &mut tally)?;
         self.has_arrived.store(true, Ordering::Relaxed);
-        let (commands, commands_generation) = guest.limits.commands();
         Ok(Seat(Some(Box::new(Limited {
             place,
-            commands,
-            commands_generation,
+            commands: None,
             refused_in_a_row: 0,
         }))))
     }
@@ -149,10 +147,18 @@ pub struct Seat(Option<Box<Limited>>);
 #[derive(Debug)]
 struct Limited {
     place: Place,
-    commands: Option<Bucket>,
-    /// Of which of all rates that is.
-    commands_generation: u16,
+    /// From its first command on: most sessions never send one.
+    commands: Option<Box<Commands>>,
     refused_in_a_row: u8,
+}
+
+/// A session's own bucket for its commands.
+#[derive(Debug)]
+pub(super) struct Commands {
+    /// `None` where there is no limit.
+    pub(super) bucket: Option<Bucket>,
+    /// Of which of all rates that is.
+    pub(super) generation: u16,
 }
 
 /// Why a command may not be carried out.
@@ -202,7 +208,7 @@ impl Limited {
     fn admit(&mut self, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
         let guest = &self.place.guest;
         let limits = &guest.limits;
-        limits.command(&mut self.commands, &mut self.commands_generation)?;
+        limits.command(&mut self.commands)?;
         match publish_to {
             Some(channel) => limits.publish(guest, channel, &mut Tally::default()),
             None => Ok(()),
@@ -297,7 +303,7 @@ mod tests {
     fn a_connection_that_is_limited_costs_little_more() {
         // Its own box, and what it shares with nobody once its request is answered; the counts of an `Arc` come to it.
         let bytes = size_of::<Limited>() + size_of::<Guest>() + 2 * size_of::<usize>();
-        assert!(bytes <= 150, "{bytes}");
+        assert!(bytes <= 104, "{bytes}");
         assert_eq!(size_of::<Seat>(), size_of::<usize>());
     }
 }
