@@ -10,6 +10,9 @@ use crate::protocol::{Framed, HistoryQuery, HistoryReply, Problem};
 /// Publications that `history` answers unless told.
 const HISTORY_COUNT_DEFAULT: u64 = 100;
 
+/// Publications that are read on with at a time.
+const READ_ON_COUNT: usize = 64;
+
 impl Node {
     /// Reads part of a channel's window.
     ///
@@ -58,12 +61,33 @@ impl Node {
                 break;
             }
         }
+        self.read_up_to(end, channel, &mut page).await?;
         end_before(&mut page, before);
         let surplus = page.publications.len().saturating_sub(limit);
         page.publications.drain(..surplus);
         let fits = self.fitting(page.publications.iter().rev());
         page.publications.drain(..page.publications.len() - fits);
         Ok(page)
+    }
+
+    /// An engine may give less than it was asked for, where publications are large: reads on until right before `end`, and
+    /// keeps of all that what fits into one answer.
+    async fn read_up_to(&self, end: u64, channel: &ChannelName, page: &mut Page) -> Result<(), Problem> {
+        while let Some(last) = page.publications.last().map(|last| last.position)
+            && last.offset + 1 < end
+        {
+            let next = self
+                .engine()
+                .history(channel, Since::After(last), READ_ON_COUNT)
+                .await?;
+            if next.gap.is_some() || next.publications.is_empty() {
+                break;
+            }
+            page.publications.extend(next.publications);
+            let fits = self.fitting(page.publications.iter().rev());
+            page.publications.drain(..page.publications.len() - fits);
+        }
+        Ok(())
     }
 
     /// How many of the publications fit into one answer, from the first on; one always does.

@@ -22,6 +22,9 @@ const KEY_TTL_MS: u64 = 5 * 60 * 1000;
 /// For how long a channel that never had a publication, and so no policy, keeps its epoch without readers.
 const UNUSED_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// The most bytes that one reading takes of a log, unless its first two entries are larger: whoever needs more reads on.
+const READING_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// The longest time that Redis is asked to keep something: ten years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
@@ -139,7 +142,7 @@ impl Scripts {
             None => call.arg("-1"),
             Some(newest) => call.arg(newest),
         };
-        call.arg(count);
+        call.arg(count).arg(READING_BYTES_MAX);
         call
     }
 
@@ -295,11 +298,6 @@ fn refused(error: &ServerError) -> EngineError {
         "BUSY",
         "EXECABORT",
     ];
-    tracing::warn!(
-        code = error.code(),
-        details = error.details(),
-        "Redis refused a publication"
-    );
     match error.code() {
         "OOM" => EngineErrorKind::Full.into(),
         code if BEFORE.contains(&code) => EngineErrorKind::Unavailable.into(),
