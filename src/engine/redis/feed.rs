@@ -331,7 +331,7 @@ impl Ear<'_> {
         let answers = self.ask(&pipeline).await?;
         for (channel, answer) in channels.iter().zip(answers) {
             // What is refused is asked for again by whoever waits for it, who sees why.
-            let top = Part::read(&channel.name, answer, 0).map(|part| part.top());
+            let top = Part::read(&channel.name, answer).map(|part| part.top());
             self.is_told(channel, top);
         }
         Ok(())
