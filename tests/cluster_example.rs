@@ -11,7 +11,7 @@ use serde_json::json;
 use support::deadline::{PATIENCE, within};
 use support::http;
 use support::publisher::Publisher;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
@@ -64,6 +64,20 @@ impl Cluster {
     fn pid(&self, name: &str) -> String {
         let pid = std::fs::read_to_string(self.folder.join(format!("{name}.pid"))).unwrap();
         pid.trim().to_owned()
+    }
+
+    /// Ends a node in good order, and waits until another has taken its place.
+    async fn restart(&self, name: &str) {
+        let (before, log) = (self.pid(name), self.folder.join(format!("{name}.log")));
+        let starts = || std::fs::read_to_string(&log).unwrap().matches("listening").count();
+        let started = starts();
+        signal("-TERM", &before).await;
+        within("the node that takes its place", async {
+            while self.pid(name) == before || starts() == started {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     async fn kill(&self, name: &str) {
@@ -178,4 +192,71 @@ async fn three_nodes_behind_nginx_lose_nothing_when_one_of_them_and_then_redis_i
     assert!(ended.success(), "{ended}");
     assert!(!pids.iter().any(|pid| is_running(pid)), "something is left: {pids:?}");
     assert!(!cluster.folder.exists(), "{} is left", cluster.folder.display());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_behind_nginx_are_restarted_one_after_the_other_and_no_publication_fails() {
+    const PUBLISHERS: u64 = 4;
+    let cluster = Cluster::start().await;
+    let url = format!("http://{}", cluster.nginx);
+    let mut publishers = Vec::new();
+    for publisher in 0..PUBLISHERS {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_throughline"))
+            .args(["publish", "--lines", "--url", &url, &format!("p:{publisher}")])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (over, mut is_over) = tokio::sync::oneshot::channel::<()>();
+        let mut stdin = process.stdin.take().unwrap();
+        let feeding = tokio::spawn(async move {
+            let mut number = 0_u64;
+            // The command ends when its input does.
+            while is_over.try_recv().is_err() {
+                stdin.write_all(format!("{number}\n").as_bytes()).await.unwrap();
+                number += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            }
+            number
+        });
+        publishers.push((process, over, feeding));
+    }
+    for name in ["node-1", "node-2", "node-3"] {
+        cluster.restart(name).await;
+    }
+    // As a user counts: a publication has failed if the command that publishes it says so.
+    for (publisher, (process, over, feeding)) in publishers.into_iter().enumerate() {
+        over.send(()).unwrap();
+        let count = feeding.await.unwrap();
+        let ended = within("the publisher's end", process.wait_with_output()).await.unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success(), "{}: {said}", ended.status);
+        let channel = format!("p:{publisher}");
+        let mut held = Vec::new();
+        let mut since = "start".to_owned();
+        while held.len() < usize::try_from(count).unwrap() {
+            let target = http::target(
+                "/v1/history",
+                &[("channel", &channel), ("since", &since), ("limit", "1000")],
+            );
+            let (status, answer) = Publisher::new(cluster.nginx)
+                .send(&http::get(&target, &[]))
+                .await
+                .unwrap();
+            let publications = answer["publications"].as_array().unwrap();
+            assert!(status == 200 && !publications.is_empty(), "{answer}");
+            held.extend(
+                publications
+                    .iter()
+                    .map(|publication| publication["data"].as_u64().unwrap()),
+            );
+            publications.last().unwrap()["position"]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut since);
+        }
+        assert_eq!(held, (0..count).collect::<Vec<_>>(), "each once, and in order");
+    }
 }

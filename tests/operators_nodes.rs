@@ -13,6 +13,7 @@ use support::deadline::within;
 use support::folder::Folder;
 use support::redis::Redis;
 use support::redis_proxy::Proxy;
+use support::redis_sentinel::until_replicated;
 use support::served::Served;
 
 /// A configuration with tokens and an operator's key.
@@ -276,5 +277,45 @@ async fn operators_have_a_command_line() {
     ] {
         let (code, said) = run(arguments, key).await;
         assert!(code == expected && said.contains(words), "{arguments:?}: {code} {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_replicas_are_waited_for_a_failover_lets_nobody_in_again() {
+    let (mut primary, folder) = (Redis::start(&[]).await, Folder::new("operators"));
+    let (entrance, replication) = (Proxy::start(primary.port).await, Proxy::start(primary.port).await);
+    let from = replication.port.to_string();
+    let options = ["--replicaof", "127.0.0.1", &from, "--repl-diskless-sync-delay", "0"];
+    let replica = Redis::start(&options).await;
+    until_replicated(&primary, &replica).await;
+    let file = folder.path().join("throughline.toml");
+    let lines = format!("[publishing]\nack = \"replicated\"\n[auth]\n{}\n", client::auth());
+    std::fs::write(&file, lines).unwrap();
+    let node = serve(&file, &entrance.url()).await;
+    let refuse = |user: &'static str| {
+        let address = node.address;
+        async move { operate(address, "/v1/disconnect", &json!({"user": user, "deny_s": 600})).await }
+    };
+    let (status, answer) = refuse("ada").await;
+    assert_eq!(status, 200, "{answer}");
+    // Without the replica it counts at once, and it is said that it may be forgotten.
+    replication.lead_to(0);
+    let (status, problem) = refuse("bob").await;
+    assert_eq!((status, &problem["outcome"]), (503, &json!("stored")), "{problem}");
+    come_to_be_refused(&node, &token_of("bob")).await;
+    // Said again when the replica is back, it is sure.
+    replication.lead_to(primary.port);
+    within("the replica", async {
+        while refuse("bob").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    primary.kill();
+    let _: String = replica.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    // A node that knows only what the replica has. Nobody has it beside: acks of the node itself are another matter.
+    let late = serve(&file, &replica.url()).await;
+    for user in ["ada", "bob"] {
+        are_refused(&[&late], &token_of(user)).await;
     }
 }

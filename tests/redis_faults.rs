@@ -344,6 +344,11 @@ async fn three_nodes_are_restarted_one_after_the_other() {
         crowd.readers.iter().any(|seen| seen.cuts.load(Ordering::SeqCst) > 0),
         "somebody was sent away"
     );
+    // A publisher whom a node sends on goes to the next one, as it does by itself behind a balancer. A publication has
+    // failed that a node refuses which does not drain, or that the next one does not take.
+    let ground = &crowd.ground;
+    assert!(ground.sent_on.load(Ordering::SeqCst) > 0, "no publisher met a drain");
+    assert_eq!(ground.failed.load(Ordering::SeqCst), 0, "publications failed");
     crowd.leave().await;
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use support::crowd::{Crowd, Size, until};
@@ -119,4 +120,51 @@ async fn an_operator_asks_for_a_failover_and_the_old_primary_is_left() {
     // It is not waited for the replica, so what came in the last moment may be lost; then it was told.
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     crowd.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_goes_on_because_of_a_replica_does_not_take_the_new_primary_away() {
+    let primary = Redis::start(&[]).await;
+    let port = primary.port;
+    let watched = Watched::start(primary, &[port; 2]).await;
+    let (heir, other, leader) = (&watched.replicas[0], &watched.replicas[1], &watched.sentinels[0]);
+    let edge = Edge::start(watched.url());
+    edge.becomes_ready().await;
+    is_stored(&edge).await;
+    // One that is never chosen, and cannot be told whose replica it is now: the failover does not end for long.
+    let _: String = other.ask(&["CONFIG", "SET", "replica-priority", "0"]).await;
+    let began = Instant::now();
+    let is_known = |replicas: Vec<HashMap<String, String>>| {
+        let port = other.port.to_string();
+        replicas
+            .iter()
+            .any(|replica| replica["port"] == port && replica["slave-priority"] == "0")
+    };
+    while !is_known(leader.ask(&["REPLICAS", "mymaster"]).await) {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody looks at it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let _: String = other
+        .ask(&["ACL", "SETUSER", "default", "-replicaof", "-slaveof"])
+        .await;
+    let () = leader.ask(&["FAILOVER", "mymaster"]).await;
+    let began = Instant::now();
+    let first = loop {
+        let published = is_stored(&edge).await;
+        let top: Option<String> = heir.ask(&["GET", "throughline:{news}:top"]).await;
+        if is_primary(heir).await && top.is_some_and(|top| top.starts_with(&published.position.to_string())) {
+            break published;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    for nth in 1..=30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(
+            publish(&edge).await.unwrap().position.offset,
+            first.position.offset + nth
+        );
+    }
+    let flags = leader.fact("flags").await;
+    assert!(flags.contains("failover_in_progress"), "it was over: {flags}");
 }

@@ -38,11 +38,14 @@ impl Saying {
     /// Reads the answers to `SENTINEL MASTER` and `SENTINEL GET-MASTER-ADDR-BY-NAME`.
     pub(super) fn read(facts: &HashMap<String, String>, (host, port): (String, String)) -> Option<Self> {
         let mut flags = facts.get("flags")?.split(',');
+        // Once another is the primary, that one is named, and the rest of the failover is about the other replicas.
+        let is_replaced = (facts.get("ip")?, facts.get("port")?) != (&host, &port);
+        let is_failing_over = flags.any(|flag| flag == "failover_in_progress");
         Some(Self {
             config_epoch: facts.get("config-epoch")?.parse().ok()?,
             host,
             port: port.parse().ok()?,
-            failover: if flags.any(|flag| flag == "failover_in_progress") {
+            failover: if is_failing_over && !is_replaced {
                 Failover::Begun
             } else {
                 Failover::None
@@ -165,17 +168,17 @@ impl Belief {
         let is_long = |since| now.duration_since(since) >= LEFT_MAX;
         match (self.leaving, failover) {
             (Leaving::No, Failover::Begun) => {
-                tracing::warn!(redis, "Sentinels are replacing the primary; it is left until they have");
+                tracing::warn!(%redis, "Sentinels are replacing the primary; it is left until they have");
                 self.leaving = Leaving::Since(now);
                 Verdict::Leave
             }
             (Leaving::Since(since), Failover::Begun) if is_long(since) => {
-                tracing::warn!(redis, "the primary was not replaced in time; going on with it");
+                tracing::warn!(%redis, "the primary was not replaced in time; going on with it");
                 self.leaving = Leaving::InVain;
                 Verdict::Move(current.clone())
             }
             (Leaving::Since(_), Failover::None) => {
-                tracing::warn!(redis, "the primary was not replaced; going on with it");
+                tracing::warn!(%redis, "the primary was not replaced; going on with it");
                 self.leaving = Leaving::No;
                 Verdict::Move(current.clone())
             }
@@ -202,10 +205,10 @@ impl Belief {
         if self.refused.as_ref() != Some(newest) {
             let current = current.place();
             tracing::warn!(
-                redis,
+                %redis,
                 epoch,
                 known,
-                current,
+                %current,
                 "a Sentinel names a primary that was replaced since (its configuration epoch is older); not believed"
             );
             self.refused = Some(newest.clone());
@@ -214,7 +217,7 @@ impl Belief {
             self.old_since = None;
         } else if now.duration_since(*self.old_since.get_or_insert(now)) >= ANEW_AFTER {
             tracing::warn!(
-                redis,
+                %redis,
                 epoch,
                 known,
                 "most Sentinels name this primary, and the one that was known is away; believed, as if they were made anew"
@@ -370,9 +373,20 @@ mod tests {
             let facts = [("flags", flags), ("config-epoch", "3"), ("ip", "old"), ("port", "1")];
             facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
         };
-        let address = || ("h".to_owned(), "2".to_owned());
-        assert_eq!(Saying::read(&facts("master"), address()), Some(say(3, 2)));
-        let during = "s_down,o_down,master,failover_in_progress";
-        assert_eq!(Saying::read(&facts(during), address()), Some(failing(3, 2)));
+        let address = |host: &str, port: &str| (host.to_owned(), port.to_owned());
+        let old = |failover| Saying {
+            host: "old".to_owned(),
+            failover,
+            ..say(3, 1)
+        };
+        assert_eq!(
+            Saying::read(&facts("master"), address("old", "1")),
+            Some(old(Failover::None))
+        );
+        let during = facts("s_down,o_down,master,failover_in_progress");
+        assert_eq!(Saying::read(&during, address("old", "1")), Some(old(Failover::Begun)));
+        // Another is the primary already; that it has replicas that are still told so is no reason to leave it.
+        assert_eq!(Saying::read(&during, address("h", "2")), Some(say(3, 2)));
+        assert_eq!(Saying::read(&facts("master"), address("h", "no port")), None);
     }
 }

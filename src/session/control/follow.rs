@@ -7,7 +7,9 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::denials::Who;
 use super::{Node, Progress};
-use crate::delivery::{ChannelName, Delivery, Engine, Offset, Position, Publication, Since, Subscription, subscribe};
+use crate::delivery::{
+    ChannelName, Delivery, Engine, EngineErrorKind, Offset, Position, Publication, Since, Subscription, subscribe,
+};
 use crate::protocol::{Ending, Problem, Reason, Removal, Subject};
 use crate::session::SessionId;
 use crate::session::identity::{Identity, TokenMark};
@@ -224,8 +226,14 @@ fn refuse_as_well(node: &Arc<Node>, identity: &Identity, removal: &Removal, unti
     };
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        if let Err(error) = node.tell(&removal).await {
-            tracing::warn!(%error, "other nodes were not told that a session's token is refused; disconnect its user");
+        match node.tell(&removal).await {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), EngineErrorKind::NotReplicated(_)) => {
+                tracing::warn!(%error, "a failover may let a session's token in again; disconnect its user");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "other nodes were not told that a session's token is refused; disconnect its user");
+            }
         }
     });
 }

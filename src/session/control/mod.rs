@@ -19,7 +19,7 @@ use self::denials::Denials;
 use super::identity::Identity;
 use super::registry::Names;
 use super::{Node, SessionId};
-use crate::delivery::{Ack, ChannelName, Draft, EngineError, EngineErrorKind, LogPolicy, Position};
+use crate::delivery::{ChannelName, Draft, EngineError, EngineErrorKind, LogPolicy, Position};
 use crate::protocol::{Code, Problem, Removal};
 
 /// The most removals that the log holds: what a node reads when it begins.
@@ -193,7 +193,8 @@ impl Node {
     /// they hear of it.
     ///
     /// # Errors
-    /// `draining`, `overloaded`, or what the engine says: an outcome that is unknown is made sure by asking again.
+    /// `draining`, `overloaded`, or what the engine says: an outcome that is unknown is made sure by asking again, and so
+    /// is one that is stored, and not yet where it outlives the primary.
     pub async fn remove(&self, removal: &Removal) -> Result<Removed, Problem> {
         if self.registry().is_draining() {
             return Err(self.draining());
@@ -210,7 +211,8 @@ impl Node {
         })
     }
 
-    /// Tells all nodes, this one too.
+    /// Tells all nodes, this one too. It is as sure as what is published to channels without a namespace: where that
+    /// waits for replicas, a failover does not let in again whom an operator has sent away.
     async fn tell(&self, removal: &Removal) -> Result<Position, EngineError> {
         let draft = Draft {
             channel: ChannelName::control(),
@@ -219,7 +221,7 @@ impl Node {
             sender: None,
             key: None,
             policy: LOG,
-            ack: Ack::Stored,
+            ack: self.policies.load().of(&ChannelName::control()).ack,
         };
         let stored = self.engine().publish(&[draft]).await;
         let stored = stored.into_iter().next();

@@ -53,6 +53,11 @@ pub(crate) struct Ground {
     /// How long refusals took, at most, and how many there were.
     pub(crate) slowest_refusal_ms: AtomicU64,
     pub(crate) refusals: AtomicU64,
+    /// How often a publisher was sent on by a node that drains, or found it gone.
+    pub(crate) sent_on: AtomicU64,
+    /// How often a publication has failed: refused by a node that does not drain, or not stored by the one that came
+    /// next.
+    pub(crate) failed: AtomicU64,
 }
 
 impl Ground {
@@ -86,6 +91,8 @@ impl Crowd {
             positions: (0..size.channels).map(|_| Mutex::default()).collect(),
             slowest_refusal_ms: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
+            sent_on: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         });
         let (mut work, mut publishers) = (JoinSet::new(), JoinSet::new());
         let mut readers = Vec::new();

@@ -26,7 +26,8 @@ pub(super) async fn publish(ground: Arc<Ground>, channel: usize, pause: Duration
         let key = format!("{channel}-{number}");
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
         let request = http::post("/v1/publish", &headers, body.as_bytes());
-        loop {
+        for attempt in 0.. {
+            let mut is_sent_on = true;
             let asked = Instant::now();
             match publisher.send(&request).await {
                 Ok((200, answer)) => {
@@ -47,7 +48,8 @@ pub(super) async fn publish(ground: Arc<Ground>, channel: usize, pause: Duration
                     let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap();
                     ground.slowest_refusal_ms.fetch_max(took_ms, Ordering::SeqCst);
                     ground.refusals.fetch_add(1, Ordering::SeqCst);
-                    if answer["code"] == "draining" {
+                    is_sent_on = answer["code"] == "draining";
+                    if is_sent_on {
                         spread += 1;
                         publisher = Publisher::new(ground.node(spread));
                     }
@@ -59,6 +61,9 @@ pub(super) async fn publish(ground: Arc<Ground>, channel: usize, pause: Duration
                     publisher = Publisher::new(ground.node(spread));
                 }
             }
+            ground.sent_on.fetch_add(u64::from(is_sent_on), Ordering::SeqCst);
+            let has_failed = !is_sent_on || attempt > 0;
+            ground.failed.fetch_add(u64::from(has_failed), Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         tokio::time::sleep(pause).await;
