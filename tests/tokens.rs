@@ -288,6 +288,15 @@ fn wrong_claims() -> Vec<(&'static str, String)> {
         ("sub twice", raw("sub", r#""eve","sub":"ada""#)),
         ("grants as a string", grants(json!("*"))),
         ("grants of null", raw("throughline", "null")),
+        (
+            "a grant twice",
+            raw("throughline", r#"{"subscribe":["x"],"subscribe":["*"]}"#),
+        ),
+        (
+            "a grant twice, once with an escape",
+            raw("throughline", r#"{"publish":["x"],"p\u0075blish":["*"]}"#),
+        ),
+        ("exp in milliseconds", with(&json!({"exp": (now + 600) * 1000}))),
         ("a grant as a string", grants(json!({"subscribe": "*"}))),
         ("a grant of a number", grants(json!({"publish": [1]}))),
         ("a star in the middle", grants(json!({"history": ["a*b"]}))),
