@@ -20,27 +20,35 @@ name = "nobody"
 subscribe = "nobody"
 publish = "nobody"
 history = "nobody"
+presence = "nobody"
+presence_on = true
 
 [[namespaces]]
 name = "granted"
+presence_on = true
 
 [[namespaces]]
 name = "identified"
 subscribe = "identified"
 publish = "identified"
 history = "identified"
+presence = "identified"
+presence_on = true
 
 [[namespaces]]
 name = "anyone"
 subscribe = "anyone"
 publish = "anyone"
 history = "anyone"
+presence = "anyone"
+presence_on = true
 "#;
 
 const PERSONAL: &str = r#"
 [[namespaces]]
 name = "user"
 personal = true
+presence_on = true
 "#;
 
 /// Of each namespace one channel. `user:ada` is Ada's, and `user:ada:2` is not.
@@ -53,11 +61,13 @@ const CHANNELS: [&str; 6] = [
     "user:ada:2",
 ];
 
-/// What is asked of each channel: to subscribe (by four ways), to publish (by two), to read its history (by two).
-const WAYS: [(&str, &[&str]); 3] = [
+/// What is asked of each channel: to subscribe (by five ways), to publish (by three), to read its history, and to see who
+/// is on it (by two each).
+const WAYS: [(&str, &[&str]); 4] = [
     ("subscribe", &["GET sse", "POST sse", "GET poll", "ws", "command"]),
     ("publish", &["POST publish", "batch", "command"]),
     ("history", &["GET history", "command"]),
+    ("presence", &["GET presence", "command"]),
 ];
 
 fn auth() -> String {
@@ -194,7 +204,7 @@ async fn ask_for_what_is_no_channels(address: SocketAddr, name: &str, headers: &
 async fn every_way_by_every_credential_and_audience() {
     let secured = Node::start(Setup::configured(&format!("{}{NAMESPACES}{PERSONAL}", auth())));
     let bearer = |text: String| format!("Bearer {text}");
-    let all = json!({"subscribe": ["*"], "publish": ["*"], "history": ["*"]});
+    let all = json!({"subscribe": ["*"], "publish": ["*"], "history": ["*"], "presence": ["*"]});
     let (ada, bob) = (token("ada", 600, &all), token("bob", 600, &all));
     let nothing = token("ada", 600, &json!({}));
     let expired = tokens::forge(
@@ -204,20 +214,20 @@ async fn every_way_by_every_credential_and_audience() {
     );
     #[rustfmt::skip]
     let table = [
-        //                                   nobody         granted       identified     anyone        user:ada       user:ada:2
-        //                                   sub pub his    sub pub his   sub pub his    sub pub his   sub pub his    sub pub his
-        ("no credentials", String::new(),   "403 403 403    401 401 401   401 401 401    200 200 200   401 403 401    401 403 401"),
-        ("garbage", bearer("x".into()),     "401 401 401    401 401 401   401 401 401    401 401 401   401 401 401    401 401 401"),
-        ("an expired token", bearer(expired), "401 401 401  401 401 401   401 401 401    401 401 401   401 401 401    401 401 401"),
-        ("an unknown key", bearer(api_key('X')), "401 401 401 401 401 401 401 401 401    401 401 401   401 401 401    401 401 401"),
-        ("Ada without grants", bearer(nothing), "403 403 403 403 403 403  200 200 200    200 200 200   200 403 200    403 403 403"),
-        ("Ada with all", bearer(ada),       "403 403 403    200 200 200   200 200 200    200 200 200   200 403 200    403 403 403"),
-        ("Bob with all", bearer(bob),       "403 403 403    200 200 200   200 200 200    200 200 200   403 403 403    403 403 403"),
-        ("a publisher's key", bearer(api_key('P')), "403 200 403 403 200 403 403 200 403 403 200 403   403 200 403    403 200 403"),
-        ("a narrow key", bearer(api_key('C')), "403 403 403 403 200 403   403 403 403    403 403 403   403 403 403    403 403 403"),
-        ("a reader's key", bearer(api_key('H')), "403 403 200 403 403 200 403 403 200    403 403 200   403 403 200    403 403 200"),
-        ("a key for presence", bearer(api_key('S')), "403 403 403 403 403 403 403 403 403 403 403 403  403 403 403    403 403 403"),
-        ("an operator's key", bearer(api_key('O')), "403 403 403 403 403 403 403 403 403 403 403 403   403 403 403    403 403 403"),
+        //  nobody            granted           identified        anyone            user:ada          user:ada:2
+        //  sub pub his pre   sub pub his pre   sub pub his pre   sub pub his pre   sub pub his pre   sub pub his pre
+        ("no credentials", String::new(), "403 403 403 403   401 401 401 401   401 401 401 401   200 200 200 200   401 403 401 401   401 403 401 401"),
+        ("garbage", bearer("x".into()), "401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401"),
+        ("an expired token", bearer(expired), "401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401"),
+        ("an unknown key", bearer(api_key('X')), "401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401   401 401 401 401"),
+        ("Ada without grants", bearer(nothing), "403 403 403 403   403 403 403 403   200 200 200 200   200 200 200 200   200 403 200 200   403 403 403 403"),
+        ("Ada with all", bearer(ada), "403 403 403 403   200 200 200 200   200 200 200 200   200 200 200 200   200 403 200 200   403 403 403 403"),
+        ("Bob with all", bearer(bob), "403 403 403 403   200 200 200 200   200 200 200 200   200 200 200 200   403 403 403 403   403 403 403 403"),
+        ("a publisher's key", bearer(api_key('P')), "403 200 403 403   403 200 403 403   403 200 403 403   403 200 403 403   403 200 403 403   403 200 403 403"),
+        ("a narrow key", bearer(api_key('C')), "403 403 403 403   403 200 403 403   403 403 403 403   403 403 403 403   403 403 403 403   403 403 403 403"),
+        ("a reader's key", bearer(api_key('H')), "403 403 200 403   403 403 200 403   403 403 200 403   403 403 200 403   403 403 200 403   403 403 200 403"),
+        ("a key for presence", bearer(api_key('S')), "403 403 403 200   403 403 403 200   403 403 403 200   403 403 403 200   403 403 403 200   403 403 403 200"),
+        ("an operator's key", bearer(api_key('O')), "403 403 403 403   403 403 403 403   403 403 403 403   403 403 403 403   403 403 403 403   403 403 403 403"),
     ];
     for (name, authorization, expected) in &table {
         let headers = [("authorization", authorization.as_str())];
@@ -262,8 +272,10 @@ async fn every_way_where_everything_is_open() {
             &headers[..]
         };
         for channel in ["nobody:1", "granted:1", "identified:1", "anyone:1", "other:1", "other"] {
-            let expected = if channel == "nobody:1" { 403 } else { 200 };
             for (what, ways) in WAYS {
+                // Where it is not kept who is there, nobody is told.
+                let is_off = what == "presence" && channel.starts_with("other");
+                let expected = if channel == "nobody:1" || is_off { 403 } else { 200 };
                 for way in ways {
                     let told = status(open.address, (what, way), channel, headers).await;
                     assert_eq!(told, expected, "{what} {channel} by {way} with {authorization:?}");

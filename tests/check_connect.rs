@@ -308,6 +308,21 @@ async fn every_primary_of_a_cluster_is_tried() {
         .collect();
     let places: Vec<_> = places.iter().map(String::as_str).collect();
     ran.says(0, &places);
+    ran.says(
+        0,
+        &[
+            "warning: ",
+            "cluster-require-full-coverage yes",
+            "fix: CONFIG SET cluster-require-full-coverage no",
+        ],
+    );
+    for redis in &cluster.primaries {
+        let _: String = redis
+            .ask(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])
+            .await;
+    }
+    let ran = check(&cluster.url(), &[]).await;
+    assert!(!ran.stderr.contains("warning"), "{ran:#?}");
     let odd = &cluster.primaries[1];
     let _: String = odd.ask(&["ACL", "SETUSER", "default", "-spublish"]).await;
     let ran = check(&cluster.url(), &[]).await;
@@ -316,5 +331,91 @@ async fn every_primary_of_a_cluster_is_tried() {
     for redis in &cluster.primaries {
         let keys: u64 = redis.ask(&["DBSIZE"]).await;
         assert_eq!(keys, 0, "it leaves nothing behind");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_of_which_a_part_is_gone_says_which_and_what_to_do() {
+    let mut cluster = Cluster::start(3, 0, &["--cluster-node-timeout", "1000"]).await;
+    cluster.primaries[2].kill();
+    let deadline = Instant::now() + PATIENCE;
+    while info(&cluster.primaries[0]).await.contains("cluster_state:ok") {
+        assert!(Instant::now() < deadline, "the Cluster does not notice");
+    }
+    let gone = format!(
+        "error: Redis at 127.0.0.1:{}: it cannot be reached",
+        cluster.primaries[2].port
+    );
+    let down = "is refused: CLUSTERDOWN";
+    let fix = "CLUSTER FAILOVER TAKEOVER on its replica; with cluster-require-full-coverage no";
+    let ran = check(&cluster.url(), &[]).await;
+    ran.says(69, &[&gone, down, fix]);
+    assert!(!ran.stderr.contains("redis+cluster://"), "it is one: {ran:#?}");
+    // What is asked without its Cluster is another matter.
+    let alone = check(&cluster.primaries[0].url(), &[]).await;
+    alone.says(
+        78,
+        &[
+            down,
+            "this is a node of a Cluster: the URL begins with redis+cluster://",
+        ],
+    );
+}
+
+async fn info(redis: &Redis) -> String {
+    redis.ask(&["CLUSTER", "INFO"]).await
+}
+
+#[tokio::test]
+async fn slots_that_are_nobodys_are_counted() {
+    let cluster = Cluster::start(2, 0, &["--cluster-require-full-coverage", "no"]).await;
+    for redis in &cluster.primaries {
+        let _: String = redis.ask(&["CLUSTER", "DELSLOTSRANGE", "100", "149"]).await;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let expected = "50 of the Cluster's 16384 slots are nobody's";
+    while !check(&cluster.url(), &[]).await.stderr.contains(expected) {
+        assert!(Instant::now() < deadline, "it is not said");
+    }
+    check(&cluster.url(), &[])
+        .await
+        .says(78, &[expected, "fix: give them to a primary"]);
+}
+
+#[tokio::test]
+async fn one_redis_under_two_names_is_said() {
+    let redis = Redis::start(&["--appendonly", "yes"]).await;
+    let port = redis.port;
+    let twice = check(
+        &format!("redis://127.0.0.1:{port}/0 redis://localhost:{port}/0#other"),
+        &[],
+    )
+    .await;
+    twice.says(
+        78,
+        &[
+            &format!("other and 127.0.0.1:{port}/0 are the same Redis and the same database"),
+            "fix: name it once",
+        ],
+    );
+    check(&format!("redis://127.0.0.1:{port}/0 redis://localhost:{port}/1"), &[])
+        .await
+        .says(0, &["the configuration is well"]);
+    let plainly = check(
+        &format!("redis://127.0.0.1:{port}/0#a redis://127.0.0.1:{port}/0#b"),
+        &[],
+    )
+    .await;
+    plainly.says(78, &["a and b are the same Redis and the same database"]);
+}
+
+#[tokio::test]
+async fn a_url_that_is_empty_is_not_taken_for_a_redis_on_this_machine() {
+    for empty in ["", " "] {
+        let ran = check(empty, &[]).await;
+        ran.says(
+            78,
+            &["THROUGHLINE_ENGINE__REDIS__URL", "it is empty", "leave the key out"],
+        );
     }
 }

@@ -100,6 +100,22 @@ async fn publish_names_what_is_wrong_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn flags_of_the_server_without_its_command_are_told_which() {
+    let folder = Folder::new();
+    for flags in [
+        vec!["--config", "throughline.toml"],
+        vec!["--config=throughline.toml"],
+        vec!["--listen", "127.0.0.1:0", "--insecure"],
+    ] {
+        let hint = format!("throughline serve {}", flags[0].split('=').next().unwrap());
+        folder.run(&flags).await.says(2, &["unexpected argument", &hint]);
+    }
+    let ran = folder.run(&["--konfig", "throughline.toml"]).await;
+    ran.says(2, &["unexpected argument"]);
+    assert!(!ran.stderr.contains("throughline serve --"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_key_makes_a_repetition_harmless() {
     let (folder, server) = started().await;
     let url = server.url();

@@ -16,6 +16,7 @@ use support::event_source::{Answer, EventSource};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup, read_config};
+use support::push::Push;
 use support::tokens::{SECRET, Signer, api_key, forge, hash, token};
 use support::websocket::{Said, WebSocket};
 use throughline::session::limits::{Rate, RateSettings};
@@ -360,6 +361,67 @@ async fn whatever_is_no_decision_keeps_everybody_out_and_lets_them_come_back() {
     let closing = stream.event().await.unwrap();
     assert_eq!(closing.kind, "closing");
     assert!(closing.data.contains("\"retry_ms\":"), "{closing:?}");
+}
+
+/// Of several channels the app says nothing about one: the others go on, a poll waits, and the one comes by itself when
+/// the app has found its voice again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_about_which_the_app_said_nothing_comes_when_it_says_something() {
+    let has_voice = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let speaks = Arc::clone(&has_voice);
+    let app = App::start(move |asked: &Asked| {
+        if asked.body["channel"] == "late" && !speaks.load(Ordering::SeqCst) {
+            return Reply::status(500, "");
+        }
+        Reply::json(&json!({"allow": true}))
+    })
+    .await;
+    let node = Node::start(asking(&app, &["subscribe"], "cache_s = 0"));
+    let query = [("channel", "late"), ("channel", "good")];
+    let mut socket = WebSocket::open_with(node.address, &query, &[]).await.unwrap();
+    let mut stream = EventSource::open(node.address, Receive::Usual, &query).await.unwrap();
+    let (_, first) = ask(node.address, &http::get(&http::target("/v1/poll", &query), &[])).await;
+    let told: Vec<_> = first["pushes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|push| push["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, ["subscribed", "unsubscribed"]);
+    for expected in ["welcome", "unsubscribed late overloaded", "subscribed good"] {
+        let on_socket = socket.push().await.unwrap();
+        let on_stream = Push::parse(stream.event().await.unwrap().data).unwrap();
+        for push in [on_socket, on_stream] {
+            let words = [push.kind(), push.channel(), push.text_of("code")];
+            assert_eq!(words.join(" ").trim(), expected);
+        }
+    }
+    let since = first["cursor"].as_str().unwrap();
+    let waiting = [&query[..], &[("since", since), ("wait", "55")]].concat();
+    let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+    let before = node.sessions();
+    link.send(&http::get(&http::target("/v1/poll", &waiting), &[]))
+        .await
+        .unwrap();
+    within("a poll that waits", async {
+        while node.sessions() == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    has_voice.store(true, Ordering::SeqCst);
+    let on_socket = within("the channel", socket.push()).await.unwrap();
+    let on_stream = within("the channel", stream.event()).await.unwrap();
+    assert_eq!((on_socket.kind(), on_socket.channel()), ("subscribed", "late"));
+    assert_eq!(on_stream.kind, "subscribed");
+    assert_eq!(on_stream.id.unwrap().split('.').count(), 2, "the whole cursor");
+    // The element was `now`, so that it begins is worth an answer.
+    let head = within("the answer", Head::read(&mut link)).await.unwrap().unwrap();
+    let body = head.body().unwrap().read_to_end(&mut link).await.unwrap();
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(answer["pushes"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(answer["pushes"][0]["channel"], "late");
+    assert!(!answer["cursor"].as_str().unwrap().contains("now"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

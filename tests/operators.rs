@@ -12,11 +12,13 @@ use support::client::{self, Client, TRANSPORTS, ask, bearer, code_of, operate, r
 use support::crowd::until;
 use support::deadline::within;
 use support::http;
+use support::link::{Link, Receive};
 use support::node::{Node, Setup};
-use support::tokens::api_key;
+use support::tokens::{Signer, api_key, encode, forge, hash, now_s};
 use throughline::metrics::Transport;
 use throughline::session::identity::Credential;
 use throughline::session::limits::{Rate, RateSettings, Seat};
+use throughline::session::presence::PresenceSettings;
 use throughline::session::{Output, Session};
 
 fn setup() -> Setup {
@@ -262,6 +264,170 @@ async fn where_everything_is_open_a_session_can_be_sent_away_too() {
     assert_eq!(socket.push().await.unwrap().text_of("code"), "denied");
     operate(node.address, "/v1/disconnect", &json!({"session": session})).await;
     assert_eq!(socket.push().await.unwrap().text_of("code"), "denied");
+}
+
+/// An ES256 signature is a pair of numbers, (r, s), and (r, n - s) is as good: whoever has a token can write the other one
+/// and has a second that says the same. It is refused like the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_is_refused_under_its_other_signature_too() {
+    let operator = hash(&api_key('O'));
+    let node = Node::start(Setup::auth(&format!(
+        r#"leeway_s = 0
+           issuers = [{{ public_key_file = "{{keys}}/ec.pub.pem" }}]
+           api_keys = [{{ name = "operator", hash = "{operator}", scopes = ["operator"], channels = ["*"] }}]"#
+    )));
+    let claims = json!({"sub": "ada", "exp": now_s() + 600, "throughline": {"subscribe": ["*"]}}).to_string();
+    let token = forge(r#"{"alg":"ES256"}"#, &claims, Signer::Ec);
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = format!("{signed}.{}", encode(other_signature(&decode(signature))));
+    assert_ne!(token, other);
+    // Both are valid, or this would prove nothing.
+    for token in [&token, &other] {
+        Client::open(node.address, "sse", token, &["a"]).await.unwrap();
+    }
+    let mut socket =
+        support::websocket::WebSocket::open_with(node.address, &[], &[("authorization", &*bearer(&token))])
+            .await
+            .unwrap();
+    let session = socket.push().await.unwrap().text_of("session").to_owned();
+    let body = json!({"session": session, "deny_s": 600});
+    assert_eq!(operate(node.address, "/v1/disconnect", &body).await.0, 200);
+    for transport in TRANSPORTS {
+        for token in [&token, &other] {
+            let refused = Client::open(node.address, transport, token, &["a"]).await;
+            assert_eq!(refused.unwrap_err(), "denied", "{transport}");
+        }
+    }
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text).unwrap()
+}
+
+/// (r, n - s), where n is the order of P-256's group.
+fn other_signature(signature: &[u8]) -> Vec<u8> {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+        0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let mut other = signature.to_vec();
+    let mut borrow = 0;
+    for at in (0..32).rev() {
+        let difference = i16::from(ORDER[at]) - i16::from(signature[32 + at]) - borrow;
+        borrow = i16::from(difference < 0);
+        other[32 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    other
+}
+
+/// A poll over channels, with what the one before it has handed over.
+async fn poll(node: &Node, token: Option<&str>, channels: &[&str], session: &str) -> (u16, Value) {
+    let mut query: Vec<_> = channels.iter().map(|channel| ("channel", *channel)).collect();
+    query.extend([("wait", "0"), ("session", session)]);
+    let bearer = token.map(bearer);
+    let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", &**bearer)).collect();
+    ask(node.address, &http::get(&http::target("/v1/poll", &query), &headers)).await
+}
+
+fn session_of(answer: &(u16, Value)) -> String {
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    answer.1["session"].as_str().expect("presence is on").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polls_session_that_is_sent_away_does_not_come_back_and_nor_does_its_token() {
+    let presence = Some(PresenceSettings::default());
+    let node = Node::start(Setup { presence, ..setup() });
+    let lived = |seconds| support::tokens::token("ada", seconds, &json!({"subscribe": ["*"]}));
+    let (one, waiting, other) = (lived(100), lived(200), lived(300));
+    // One that is on no poll at that moment.
+    let session = session_of(&poll(&node, Some(&one), &["a"], "").await);
+    let body = json!({"session": session, "deny_s": 600});
+    let (status, answer) = operate(node.address, "/v1/disconnect", &body).await;
+    assert_eq!((status, &answer["sessions"]), (200, &json!(0)), "{answer}");
+    for session in [&*session, ""] {
+        let (status, answer) = poll(&node, Some(&one), &["a"], session).await;
+        assert_eq!((status, &answer["code"]), (403, &json!("denied")), "{answer}");
+        assert_eq!(answer["retry_ms"], Value::Null);
+    }
+    for transport in TRANSPORTS {
+        let refused = Client::open(node.address, transport, &one, &["a"]).await;
+        assert_eq!(refused.unwrap_err(), "denied", "{transport}");
+        Client::open(node.address, transport, &other, &["a"]).await.unwrap();
+    }
+    // One that waits.
+    let answered = poll(&node, Some(&waiting), &["a"], "").await;
+    let session = session_of(&answered);
+    let (cursor, bearer) = (answered.1["cursor"].as_str().unwrap(), bearer(&waiting));
+    let query = [
+        ("channel", "a"),
+        ("since", cursor),
+        ("wait", "55"),
+        ("session", &session),
+    ];
+    let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+    let before = node.sessions();
+    link.send(&http::get(
+        &http::target("/v1/poll", &query),
+        &[("authorization", &bearer)],
+    ))
+    .await
+    .unwrap();
+    until("a poll that waits", || node.sessions() > before).await;
+    let (_, answer) = operate(
+        node.address,
+        "/v1/disconnect",
+        &json!({"session": session, "deny_s": 600}),
+    )
+    .await;
+    assert_eq!(answer["sessions"], 1);
+    assert_eq!(within("its end", Client::Poll(link).next()).await, "closing denied");
+    for session in [&*session, ""] {
+        assert_eq!(poll(&node, Some(&waiting), &["a"], session).await.0, 403);
+    }
+    // To anybody else it is no session. Whoever shows it as theirs is known by it, under whatever token.
+    assert_eq!(poll(&node, Some(&token_of("bob")), &["a"], &session).await.0, 200);
+    assert_eq!(poll(&node, Some(&other), &["a"], "").await.0, 200);
+    for session in [&*session, ""] {
+        assert_eq!(poll(&node, Some(&other), &["a"], session).await.0, 403);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polls_session_is_sent_away_from_one_channel_and_where_everything_is_open() {
+    let presence = Some(PresenceSettings::default());
+    let node = Node::start(Setup { presence, ..setup() });
+    let ada = token_of("ada");
+    let session = session_of(&poll(&node, Some(&ada), &["a", "b"], "").await);
+    let body = json!({"session": session, "channel": "a", "deny_s": 600});
+    assert_eq!(operate(node.address, "/v1/unsubscribe", &body).await.0, 200);
+    for session in [&*session, ""] {
+        let (status, answer) = poll(&node, Some(&ada), &["a", "b"], session).await;
+        let told: Vec<_> = answer["pushes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|push| push["type"].as_str().unwrap())
+            .collect();
+        assert_eq!((status, told), (200, vec!["unsubscribed", "subscribed"]), "{answer}");
+        assert_eq!(poll(&node, Some(&ada), &["a"], session).await.1["code"], "denied");
+    }
+
+    let node = Node::start(Setup {
+        presence,
+        ..Setup::default()
+    });
+    let session = session_of(&poll(&node, None, &["a"], "").await);
+    operate(
+        node.address,
+        "/v1/disconnect",
+        &json!({"session": session, "deny_s": 600}),
+    )
+    .await;
+    let (status, answer) = poll(&node, None, &["a"], &session).await;
+    assert_eq!((status, &answer["code"]), (403, &json!("denied")));
+    // There is nothing else to know it by.
+    assert_eq!(poll(&node, None, &["a"], "").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

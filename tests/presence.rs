@@ -389,7 +389,7 @@ async fn a_slow_watcher_ends_with_the_true_set_and_costs_no_queue() {
 /// A node as a process of its own, on a Redis that others share.
 async fn process(redis: &Redis) -> Process {
     let mut command = command(&[], &["serve", "--listen", "127.0.0.1:0"]);
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config/tokens.toml");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config/presence.toml");
     command
         .env("THROUGHLINE_CONFIG", config)
         .env("THROUGHLINE_ENGINE__KIND", "redis")
@@ -507,4 +507,216 @@ async fn a_redis_that_lost_everything_knows_who_is_there_again() {
     within("ada again", seen(1)).await;
     drop(ada);
     within("nobody", seen(0)).await;
+}
+
+/// Both tabs of a user go, and each comes back at the other node: at no moment was the user away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tabs_that_swap_their_nodes_have_neither_left_nor_joined() {
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    let mut watchers = Watcher::all(second.address).await;
+    let mut tabs = Vec::new();
+    for address in [first.address, second.address] {
+        tabs.push(Watcher::open(address, "ws", "ada").await);
+    }
+    all_until(&mut watchers, "ada", &users(["ada".to_owned()])).await;
+    for address in [first.address, second.address] {
+        let seen = async {
+            while ask(address, "/v1/presence?channel=room", "bob").await["sessions"] != 5 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("both tabs, at both nodes", seen).await;
+    }
+    let before: Vec<_> = watchers.iter().map(|(_, view)| view.pushes).collect();
+    for addresses in [[second.address, first.address], [first.address, second.address]] {
+        tabs.clear();
+        for address in addresses {
+            tabs.push(Watcher::open(address, "ws", "ada").await);
+        }
+    }
+    // One is closed for good, and the other stays.
+    tabs.pop();
+    let left_behind = async {
+        while ask(second.address, "/v1/presence?channel=room", "bob").await["sessions"] != 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("one tab", left_behind).await;
+    let bob = Watcher::open(first.address, "ws", "bob").await;
+    all_until(&mut watchers, "bob", &users(["ada".to_owned(), "bob".to_owned()])).await;
+    for ((_, view), before) in watchers.iter().zip(before) {
+        assert_eq!(view.pushes, before + 1, "{view:?}");
+    }
+    drop((tabs, bob));
+    all_until(&mut watchers, "nobody", &users([])).await;
+}
+
+/// What is kept of a channel is let go of when nobody is on it any more, on both nodes; else a server that runs for long
+/// keeps all that ever were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_that_nobody_is_on_are_forgotten_on_every_node() {
+    const CHANNELS: usize = 50;
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    let kept = async |address: SocketAddr| {
+        let mut link = Link::connect(address, Receive::Usual).await.unwrap();
+        let key = support::tokens::api_key('O');
+        link.send(&http::get("/metrics", &[("x-api-key", &key)])).await.unwrap();
+        let head = http::Head::read(&mut link).await.unwrap().unwrap();
+        let body = head.body().unwrap().read_to_end(&mut link).await.unwrap();
+        let text = String::from_utf8(body).unwrap();
+        let value = |line: &str| {
+            line.strip_prefix("throughline_presence_channels ")?
+                .parse::<usize>()
+                .ok()
+        };
+        text.lines()
+            .find_map(value)
+            .unwrap_or_else(|| panic!("no such metric: {} {text}", head.status))
+    };
+    let mut sessions = Vec::new();
+    for at in 0..CHANNELS {
+        let channel = format!("room-{at}");
+        let bearer = bearer("ada");
+        for (address, query) in [
+            (first.address, vec![("channel", &*channel)]),
+            (second.address, vec![("channel", &*channel), ("presence", "1")]),
+        ] {
+            let socket = WebSocket::open_with(address, &query, &[("authorization", &bearer)]).await;
+            sessions.push(socket.unwrap());
+        }
+    }
+    for address in [first.address, second.address] {
+        let all = async {
+            while kept(address).await < CHANNELS {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("all channels", all).await;
+    }
+    drop(sessions);
+    for address in [first.address, second.address] {
+        let none = async {
+            while kept(address).await > 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within("none of them", none).await;
+    }
+}
+
+/// A token of this user of whom this is said.
+fn saying(user: &str, info: &Value, seconds: u64) -> String {
+    let grants = json!({"subscribe": ["*"], "presence": ["*"], "info": info});
+    token(user, seconds, &grants)
+}
+
+/// Waits until a watcher is told of this user with this `info`, and of nobody who left.
+async fn until_said(watcher: &mut Watcher, user: &str, info: &Value, count: u64) {
+    let told = async {
+        loop {
+            for push in watcher.pushes().await {
+                assert!(
+                    push.kind() != "left" || push.value["member"]["user"] != user,
+                    "{}",
+                    push.text
+                );
+                let of_user = |member: &Value| member["user"] == user && member["info"] == *info;
+                let is_told = match push.kind() {
+                    "joined" => of_user(&push.value["member"]),
+                    "members" => push.value["members"].as_array().unwrap().iter().any(of_user),
+                    _ => false,
+                };
+                if is_told {
+                    assert_eq!(push.value["count"], count, "{}", push.text);
+                    return;
+                }
+            }
+        }
+    };
+    within("what is said of the user", told).await;
+}
+
+/// All of them at the same time, for a poll is there only as long as it comes back.
+async fn all_until_said(watchers: &mut [(Watcher, View)], info: &Value) {
+    let following = watchers
+        .iter_mut()
+        .map(|(watcher, _)| until_said(watcher, "ada", info, 4));
+    futures_util::future::join_all(following).await;
+}
+
+async fn what_is_said_is_seen(here: SocketAddr, there: SocketAddr) {
+    let mut watchers = Watcher::all(there).await;
+    let first = format!("Bearer {}", saying("ada", &json!({"status": "here"}), 600));
+    let headers = [("authorization", &*first)];
+    let mut ada = WebSocket::open_with(here, &[("channel", "room")], &headers)
+        .await
+        .unwrap();
+    all_until(&mut watchers, "ada", &users(["ada".to_owned()])).await;
+    // By a new token: she has not left, and is as many as before.
+    let refresh = saying("ada", &json!({"status": "away"}), 700);
+    ada.command(&json!({"type": "refresh", "id": 1, "token": refresh}))
+        .await
+        .unwrap();
+    all_until_said(&mut watchers, &json!({"status": "away"})).await;
+    // By another session, and when that goes.
+    let other = format!("Bearer {}", saying("ada", &json!({"status": "phone"}), 600));
+    let headers = [("authorization", &*other)];
+    let phone = WebSocket::open_with(here, &[("channel", "room")], &headers)
+        .await
+        .unwrap();
+    all_until_said(&mut watchers, &json!({"status": "phone"})).await;
+    drop(phone);
+    all_until_said(&mut watchers, &json!({"status": "away"})).await;
+    let listed = ask(there, "/v1/presence?channel=room", "ws-watcher").await;
+    let ada = listed["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|member| member["user"] == "ada");
+    assert_eq!(
+        ada.unwrap(),
+        &json!({"user": "ada", "sessions": 1, "info": {"status": "away"}})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_token_says_of_its_user_is_seen_and_nobody_has_left() {
+    let node = node();
+    what_is_said_is_seen(node.address, node.address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_token_says_of_its_user_is_seen_at_other_nodes() {
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    what_is_said_is_seen(first.address, second.address).await;
+}
+
+/// A poll that comes back with another token is the same session, of which something else is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_with_a_new_token_says_something_else() {
+    let node = node();
+    let mut watcher = Watcher::open(node.address, "ws", "watcher").await;
+    let mut session = String::new();
+    for status in ["here", "away", "back"] {
+        let info = json!({"status": status});
+        let bearer = format!("Bearer {}", saying("ada", &info, 600));
+        let query = [("channel", "room"), ("wait", "0"), ("session", &*session)];
+        let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+        link.send(&http::get(
+            &http::target("/v1/poll", &query),
+            &[("authorization", &bearer)],
+        ))
+        .await
+        .unwrap();
+        let head = http::Head::read(&mut link).await.unwrap().unwrap();
+        let body = head.body().unwrap().read_to_end(&mut link).await.unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let given = answer["session"].as_str().unwrap().to_owned();
+        assert!(session.is_empty() || session == given);
+        session = given;
+        until_said(&mut watcher, "ada", &info, 2).await;
+    }
 }

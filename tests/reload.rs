@@ -200,7 +200,7 @@ async fn what_clients_may_do_changes_under_connections_that_stay() {
     // What is logged, too.
     let mut world = world;
     let mut link = Link::connect(world.address, Receive::Usual).await.unwrap();
-    link.send(b"GET / HTTP/1.1\r\nhost: a").await.unwrap();
+    link.send(b"GET / HTTP/1.1\r\nhost: localhost").await.unwrap();
     drop(link);
     world.service.says("DEBUG").await;
     assert_eq!(socket.close().await.unwrap().len(), 0);
@@ -461,6 +461,59 @@ async fn a_server_that_is_closed_sends_strangers_away_and_is_not_opened_again() 
     assert_eq!(world.publish(&json!({"channel": "a", "data": 1}), &[]).await.0, 503);
     world.takes(&guarded).await;
     assert_eq!(world.publish(&json!({"channel": "a", "data": 1}), &[]).await.0, 401);
+}
+
+/// The app takes the place of the issuers, and they that of the app, again and again: the one that comes is there before
+/// the other goes. The sessions make a moment in between long, in which strangers, who ask all the time, would be let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_no_moment_is_it_open_while_the_app_and_the_issuers_take_turns() {
+    const SESSIONS: usize = 1_000;
+    let by_token = format!("[[auth.issuers]]\nsecret = \"{SECRET}\"\n");
+    // An app that is not there lets nobody in.
+    let by_app = "[hooks]\nconnect_url = \"http://127.0.0.1:1/\"\n";
+    let world = World::start(&by_token).await;
+    let authorization = format!("Bearer {}", token(SECRET));
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        let headers = [("authorization", &*authorization)];
+        sessions.push(
+            WebSocket::open_with(world.address, &[("channel", "a")], &headers)
+                .await
+                .unwrap(),
+        );
+    }
+    let address = world.address;
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let let_in = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let strangers: Vec<_> = (0..4)
+        .map(|_| {
+            let (asked, let_in) = (std::sync::Arc::clone(&asked), std::sync::Arc::clone(&let_in));
+            tokio::spawn(async move {
+                let mut link = Link::connect(address, Receive::Usual).await.unwrap();
+                loop {
+                    link.send(&http::get("/v1/history?channel=a", &[])).await.unwrap();
+                    let head = Head::read(&mut link).await.unwrap().unwrap();
+                    head.body().unwrap().read_to_end(&mut link).await.unwrap();
+                    asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    let_in.fetch_add(usize::from(head.status == 200), std::sync::atomic::Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..10 {
+        world.takes(by_app).await;
+        world.takes(&by_token).await;
+    }
+    assert!(
+        strangers.iter().all(|stranger| !stranger.is_finished()),
+        "they asked to the end"
+    );
+    for stranger in strangers {
+        stranger.abort();
+    }
+    let count = asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(count > 100, "{count} times only");
+    assert_eq!(let_in.load(std::sync::atomic::Ordering::SeqCst), 0, "of {count} times");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

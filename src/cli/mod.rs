@@ -22,7 +22,11 @@ mod subscribe;
 mod token;
 mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// A real-time edge: publish over HTTP, subscribe over WebSocket, Server-Sent Events or long-poll.
 #[derive(Debug, clap::Parser)]
@@ -59,6 +63,26 @@ enum Command {
     Completions(completions::Completions),
     /// Print the manual page, or write all of them
     Man(man::Man),
+}
+
+/// Reads the command line. Where it makes no sense, or asks for help, the process ends here.
+pub(crate) fn read_arguments() -> Arguments {
+    let words: Vec<_> = std::env::args_os().collect();
+    Arguments::try_parse_from(&words).unwrap_or_else(|error| hinted(error, &words).exit())
+}
+
+/// The server's flags come behind its command, which may be left out only with them: whoever left it out is told.
+fn hinted(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let [program, flags @ ..] = words else { return error };
+    let serve = OsString::from("serve");
+    let with_command = [program, &serve].into_iter().chain(flags);
+    if error.kind() == ErrorKind::UnknownArgument && Arguments::try_parse_from(with_command).is_ok() {
+        let flag = flags.first().map(|flag| flag.to_string_lossy()).unwrap_or_default();
+        let flag = flag.split_once('=').map_or(&*flag, |(flag, _)| flag);
+        let hint = format!("to serve with it, name the command: 'throughline serve {flag} …'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
 }
 
 /// Carries out what was asked for.

@@ -76,7 +76,10 @@ impl Reload {
                     .map_err(|fault| loaded.placed(fault))?;
             }
             let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
-            let terms = loaded.config.terms(&fetch).map_err(|fault| loaded.placed(fault))?;
+            let terms = loaded
+                .config
+                .terms(&fetch, &addresses)
+                .map_err(|fault| loaded.placed(fault))?;
             Ok((loaded, terms))
         });
         match reading.await {

@@ -19,7 +19,7 @@ use super::exit::{Exit, fail};
 use super::reload::Reload;
 use super::service_manager;
 use super::signals::Signals;
-use super::startup::Startup;
+use super::startup::{Logs, Startup};
 use crate::telemetry::{self, Format};
 
 /// How long the drain may take beyond its window: publications, sessions that do not leave, requests.
@@ -76,7 +76,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         Err(error) => return fail(Exit::Unavailable, format_args!("no signals can be had: {error}")),
     };
     // Last of all that can fail: a snapshot that is loaded is gone from the disk.
-    let edge = match build(&loaded) {
+    let edge = match build(&loaded, &addresses) {
         Ok(edge) => edge,
         Err(why) => return fail(Exit::Config, why),
     };
@@ -86,7 +86,7 @@ pub(crate) async fn run(serve: Serve) -> ExitCode {
         are_handed_over,
         config: loaded.file(),
         openness: config.openness(openness),
-        snapshot: config.engine.snapshot.as_deref().zip(edge.loaded()),
+        logs: logs(config, &edge),
     }
     .announce(format);
     service_manager::is_ready();
@@ -174,13 +174,24 @@ fn listen_for_operators(loaded: &Loaded<Config>, openness: Openness) -> Result<O
     Ok(Some((listener.for_operators(), address)))
 }
 
+/// Where the logs are when the server is not running.
+fn logs<'a>(config: &'a Config, edge: &Edge) -> Logs<'a> {
+    if let Ok(Some(place)) = config.redis().map(|redis| redis.and_then(|redis| redis.place().ok())) {
+        return Logs::Redis(place);
+    }
+    match config.engine.snapshot.as_deref().zip(edge.loaded()) {
+        Some((path, loaded)) => Logs::Snapshot(path, loaded),
+        None => Logs::Nowhere,
+    }
+}
+
 /// The edge, with the engine that is configured.
-fn build(loaded: &Loaded<Config>) -> Result<Edge, String> {
+fn build(loaded: &Loaded<Config>, addresses: &[Address]) -> Result<Edge, String> {
     let placed = |fault| loaded.placed(fault).to_string();
     let config = &loaded.config;
     let client = Arc::new(HttpClient::default());
     let fetch: Arc<dyn FetchKeys> = Arc::clone(&client) as Arc<dyn FetchKeys>;
-    let terms = config.terms(&fetch).map_err(placed)?;
+    let terms = config.terms(&fetch, addresses).map_err(placed)?;
     let mut builder = Edge::builder()
         .terms(terms)
         .timings(config.timings())

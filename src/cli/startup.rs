@@ -22,8 +22,34 @@ pub(crate) struct Startup<'a> {
     pub(crate) config: Option<&'a Path>,
     /// Whether everything is open, or `[auth]` says who may come in.
     pub(crate) openness: Openness,
-    /// The snapshot's file, and what was loaded from it.
-    pub(crate) snapshot: Option<(&'a Path, Contents)>,
+    /// Where the logs are when it is not running.
+    pub(crate) logs: Logs<'a>,
+}
+
+/// Where the logs are when a server is not running.
+#[derive(Debug)]
+pub(crate) enum Logs<'a> {
+    Nowhere,
+    /// In a snapshot's file, of which so much was loaded.
+    Snapshot(&'a Path, Contents),
+    /// In Redis, there.
+    Redis(String),
+}
+
+impl Logs<'_> {
+    fn text(&self) -> String {
+        match self {
+            Self::Nowhere => "in memory alone: a restart loses them (engine.snapshot)".to_owned(),
+            Self::Snapshot(path, loaded) => format!(
+                "in memory, over a restart in {}  ({} channels, {} publications, {} keys loaded)",
+                path.display(),
+                loaded.channels,
+                loaded.publications,
+                loaded.keys
+            ),
+            Self::Redis(place) => format!("in Redis: {place}  (throughline check --connect)"),
+        }
+    }
 }
 
 impl Startup<'_> {
@@ -38,7 +64,7 @@ impl Startup<'_> {
                 urls = self.urls.join(" "),
                 are_handed_over = self.are_handed_over,
                 config = self.config_text(),
-                snapshot = self.snapshot_text(),
+                logs = self.logs.text(),
                 operations = self.operations.as_deref().unwrap_or_default(),
                 needs_credentials = self.openness == Openness::Guarded,
                 "listening; try: {}",
@@ -54,19 +80,6 @@ impl Startup<'_> {
     fn config_text(&self) -> String {
         self.config
             .map_or_else(|| "no file".to_owned(), |path| path.display().to_string())
-    }
-
-    fn snapshot_text(&self) -> String {
-        let Some((path, loaded)) = self.snapshot else {
-            return "none: a restart loses the logs (engine.snapshot)".to_owned();
-        };
-        format!(
-            "{}  ({} channels, {} publications, {} keys loaded)",
-            path.display(),
-            loaded.channels,
-            loaded.publications,
-            loaded.keys
-        )
     }
 
     fn block(&self) -> String {
@@ -94,7 +107,7 @@ impl Startup<'_> {
             ("health", format!("{}  {}", look("/livez"), look("/readyz"))),
             ("metrics", look("/metrics")),
             ("config", format!("{}  (throughline config show)", self.config_text())),
-            ("snapshot", self.snapshot_text()),
+            ("logs", self.logs.text()),
         ];
         block.push('\n');
         for (name, what) in rows {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Fault};
+use crate::http::Hosts;
 
 /// What a Unix socket's address begins with.
 const UNIX: &str = "unix:";
@@ -70,6 +71,19 @@ impl Config {
     /// Whether somebody says who may come in.
     pub fn is_guarded(&self) -> bool {
         self.auth.is_configured() || self.hooks.is_configured()
+    }
+}
+
+impl Config {
+    /// Under which names a server may be asked that listens there: where all is open because nobody else reaches it, a
+    /// page must not do so under a name of its own. Browsers do not speak the PROXY protocol.
+    pub fn hosts(&self, addresses: &[Address]) -> Hosts {
+        let is_local = addresses.iter().all(Address::is_local) && !self.connections.speaks_proxy_protocol();
+        if is_local && !self.is_guarded() {
+            Hosts::OfThisMachine
+        } else {
+            Hosts::Any
+        }
     }
 }
 

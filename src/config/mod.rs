@@ -78,7 +78,8 @@ pub struct Config {
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
     /// The origins whose pages may ask from browsers, like `https://app.example` or `https://*.app.example`; `*` is
-    /// every origin, without cookies. Empty means the same origin.
+    /// every origin, without cookies. Empty means the same origin. Their hosts are also the names under which a server
+    /// may be asked that is open on loopback.
     pub origins: Vec<String>,
     /// Who may come in; while it names neither issuers nor API keys, everything is open.
     pub auth: Auth,

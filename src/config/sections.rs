@@ -188,8 +188,8 @@ pub enum EngineKind {
 pub struct RedisConfig {
     /// Where it is: `redis://[user:password@]host[:port][/database]`, `redis+unix:///path`,
     /// `redis+sentinel://host,host/service` or `redis+cluster://host,host`, with `rediss` for TLS; or several of them, with
-    /// white space between, among which the channels are spread. Without it, `redis://127.0.0.1:6379/0`.
-    pub url: Option<Secret>,
+    /// white space between, among which the channels are spread.
+    pub url: Secret,
     /// What every key begins with.
     pub prefix: String,
 }
@@ -197,7 +197,7 @@ pub struct RedisConfig {
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
-            url: None,
+            url: Secret::new("redis://127.0.0.1:6379/0"),
             prefix: "throughline:".to_owned(),
         }
     }

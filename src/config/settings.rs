@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, EngineKind, Fault, NamespaceTable, Secret};
+use super::{Address, Config, EngineKind, Fault, NamespaceTable};
 use crate::delivery::LogPolicy;
 use crate::edge::Terms;
 use crate::engine::RedisSettings;
@@ -22,7 +22,6 @@ impl Config {
     /// # Errors
     /// If the URL or the prefix is none.
     pub fn redis(&self) -> Result<Option<RedisSettings>, Fault> {
-        const URL: &str = "redis://127.0.0.1:6379/0";
         if self.engine.kind == EngineKind::Memory {
             return Ok(None);
         }
@@ -31,7 +30,7 @@ impl Config {
             let why = format!("engine.redis.prefix = {:?}: {error}", redis.prefix);
             Fault::of_key("engine.redis.prefix", why)
         })?;
-        let url = redis.url.as_ref().map_or(URL, Secret::reveal).to_owned();
+        let url = redis.url.reveal().to_owned();
         let settings = RedisSettings { url, prefix };
         let wrong = |error| Fault::of_key("engine.redis.url", format!("engine.redis.url is {error}"));
         settings.check().map_err(wrong)?;
@@ -110,11 +109,12 @@ impl Config {
         }
     }
 
-    /// All of what may change while the server runs. Keys are read from their files; nothing is fetched.
+    /// All of what may change while the server runs that listens there. Keys are read from their files; nothing is
+    /// fetched.
     ///
     /// # Errors
     /// The first thing that is wrong; [`Config::faults`] has them all.
-    pub fn terms(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Terms, Fault> {
+    pub fn terms(&self, fetch: &Arc<dyn FetchKeys>, addresses: &[Address]) -> Result<Terms, Fault> {
         let first = |mut faults: Vec<Fault>| faults.remove(0);
         Ok(Terms {
             authority: self.auth.authority(fetch)?,
@@ -124,6 +124,7 @@ impl Config {
             rules: Rules {
                 trusted_proxies: self.trusted_proxies.clone(),
                 origins: self.origins().map_err(first)?,
+                hosts: self.hosts(addresses),
             },
         })
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Edge, Kept, Terms, clocks};
 use crate::delivery::{Engine, Health, Listing, LogPolicy, Outside, Presence, PresenceEvents};
 use crate::engine::{MemoryEngine, MeteredEngine, Snapshot, SnapshotError, System};
-use crate::http::{Door, HttpClient, Origins, Rules};
+use crate::http::{Door, Hosts, HttpClient, Origins, Rules};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::session::Node;
@@ -43,8 +43,7 @@ pub struct Builder {
     timings: Timings,
     rates: Option<RateSettings>,
     clock: Option<Clock>,
-    trusted_proxies: Vec<IpNet>,
-    origins: Origins,
+    rules: Rules,
     authority: Option<Authority>,
     presence: Option<PresenceSettings>,
     presence_events: Option<Arc<dyn PresenceEvents>>,
@@ -159,17 +158,24 @@ impl Builder {
 
     /// The proxies whose word on their clients' addresses counts.
     #[must_use]
-    pub fn trusted_proxies(self, trusted_proxies: Vec<IpNet>) -> Self {
-        Self {
-            trusted_proxies,
-            ..self
-        }
+    pub fn trusted_proxies(mut self, trusted_proxies: Vec<IpNet>) -> Self {
+        self.rules.trusted_proxies = trusted_proxies;
+        self
     }
 
     /// The origins whose pages may ask from browsers; unless told, those of the same origin.
     #[must_use]
-    pub fn origins(self, origins: Origins) -> Self {
-        Self { origins, ..self }
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.rules.origins = origins;
+        self
+    }
+
+    /// Under which names it may be asked; unless told, under any. An edge without an authority on a loopback address is
+    /// safe from pages of other hosts only with [`Hosts::OfThisMachine`].
+    #[must_use]
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.rules.hosts = hosts;
+        self
     }
 
     /// All of what may change later by [`Edge::apply`].
@@ -180,8 +186,7 @@ impl Builder {
             policies: Some(terms.policies),
             limits: terms.limits,
             rates: Some(terms.rates),
-            trusted_proxies: terms.rules.trusted_proxies,
-            origins: terms.rules.origins,
+            rules: terms.rules,
             ..self
         }
     }
@@ -307,16 +312,12 @@ impl Builder {
         let limits = self
             .rates
             .map(|settings| Arc::new(RateLimits::new(settings, clock, node.metrics())));
-        let rules = Rules {
-            trusted_proxies: self.trusted_proxies,
-            origins: self.origins,
-        };
         Edge {
             node,
             transports,
             around,
             webhooks,
-            door: Arc::new(Door::new(limits, rules)),
+            door: Arc::new(Door::new(limits, self.rules)),
             kept: self.kept.map(Arc::new),
         }
     }

@@ -11,6 +11,7 @@ use axum::response::Response;
 use ipnet::IpNet;
 
 use super::client_address::{ClientAddress, client_address};
+use super::hosts::Hosts;
 use super::origins::Origins;
 use super::peer::Peer;
 use crate::session::limits::{RateLimits, Visitor};
@@ -28,6 +29,8 @@ pub struct Rules {
     pub trusted_proxies: Vec<IpNet>,
     /// The origins whose pages may ask.
     pub origins: Origins,
+    /// Under which names it may be asked.
+    pub hosts: Hosts,
 }
 
 /// What every request passes: who is limited, and the rules, which may change while the server runs.

@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::admission::{Door, Rules};
 use super::discard_body;
+use super::hosts::check_host;
 use super::origins::{Own, Page};
 use super::sent_to::sent_to;
 use crate::protocol::{Code, Problem};
@@ -39,7 +40,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// The layer: refuses pages that may not ask, answers their browsers' questions, and puts the [`Page`] into the request.
 pub async fn cors(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    let judged = judge(&head, &door.rules());
+    let rules = door.rules();
+    let judged = check_host(&head, &rules).and_then(|()| judge(&head, &rules));
     let mut response = match judged {
         Err(problem) => {
             let mut response = problem.into_response();

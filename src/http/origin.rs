@@ -38,6 +38,17 @@ impl Origin {
         }
     }
 
+    /// Whether its host is an address: nobody can make a name of their own lead there.
+    pub(super) fn is_address(&self) -> bool {
+        self.host.starts_with('[') || self.host.parse::<std::net::Ipv4Addr>().is_ok()
+    }
+
+    /// Whether the other's host is below this one's.
+    fn is_above(&self, other: &Self) -> bool {
+        let labels = other.host.strip_suffix(&self.host);
+        labels.is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
+    }
+
     fn parse(text: &str) -> Result<Self, BadOrigin> {
         let (scheme, rest) = text.split_once("://").ok_or(BadOrigin::Form)?;
         let is_scheme = |scheme: &str| {
@@ -106,11 +117,20 @@ impl OriginPattern {
             Self::Any | Self::Null => false,
             Self::One(one) => one == origin,
             Self::Below(parent) => {
-                let labels = origin.host.strip_suffix(&parent.host);
-                origin.scheme == parent.scheme
-                    && origin.port == parent.port
-                    && labels.is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
+                origin.scheme == parent.scheme && origin.port == parent.port && parent.is_above(origin)
             }
+        }
+    }
+}
+
+impl OriginPattern {
+    /// Whether it names this origin's host, whatever the scheme and port.
+    pub(super) fn names_host(&self, origin: &Origin) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Null => false,
+            Self::One(one) => one.host == origin.host,
+            Self::Below(parent) => parent.is_above(origin),
         }
     }
 }

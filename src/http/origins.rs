@@ -57,6 +57,11 @@ impl Origins {
         (origin.is_loopback() && asked.is_loopback()).then_some(Page::Stranger)
     }
 
+    /// Whether a host is among those of the listed origins.
+    pub(super) fn name_host(&self, of: &Origin) -> bool {
+        self.0.iter().any(|pattern| pattern.names_host(of))
+    }
+
     fn anyone(&self) -> Option<Page> {
         self.0.contains(&OriginPattern::Any).then_some(Page::Anyone)
     }

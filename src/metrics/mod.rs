@@ -88,6 +88,7 @@ struct PerTransport {
 #[derive(Debug, Default)]
 struct PerPresence {
     sessions: Gauge,
+    channels: Gauge,
     changes: Family<[Label; 1], Counter>,
     pushes: Family<[Label; 1], Counter<u64, Striped>>,
 }
@@ -180,6 +181,9 @@ impl Metrics {
         let help = "Sessions of this node that are present, counted for each channel";
         self.registry
             .register("presence_sessions", help, self.presence.sessions.clone());
+        let help = "Channels of which this node keeps who is there";
+        self.registry
+            .register("presence_channels", help, self.presence.channels.clone());
         let help = "Users who joined and left a channel, as this node saw it";
         self.registry
             .register("presence_changes", help, self.presence.changes.clone());
@@ -332,6 +336,11 @@ impl Metrics {
     /// It is there no more.
     pub fn note_absent(&self) {
         self.presence.sessions.dec();
+    }
+
+    /// It is kept of so many channels who is there.
+    pub fn set_presence_channels(&self, count: usize) {
+        self.presence.channels.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many users joined a channel, and so many left one.

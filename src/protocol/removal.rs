@@ -27,7 +27,7 @@ pub struct Removal {
 pub enum Subject {
     /// All of a user.
     User(Box<str>),
-    /// One, as its `welcome` named it.
+    /// One, as its `welcome` or the answer to its poll named it.
     Session(Box<str>),
     /// All under one token, by its mark: what becomes of a session that is refused. Only nodes say this.
     Token(Box<str>),
@@ -149,9 +149,12 @@ fn subject(envelope: &Envelope<'_>) -> Result<Subject, Problem> {
             fits.then(|| Subject::User(user.into())).ok_or_else(|| bad(detail))
         }
         (None, Some(session)) => {
+            // A poll's is followed by what its client knows.
+            let session = session.split_once('.').map_or(&*session, |(session, _)| session);
             let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             let fits = session.len() == 32 && session.bytes().all(is_digit);
-            let detail = "`session` must be what a `welcome` has: 32 hexadecimal digits in lower case";
+            let detail = "`session` must be what a `welcome` or the answer to a poll has, which begins with 32 \
+                          hexadecimal digits in lower case";
             fits.then(|| Subject::Session(session.into()))
                 .ok_or_else(|| bad(detail))
         }

@@ -1,18 +1,22 @@
-//! What most sessions have none of at most times, and then keep no room for: replies that wait to be sent, and presence.
+//! What most sessions have none of at most times, and then keep no room for: replies that wait to be sent, presence, and
+//! channels that cannot be had yet.
 
 use std::collections::VecDeque;
 
+use super::latecomers::Latecomers;
 use super::presence::Attendance;
 use crate::protocol::Push;
 
-/// Replies in their order, and the channels on which the session is present. Takes eight bytes while there is neither.
-#[derive(Debug, Default)]
+/// Replies in their order, the channels on which the session is present, and those that it waits for. Takes eight bytes
+/// while there is none of it.
+#[derive(Default)]
 pub(super) struct Aside(Option<Box<Kept>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Kept {
     replies: VecDeque<Push>,
     attendance: Option<Attendance>,
+    late: Option<Box<Latecomers>>,
 }
 
 impl Aside {
@@ -63,12 +67,31 @@ impl Aside {
         self.free();
     }
 
-    fn free(&mut self) {
+    /// How many channels are tried again.
+    pub(super) fn late_count(&self) -> usize {
+        let late = self.0.as_ref().and_then(|kept| kept.late.as_ref());
+        late.map_or(0, |late| late.count())
+    }
+
+    /// The channels that are tried again, if there are any.
+    pub(super) fn late_mut(&mut self) -> Option<&mut Latecomers> {
+        self.0.as_mut()?.late.as_deref_mut()
+    }
+
+    pub(super) fn late_or_new(&mut self) -> &mut Latecomers {
+        self.0.get_or_insert_default().late.get_or_insert_default()
+    }
+
+    /// Keeps no room for what is not there any more.
+    pub(super) fn free(&mut self) {
         if let Some(kept) = &mut self.0 {
             if kept.replies.is_empty() {
                 kept.replies = VecDeque::new();
             }
-            if kept.replies.is_empty() && kept.attendance.is_none() {
+            if kept.late.as_ref().is_some_and(|late| late.is_empty()) {
+                kept.late = None;
+            }
+            if kept.replies.is_empty() && kept.attendance.is_none() && kept.late.is_none() {
                 self.0 = None;
             }
         }

@@ -4,16 +4,29 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::Node;
 use super::identity::{Action, Identity};
 use super::presence::Place;
+use super::{Done, Node, Session};
 use crate::delivery::{ChannelName, Joined, Since, Subscription, subscribe};
-use crate::protocol::{PresenceAsk, Problem};
+use crate::protocol::{CommandId, PresenceAsk, Problem, Push};
 
 /// A channel, and how its subscription began.
 pub type JoinResult = (ChannelName, Result<Joined, Problem>);
 
-pub(super) type Begun = (ChannelName, Result<Started, Problem>);
+/// What is asked for of a channel.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) channel: ChannelName,
+    pub(super) since: Since,
+    /// Whether to tell who is on it.
+    pub(super) presence: PresenceAsk,
+}
+
+/// How a subscription began, or why not.
+pub(super) struct Begun {
+    pub(super) asked: Asked,
+    pub(super) outcome: Result<Started, Problem>,
+}
 
 /// A subscription that has begun, and its channel's place where there is presence.
 pub(super) struct Started {
@@ -22,15 +35,11 @@ pub(super) struct Started {
     pub(super) place: Option<Place>,
 }
 
-/// A channel, and how to begin on it or why not to.
-pub type Wanted = (ChannelName, Result<Start, Problem>);
-
-/// How to begin on a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
-    since: Since,
-    /// Whether to tell who is on it.
-    presence: PresenceAsk,
+/// What is asked for of a channel, and whether it may begin: then, whether it is told who is on it.
+#[derive(Debug)]
+pub struct Wanted {
+    asked: Asked,
+    allowed: Result<PresenceAsk, Problem>,
 }
 
 /// Asks of each channel whether this one may subscribe to it, and be told who is on it if it asks for that. Presence
@@ -41,30 +50,77 @@ pub async fn ask(
     channels: Vec<(ChannelName, Since)>,
     presence: PresenceAsk,
 ) -> Vec<Wanted> {
+    let asked = channels.into_iter().map(|(channel, since)| Asked {
+        channel,
+        since,
+        presence,
+    });
+    let answered = ask_each(node, identity, asked.collect()).await;
+    let is_any_visible = answered.iter().any(|answered| matches!(answered.visible, Some(Ok(()))));
+    let unseen = if is_any_visible {
+        Unseen::LeftOut
+    } else {
+        Unseen::Refused
+    };
+    let wanted = answered.into_iter().map(|answered| answered.wanted(unseen));
+    wanted.collect()
+}
+
+/// The same for some of what was asked for before: what of presence cannot be had is left out.
+pub(super) async fn ask_again(node: &Node, identity: &Identity, asked: Vec<Asked>) -> Vec<Wanted> {
+    let answered = ask_each(node, identity, asked).await;
+    answered
+        .into_iter()
+        .map(|answered| answered.wanted(Unseen::LeftOut))
+        .collect()
+}
+
+/// What was answered about a channel: whether it may be subscribed to and, if that is asked for, whether it may be told
+/// who is on it.
+struct Answered {
+    asked: Asked,
+    allowed: Result<(), Problem>,
+    visible: Option<Result<(), Problem>>,
+}
+
+/// What becomes of presence that cannot be had on a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unseen {
+    /// It can be had on another.
+    LeftOut,
+    Refused,
+}
+
+impl Answered {
+    fn wanted(self, unseen: Unseen) -> Wanted {
+        let allowed = match (self.allowed, self.visible) {
+            (Err(problem), _) => Err(problem),
+            (Ok(()), Some(Err(problem))) if unseen == Unseen::Refused => Err(problem),
+            (Ok(()), Some(Ok(()))) => Ok(PresenceAsk::Members),
+            (Ok(()), _) => Ok(PresenceAsk::Nothing),
+        };
+        Wanted {
+            asked: self.asked,
+            allowed,
+        }
+    }
+}
+
+async fn ask_each(node: &Node, identity: &Identity, asked: Vec<Asked>) -> Vec<Answered> {
     // All at once, for the app may be asked about each.
-    let asking = channels.into_iter().map(|(channel, since)| async move {
-        let allowed = node.allow(identity, Action::Subscribe, &channel).await;
-        let visible = match presence {
-            PresenceAsk::Members if allowed.is_ok() => Some(node.visible(identity, &channel).await.map(drop)),
+    let asking = asked.into_iter().map(|asked| async move {
+        let allowed = node.allow(identity, Action::Subscribe, &asked.channel).await;
+        let visible = match asked.presence {
+            PresenceAsk::Members if allowed.is_ok() => Some(node.visible(identity, &asked.channel).await.map(drop)),
             PresenceAsk::Members | PresenceAsk::Nothing => None,
         };
-        (channel, allowed.map(|()| since), visible)
+        Answered {
+            asked,
+            allowed,
+            visible,
+        }
     });
-    let asked = join_all(asking).await;
-    let is_any_visible = asked.iter().any(|(_, _, visible)| matches!(visible, Some(Ok(()))));
-    let wanted = asked.into_iter().map(|(channel, since, visible)| {
-        let start = match (since, visible) {
-            (Err(problem), _) => Err(problem),
-            (Ok(_), Some(Err(problem))) if !is_any_visible => Err(problem),
-            (Ok(since), visible) => {
-                let is_visible = matches!(visible, Some(Ok(())));
-                let presence = if is_visible { presence } else { PresenceAsk::Nothing };
-                Ok(Start { since, presence })
-            }
-        };
-        (channel, start)
-    });
-    wanted.collect()
+    join_all(asking).await
 }
 
 /// If all of several are refused, so is the request: with what the first one met, or the first one that may be tried
@@ -72,10 +128,18 @@ pub async fn ask(
 ///
 /// # Errors
 /// That.
-pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), Problem> {
+pub fn check_any(wanted: &[Wanted]) -> Result<(), Problem> {
+    check_any_of(wanted.iter().map(|wanted| wanted.allowed.as_ref().err()))
+}
+
+fn check_any_begun(begun: &[Begun]) -> Result<(), Problem> {
+    check_any_of(begun.iter().map(|begun| begun.outcome.as_ref().err()))
+}
+
+fn check_any_of<'a>(refused: impl Iterator<Item = Option<&'a Problem>>) -> Result<(), Problem> {
     let mut told: Option<&Problem> = None;
-    for (_, asked) in asked {
-        let Err(problem) = asked else { return Ok(()) };
+    for refused in refused {
+        let Some(problem) = refused else { return Ok(()) };
         if told.is_none_or(|told| told.retry_ms.is_none() && problem.retry_ms.is_some()) {
             told = Some(problem);
         }
@@ -85,21 +149,25 @@ pub fn check_any<T>(asked: &[(ChannelName, Result<T, Problem>)]) -> Result<(), P
 
 /// Subscribes to all channels at once, so that those which cannot be reached are waited for once; each has its place, so
 /// that their pushes come in the order of the request.
-pub(super) async fn begin(node: &Node, asked: Vec<Wanted>) -> Vec<Begun> {
-    let beginning = asked.into_iter().map(|(channel, asked)| async move {
-        let started = match asked {
-            Ok(start) => begin_one(node, &channel, start).await,
+pub(super) async fn begin(node: &Node, wanted: Vec<Wanted>) -> Vec<Begun> {
+    let beginning = wanted.into_iter().map(|Wanted { asked, allowed }| async move {
+        let outcome = match allowed {
+            // Those whom the engine refuses are as many as follow the channel.
+            Ok(presence) => begin_one(node, &asked, presence)
+                .await
+                .map_err(|problem| node.spread(problem)),
             Err(problem) => Err(problem),
         };
-        (channel, started)
+        Begun { asked, outcome }
     });
     join_all(beginning).await
 }
 
-async fn begin_one(node: &Node, channel: &ChannelName, start: Start) -> Result<Started, Problem> {
-    let (joined, subscription) = subscribe(Arc::clone(node.engine()), channel.clone(), start.since).await?;
+async fn begin_one(node: &Node, asked: &Asked, presence: PresenceAsk) -> Result<Started, Problem> {
+    let channel = &asked.channel;
+    let (joined, subscription) = subscribe(Arc::clone(node.engine()), channel.clone(), asked.since).await?;
     let place = match node.presences_on(channel) {
-        Some(presences) => Some(presences.place(channel, start.presence).await?),
+        Some(presences) => Some(presences.place(channel, presence).await?),
         None => None,
     };
     Ok(Started {
@@ -107,4 +175,97 @@ async fn begin_one(node: &Node, channel: &ChannelName, start: Start) -> Result<S
         subscription,
         place,
     })
+}
+
+impl Session {
+    /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
+    pub(super) fn begin(&mut self, channels: Vec<(ChannelName, Since)>, presence: PresenceAsk, id: Option<CommandId>) {
+        let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+        self.work(async move {
+            let wanted = ask(&node, &identity, channels, presence).await;
+            let begun = begin(&node, wanted).await;
+            Done::Begun { begun, id }
+        });
+    }
+
+    /// Begins subscriptions after it was [asked](ask) whether they may begin.
+    pub fn begin_asked(&mut self, wanted: Vec<Wanted>) {
+        let node = Arc::clone(self.node());
+        self.work(async move {
+            let begun = begin(&node, wanted).await;
+            Done::Begun { begun, id: None }
+        });
+    }
+
+    /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places. What is
+    /// refused for a reason that may pass is tried again.
+    ///
+    /// # Errors
+    /// If all are refused, so is the request, as [`check_any`] says.
+    pub async fn join(
+        &mut self,
+        channels: Vec<(ChannelName, Since)>,
+        presence: PresenceAsk,
+    ) -> Result<Vec<JoinResult>, Problem> {
+        let wanted = ask(self.node(), &self.identity, channels, presence).await;
+        let begun = begin(self.node(), wanted).await;
+        check_any_begun(&begun)?;
+        let admit = |(nth, Begun { asked, outcome }): (usize, Begun)| {
+            let channel = asked.channel.clone();
+            // An operator may have come meanwhile, who did not see this subscription.
+            let outcome = outcome.and_then(|started| self.check_denied(Some(&channel)).map(|()| started));
+            let (joined, subscription) = match outcome {
+                Ok(started) => {
+                    self.counted.note_joined(&started.joined);
+                    self.enter(started.place, nth);
+                    (Ok(started.joined), Some(started.subscription))
+                }
+                Err(problem) => {
+                    self.try_later(Some(nth), asked, &problem);
+                    (Err(problem), None)
+                }
+            };
+            self.subscriptions.append(subscription, self.registered.shared());
+            self.occupy(&channel);
+            (channel, joined)
+        };
+        Ok(begun.into_iter().enumerate().map(admit).collect())
+    }
+
+    /// Takes what has begun, and answers how. What was asked for by a command that has an `id` is its client's to repeat;
+    /// everything else is tried again.
+    pub(super) fn begun(&mut self, begun: Vec<Begun>, id: Option<&CommandId>) {
+        for Begun { asked, outcome } in begun {
+            let channel = asked.channel.clone();
+            // An operator may have come meanwhile, who did not see this subscription.
+            let outcome = outcome.and_then(|started| self.check_denied(Some(&channel)).map(|()| started));
+            let push = match outcome {
+                Ok(Started {
+                    joined,
+                    subscription,
+                    place,
+                }) => {
+                    self.counted.note_joined(&joined);
+                    self.subscriptions.admit(subscription, self.registered.shared());
+                    self.enter(place, 0);
+                    self.occupy(&channel);
+                    let id = id.cloned();
+                    Push::Subscribed { channel, joined, id }
+                }
+                Err(problem) if id.is_some() => Push::Error {
+                    problem,
+                    id: id.cloned(),
+                },
+                Err(problem) => {
+                    self.try_later(None, asked, &problem);
+                    Push::Unsubscribed {
+                        channel,
+                        problem: Some(problem),
+                        id: None,
+                    }
+                }
+            };
+            self.reply(push);
+        }
+    }
 }

@@ -78,7 +78,7 @@ impl Counted {
             }
             Output::Gap { .. } => metrics.note_gap(),
             Output::Presence(frame) => metrics.note_presence_push(frame.kind()),
-            Output::Push(_) => {}
+            Output::Push(_) | Output::Joined { .. } => {}
             Output::Ending(ending) => self.note_ending(ending),
         }
     }

@@ -83,6 +83,9 @@ impl Session {
         self.expiry = Expiry::Ahead;
         self.registered.renew(Arc::clone(&identity));
         self.identity = identity;
+        if let Some(attendance) = self.aside.attendance_mut() {
+            attendance.renew(self.identity.who());
+        }
         let expires_at = self.identity.expires_at_ms();
         self.reply(Push::Refreshed { expires_at, id });
         self.withdraw(refused);

@@ -26,7 +26,7 @@ impl Session {
     /// Whether an operator has sent it away meanwhile, everywhere or from a channel.
     pub(super) fn check_denied(&self, channel: Option<&ChannelName>) -> Result<(), Problem> {
         let node = self.node();
-        let session = Some(self.registered.id());
+        let session = Some(self.registered.names());
         node.control.check(&self.identity, session, (channel, node.now_ms()))
     }
 }

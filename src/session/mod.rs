@@ -8,8 +8,10 @@ mod door;
 mod expiry;
 mod followed;
 mod heeding;
+mod history;
 pub mod hooks;
 pub mod identity;
+mod latecomers;
 pub mod limits;
 mod node;
 mod occupancy;
@@ -29,13 +31,13 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{BoxFuture, join_all, poll_fn};
 
-use crate::delivery::{ChannelName, Gap, Publication, Since};
+use crate::delivery::{ChannelName, Gap, Joined, Publication};
 use crate::metrics::Transport;
-use crate::protocol::{Code, Command, CommandId, Ending, PresenceAsk, PresenceFrame, Problem, Push};
+use crate::protocol::{Code, Command, CommandId, Ending, PresenceFrame, Problem, Push};
 
 use aside::Aside;
-use beginnings::{Begun, Started, begin};
-pub use beginnings::{JoinResult, Start, Wanted, ask, check_any};
+use beginnings::Begun;
+pub use beginnings::{JoinResult, Wanted, ask, check_any};
 pub use control::Removed;
 pub use counted::Closed;
 use counted::Counted;
@@ -43,7 +45,7 @@ use expiry::Expiry;
 use identity::Identity;
 use limits::{Over, Seat};
 pub use node::Node;
-use registry::{Registered, Urgency, draining};
+use registry::{Registered, Urgency};
 pub use registry::{Registry, SessionId};
 use subscriptions::Subscriptions;
 
@@ -68,6 +70,15 @@ pub enum Output {
         channel: ChannelName,
         /// What is lost.
         gap: Gap,
+    },
+    /// The subscription `key` has begun after its client was told that it could not, yet.
+    Joined {
+        /// Which subscription: its place in the request, where it keeps that.
+        key: usize,
+        /// Its channel.
+        channel: ChannelName,
+        /// Where it begins, and how.
+        joined: Joined,
     },
     /// Who is on a channel, or came or went; shared by all who are told.
     Presence(PresenceFrame),
@@ -102,6 +113,8 @@ enum Done {
         begun: Vec<Begun>,
         id: Option<CommandId>,
     },
+    /// What was tried again.
+    Late(Vec<Begun>),
     /// The new identity, and what it may no longer have.
     Refreshed(Arc<Identity>, Vec<(ChannelName, Problem)>, Option<CommandId>),
 }
@@ -125,7 +138,8 @@ impl Session {
 
     /// Why it may read what is there, but not wait for more.
     pub fn refusal(&self) -> Option<Problem> {
-        self.node().registry().is_draining().then(draining)
+        let node = self.node();
+        node.registry().is_draining().then(|| node.draining())
     }
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
@@ -217,10 +231,14 @@ impl Session {
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
             Command::Ping => self.reply(Push::Pong { id }),
-            Command::Subscribe(channel, since, presence) => match self.may_subscribe(&channel) {
-                Ok(()) => self.begin(vec![(channel, since)], presence, id),
-                Err(problem) => self.reply_error(id, problem),
-            },
+            Command::Subscribe(channel, since, presence) => {
+                // From now on by the client's own word.
+                self.give_up(&channel);
+                match self.may_subscribe(&channel) {
+                    Ok(()) => self.begin(vec![(channel, since)], presence, id),
+                    Err(problem) => self.reply_error(id, problem),
+                }
+            }
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
             Command::Publish(item) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
@@ -268,55 +286,6 @@ impl Session {
         self.reply(Push::Error { problem, id });
     }
 
-    /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
-    pub fn begin(&mut self, channels: Vec<(ChannelName, Since)>, presence: PresenceAsk, id: Option<CommandId>) {
-        let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
-        self.working = Some(Box::pin(async move {
-            let asked = ask(&node, &identity, channels, presence).await;
-            let begun = begin(&node, asked).await;
-            Done::Begun { begun, id }
-        }));
-    }
-
-    /// Begins subscriptions after it was [asked](ask) whether they may begin.
-    pub fn begin_asked(&mut self, asked: Vec<Wanted>) {
-        let node = Arc::clone(self.node());
-        self.working = Some(Box::pin(async move {
-            let begun = begin(&node, asked).await;
-            Done::Begun { begun, id: None }
-        }));
-    }
-
-    /// Subscribes a session that has no subscriptions yet, and says how each began; their keys are their places.
-    ///
-    /// # Errors
-    /// If all are refused, so is the request, as [`check_any`] says.
-    pub async fn join(
-        &mut self,
-        channels: Vec<(ChannelName, Since)>,
-        presence: PresenceAsk,
-    ) -> Result<Vec<JoinResult>, Problem> {
-        let asked = ask(self.node(), &self.identity, channels, presence).await;
-        let begun = begin(self.node(), asked).await;
-        check_any(&begun)?;
-        let admit = |(nth, (channel, begun)): (usize, Begun)| {
-            // An operator may have come meanwhile, who did not see this subscription.
-            let begun = begun.and_then(|begun| self.check_denied(Some(&channel)).map(|()| begun));
-            let (joined, subscription) = match begun {
-                Ok(started) => {
-                    self.counted.note_joined(&started.joined);
-                    self.enter(started.place, nth);
-                    (Ok(started.joined), Some(started.subscription))
-                }
-                Err(problem) => (Err(problem), None),
-            };
-            self.subscriptions.append(subscription, self.registered.shared());
-            self.occupy(&channel);
-            (channel, joined)
-        };
-        Ok(begun.into_iter().enumerate().map(admit).collect())
-    }
-
     /// The replies that were not taken yet: what was asked before a connection ends is answered before its end.
     pub fn take_replies(&mut self) -> impl Iterator<Item = Push> + use<> {
         self.aside.take()
@@ -356,12 +325,7 @@ impl Session {
             self.waker = Some(cx.waker().clone());
             self.registered.register(cx.waker());
         }
-        if let Some(work) = &mut self.working
-            && let Poll::Ready(done) = work.as_mut().poll(cx)
-        {
-            self.working = None;
-            self.finish(done);
-        }
+        self.go_on(cx);
         self.heed();
         // Not while something is under way that was allowed before.
         if self.working.is_none() && self.registered.takes_new_policies() {
@@ -369,6 +333,9 @@ impl Session {
         }
         if let Some(push) = self.aside.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
+        }
+        if let Some(output) = self.pop_late() {
+            return Poll::Ready(output);
         }
         // Before what comes next: a busy channel does not keep a session beyond its token, or beyond its welcome.
         if let Some(ending) = self.early_ending() {
@@ -386,44 +353,35 @@ impl Session {
         }
     }
 
+    /// Goes on with what is under way, and begins what is due, until it has to be waited for.
+    fn go_on(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(work) = &mut self.working {
+                let Poll::Ready(done) = work.as_mut().poll(cx) else {
+                    return;
+                };
+                self.working = None;
+                self.finish(done);
+            }
+            self.mind_latecomers(cx);
+            if self.working.is_none() {
+                return;
+            }
+        }
+    }
+
     fn finish(&mut self, done: Done) {
         match done {
             Done::Reply(push) => self.reply(*push),
             Done::Refreshed(identity, refused, id) => self.refreshed(identity, refused, id),
-            Done::Begun { begun, id } => {
-                for (channel, begun) in begun {
-                    // An operator may have come meanwhile, who did not see this subscription.
-                    let begun = begun.and_then(|begun| self.check_denied(Some(&channel)).map(|()| begun));
-                    let push = match begun {
-                        Ok(Started {
-                            joined,
-                            subscription,
-                            place,
-                        }) => {
-                            self.counted.note_joined(&joined);
-                            self.subscriptions.admit(subscription, self.registered.shared());
-                            self.enter(place, 0);
-                            self.occupy(&channel);
-                            Push::Subscribed {
-                                channel,
-                                joined,
-                                id: id.clone(),
-                            }
-                        }
-                        Err(problem) if id.is_some() => Push::Error {
-                            problem,
-                            id: id.clone(),
-                        },
-                        Err(problem) => Push::Unsubscribed {
-                            channel,
-                            problem: Some(problem),
-                            id: None,
-                        },
-                    };
-                    self.reply(push);
-                }
-            }
+            Done::Begun { begun, id } => self.begun(begun, id.as_ref()),
+            Done::Late(begun) => self.begun_late(begun),
         }
+    }
+
+    /// Does this aside, until it is done.
+    fn work(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        self.working = Some(Box::pin(work));
     }
 
     fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Problem> {
@@ -434,7 +392,7 @@ impl Session {
             return Err(Problem::new(Code::AlreadySubscribed, detail));
         }
         let channels_max = self.node().limits().channels_max;
-        if self.subscriptions.count() >= channels_max {
+        if self.subscriptions.count() + self.aside.late_count() >= channels_max {
             let detail =
                 format!("this session has {channels_max} subscriptions, the most that it may; use another connection");
             return Err(Problem::new(Code::TooManyChannels, detail));
@@ -443,9 +401,12 @@ impl Session {
     }
 
     fn unsubscribe(&mut self, channel: ChannelName, id: Option<CommandId>) {
-        if let Some(key) = self.subscriptions.key_of(&channel) {
+        let key = self.subscriptions.key_of(&channel);
+        if let Some(key) = key {
             self.subscriptions.remove(key);
             self.leave(&channel);
+        }
+        if key.is_some() || self.give_up(&channel) {
             self.reply(Push::Unsubscribed {
                 channel,
                 problem: None,

@@ -16,17 +16,17 @@ use super::presence::{PresenceSettings, Presences};
 use super::registry::{Registered, Registry, draining};
 use super::withdrawn::Vouching;
 use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Page, Position, Publication,
-    Published, Shards, Since,
+    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Published, Shards,
 };
 use crate::metrics::Metrics;
-use crate::protocol::{Code, Ending, Framed, HistoryQuery, HistoryReply, Item, Limits, Problem, Secret};
-
-/// Publications that `history` answers unless told.
-const HISTORY_COUNT_DEFAULT: u64 = 100;
+use crate::protocol::{Code, Ending, Item, Limits, Problem, Secret};
 
 /// The least time after which a client that was sent away comes back.
 const RETRY_MS_MIN: u64 = 500;
+
+/// The least time after which a client that was refused comes back, and over how long those who were are spread.
+const RETRY_MS_REFUSED: u64 = 1000;
+const RETRY_MS_SPREAD: u64 = 2000;
 
 /// How long a drain waits for publications that were accepted before it: an engine answers in far less.
 const PUBLISHED_TIMEOUT: Duration = Duration::from_secs(2);
@@ -224,10 +224,23 @@ impl Node {
     pub fn check_ready(&self) -> Result<(), Problem> {
         const RETRY_MS: u64 = 1000;
         if self.registry.is_draining() {
-            return Err(Problem::new(Code::Draining, "this node is shutting down").retry_after_ms(RETRY_MS));
+            return Err(self.draining());
         }
         let missing = self.health.as_ref().map_or(Ok(()), |health| health.check());
         missing.map_err(|why| Problem::new(Code::EngineUnavailable, why).retry_after_ms(RETRY_MS))
+    }
+
+    /// The refusal of whoever comes while this node drains. They are many, and come back each at a moment of their own.
+    pub(super) fn draining(&self) -> Problem {
+        draining(RETRY_MS_REFUSED + self.random_below(RETRY_MS_SPREAD))
+    }
+
+    /// The same problem, after which this one tries again at another moment than all the others that meet it now.
+    pub(super) fn spread(&self, mut problem: Problem) -> Problem {
+        if let Some(retry_ms) = &mut problem.retry_ms {
+            *retry_ms += self.random_below(RETRY_MS_SPREAD);
+        }
+        problem
     }
 
     /// What clients may send.
@@ -330,7 +343,7 @@ impl Node {
         if !self.registry.is_draining() {
             return Ok(());
         }
-        let refused = draining();
+        let refused = self.draining();
         for _ in 0..count {
             self.metrics.note_published(refused.code.as_str());
         }
@@ -371,74 +384,6 @@ impl Node {
             policy: policy.window,
             ack: policy.ack,
         })
-    }
-
-    /// Reads part of a channel's window.
-    ///
-    /// # Errors
-    /// `forbidden`, or what the engine says.
-    pub async fn history(&self, identity: &Identity, query: HistoryQuery) -> Result<HistoryReply, Problem> {
-        self.allow(identity, Action::History, &query.channel).await?;
-        let count_max = self.limits().history_count_max;
-        let limit = usize::try_from(query.limit.unwrap_or(HISTORY_COUNT_DEFAULT))
-            .unwrap_or(count_max)
-            .min(count_max);
-        let mut page = match (query.since, query.before) {
-            (None, Some(before)) => self.page_before(&query.channel, &before, limit).await?,
-            (since, before) => {
-                let since = since.unwrap_or(Since::Start);
-                let mut page = self.engine.history(&query.channel, since, limit).await?;
-                if let Some(before) = before {
-                    page.publications
-                        .retain(|publication| is_before(&publication.position, &before));
-                }
-                page
-            }
-        };
-        let fits = self.fitting(page.publications.iter());
-        page.publications.truncate(fits);
-        Ok(HistoryReply::new(query.channel, page))
-    }
-
-    /// The newest `limit` publications before a position: offsets have no holes, so they begin so many offsets lower.
-    async fn page_before(&self, channel: &ChannelName, before: &Position, limit: usize) -> Result<Page, Problem> {
-        let mut page = self.engine.history(channel, Since::Now, 0).await?;
-        if before.epoch != page.top.epoch {
-            return Ok(page);
-        }
-        let end = before.offset.min(page.top.offset + 1);
-        let offset = end.saturating_sub(limit as u64 + 1);
-        // Nobody but the engine can make up a position, so it is told how far from the top it is. Should something be
-        // published meanwhile, that is too little: then more is asked for than is given.
-        for more in [0, 64, 4096] {
-            let count = page.top.offset.saturating_sub(offset).saturating_add(more as u64);
-            page = self
-                .engine
-                .history(channel, Since::Last(count), limit.saturating_add(more))
-                .await?;
-            if page.top.epoch != before.epoch || page.after.offset <= offset.max(page.start.offset) {
-                break;
-            }
-        }
-        page.publications
-            .retain(|publication| is_before(&publication.position, before));
-        let surplus = page.publications.len().saturating_sub(limit);
-        page.publications.drain(..surplus);
-        let fits = self.fitting(page.publications.iter().rev());
-        page.publications.drain(..page.publications.len() - fits);
-        Ok(page)
-    }
-
-    /// How many of the publications fit into one answer, from the first on; one always does.
-    fn fitting<'a>(&self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> usize {
-        let mut bytes = 0;
-        let bytes_max = self.limits().answer_bytes_max;
-        let fits = publications.take_while(|publication| {
-            let is_first = bytes == 0;
-            bytes += Framed::of(publication).json().len();
-            is_first || bytes <= bytes_max
-        });
-        fits.count()
     }
 
     /// From now on, no new sessions and publications: what a drain begins with.
@@ -506,8 +451,4 @@ async fn reaches_zero(count: &AtomicUsize) {
     while count.load(Ordering::SeqCst) > 0 {
         tokio::time::sleep(DRAIN_TICK).await;
     }
-}
-
-fn is_before(position: &Position, before: &Position) -> bool {
-    position.epoch == before.epoch && position.offset < before.offset
 }

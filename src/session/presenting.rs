@@ -62,16 +62,25 @@ fn off(channel: &ChannelName) -> Problem {
 
 impl Session {
     /// The session is that of a poll, which was handed this by the one before it.
-    pub fn poll_again(&mut self, channels: &[ChannelName], handed_back: Option<&str>) {
+    ///
+    /// # Errors
+    /// `denied`, if an operator has sent that away.
+    pub fn poll_again(&mut self, channels: &[ChannelName], handed_back: Option<&str>) -> Result<(), Problem> {
         if !channels
             .iter()
             .any(|channel| self.node().presences_on(channel).is_some())
         {
-            return;
+            return Ok(());
         }
         let poll = PollMark::read(handed_back, &self.identity, self.node().random_below(u64::MAX));
         let attendance = Attendance::new(Arc::clone(&self.node().presences), poll.key(), self.identity.who());
+        // Asked after it is called so: an operator who comes meanwhile either sees the session or is seen by it.
+        self.registered.call(poll.key());
+        if let Some(name) = self.registered.names().of_polls() {
+            self.node().refuse_behind(&self.identity, name, channels);
+        }
         self.aside.attend(|| attendance.of_poll(poll));
+        self.check_denied(None)
     }
 
     /// A poll has its answer: what the next one has to hand back, where presence is on.

@@ -34,6 +34,30 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// What a session is called: by its `welcome` and, if it is a poll's, by what one poll hands to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Names {
+    own: SessionId,
+    polls: Option<SessionId>,
+}
+
+impl Names {
+    /// Of a session that has one name only.
+    #[cfg(test)]
+    pub(super) fn of(own: SessionId) -> Self {
+        Self { own, polls: None }
+    }
+
+    /// What polls hand to each other.
+    pub(super) fn of_polls(self) -> Option<SessionId> {
+        self.polls
+    }
+
+    pub(super) fn all(self) -> impl Iterator<Item = SessionId> {
+        [Some(self.own), self.polls].into_iter().flatten()
+    }
+}
+
 /// What a session shares with those who wake it, look for it, or tell it something.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -47,13 +71,21 @@ struct State {
     /// The session's task. It stays when it is woken, so that the session need not register again.
     waker: Option<Waker>,
     identity: Arc<Identity>,
-    /// What others decided, where there is anything.
+    /// What few sessions have.
     notices: Option<Box<Notices>>,
 }
 
-/// What others decided about a session.
+impl State {
+    fn names(&self, own: SessionId) -> Names {
+        let polls = self.notices.as_ref().and_then(|notices| notices.polls);
+        Names { own, polls }
+    }
+}
+
+/// What others decided about a session, and what it is also called.
 #[derive(Debug, Default)]
 struct Notices {
+    polls: Option<SessionId>,
     ending: Option<(Ending, Urgency)>,
     unsubscribed: Vec<(ChannelName, Problem)>,
 }
@@ -68,8 +100,8 @@ pub(super) enum Urgency {
 }
 
 impl Shared {
-    pub(super) fn id(&self) -> SessionId {
-        self.id
+    pub(super) fn names(&self) -> Names {
+        lock(&self.state).names(self.id)
     }
 
     pub(super) fn identity(&self) -> Arc<Identity> {
@@ -171,13 +203,14 @@ impl Registry {
     }
 
     /// The sessions that fit, in no order. Looks at all: for what is asked seldom.
-    pub(super) fn find(&self, fits: impl Fn(SessionId, &Identity) -> bool) -> Vec<Arc<Shared>> {
+    pub(super) fn find(&self, fits: impl Fn(Names, &Identity) -> bool) -> Vec<Arc<Shared>> {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = lock(shard);
-            let fitting = shard
-                .values()
-                .filter(|shared| fits(shared.id, &lock(&shared.state).identity));
+            let fitting = shard.values().filter(|shared| {
+                let state = lock(&shared.state);
+                fits(state.names(shared.id), &state.identity)
+            });
             found.extend(fitting.cloned());
         }
         found
@@ -218,10 +251,9 @@ impl Registry {
     }
 }
 
-/// The refusal of whoever comes while this node drains.
-pub(super) fn draining() -> Problem {
-    const RETRY_MS: u64 = 1000;
-    Problem::new(Code::Draining, "this node is shutting down; try again, on any node").retry_after_ms(RETRY_MS)
+/// The refusal of whoever comes while this node drains, and when they are to come back.
+pub(super) fn draining(retry_ms: u64) -> Problem {
+    Problem::new(Code::Draining, "this node is shutting down; try again, on any node").retry_after_ms(retry_ms)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -245,6 +277,16 @@ pub(super) struct Registered {
 impl Registered {
     pub(super) fn id(&self) -> SessionId {
         self.shared.id
+    }
+
+    /// What it is called.
+    pub(super) fn names(&self) -> Names {
+        self.shared.names()
+    }
+
+    /// It is a poll's, and the next one comes under this name.
+    pub(super) fn call(&self, polls: SessionKey) {
+        self.shared.note(|notices| notices.polls = Some(SessionId(polls.0)));
     }
 
     /// The session as presence knows it.

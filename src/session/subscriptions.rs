@@ -94,12 +94,14 @@ impl Subscriptions {
         self.entries.iter().position(reads)
     }
 
-    /// Takes a subscription under the first free key.
-    pub(super) fn admit(&mut self, subscription: Subscription, session: &Arc<Shared>) {
-        match self.entries.iter().position(Option::is_none) {
+    /// Takes a subscription under the first free key, which it answers.
+    pub(super) fn admit(&mut self, subscription: Subscription, session: &Arc<Shared>) -> usize {
+        let free = self.entries.iter().position(Option::is_none);
+        match free {
             Some(key) => self.put(key, subscription, session),
             None => self.append(Some(subscription), session),
         }
+        free.unwrap_or(self.entries.len() - 1)
     }
 
     /// Takes a subscription, or the place of one that was refused, under the next key.
@@ -125,7 +127,7 @@ impl Subscriptions {
     }
 
     /// Puts a subscription in its place, marked as having something if it is not the only one.
-    fn put(&mut self, key: usize, subscription: Subscription, session: &Arc<Shared>) {
+    pub(super) fn put(&mut self, key: usize, subscription: Subscription, session: &Arc<Shared>) {
         let mark = (self.entries.len() > 1).then(|| {
             let flag = Flag::new(key, Arc::clone(session));
             let waker = Waker::from(Arc::clone(&flag));

@@ -31,11 +31,12 @@ impl Session {
     /// Ends subscriptions for a reason of the server's, each unless it has ended meanwhile.
     pub(super) fn withdraw(&mut self, refused: Vec<(ChannelName, Problem)>) {
         for (channel, problem) in refused {
-            let Some(key) = self.subscriptions.key_of(&channel) else {
+            if let Some(key) = self.subscriptions.key_of(&channel) {
+                self.subscriptions.remove(key);
+                self.leave(&channel);
+            } else if !self.give_up(&channel) {
                 continue;
-            };
-            self.subscriptions.remove(key);
-            self.leave(&channel);
+            }
             self.reply(Push::Unsubscribed {
                 channel,
                 problem: Some(problem),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Transports, read_request};
+use super::{Transports, read_request, subscribed};
 use crate::delivery::{ChannelName, Cursor, Since};
 use crate::http::{header, text_header};
 use crate::metrics::Transport;
@@ -148,14 +148,7 @@ impl Writer {
             match joined {
                 Ok(joined) => {
                     let id = (Some(key) == last).then(|| self.id()).flatten();
-                    self.push(
-                        &Push::Subscribed {
-                            channel,
-                            joined,
-                            id: None,
-                        },
-                        id.as_deref(),
-                    );
+                    self.push(&subscribed(channel, joined), id.as_deref());
                 }
                 Err(problem) => self.push(
                     &Push::Unsubscribed {
@@ -206,6 +199,12 @@ impl Writer {
                 self.cursor[key] = Since::After(gap.to);
                 let id = self.id();
                 self.push(&Push::Gap { channel, gap }, id.as_deref());
+                false
+            }
+            Output::Joined { key, channel, joined } => {
+                self.cursor[key] = Since::After(joined.position);
+                let id = self.id();
+                self.push(&subscribed(channel, joined), id.as_deref());
                 false
             }
             Output::Presence(frame) => {

@@ -15,6 +15,7 @@ use axum::http::{Extensions, Method};
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 
+use crate::delivery::{ChannelName, Joined};
 use crate::http::{identify, read_body, visitor};
 use crate::protocol::websocket::{ping_frame, text_frame};
 use crate::protocol::{Limits, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
@@ -119,6 +120,15 @@ pub fn event_source_route() -> MethodRouter<Arc<Transports>> {
 /// `GET`, `POST /v1/poll`
 pub fn poll_route() -> MethodRouter<Arc<Transports>> {
     get(poll::answer).post(poll::answer)
+}
+
+/// How a subscription began that no command asked for.
+fn subscribed(channel: ChannelName, joined: Joined) -> Push {
+    Push::Subscribed {
+        channel,
+        joined,
+        id: None,
+    }
 }
 
 /// Who sends an SSE or long-poll request, and what it asks for: in its query, or in the JSON of its body.

@@ -8,16 +8,19 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Transports, read_request};
-use crate::delivery::{ChannelName, Cursor, Position, Since};
+use super::{Transports, read_request, subscribed};
+use crate::delivery::{ChannelName, Cursor, Joined, Position, Since};
 use crate::http;
 use crate::metrics::Transport;
-use crate::protocol::{Framed, Object, Problem, Push, StreamRequest};
+use crate::protocol::{Code, Framed, Object, PresenceAsk, Problem, Push, StreamRequest};
 use crate::session::limits::Arrival;
-use crate::session::{Closed, Output, Session};
+use crate::session::{Closed, JoinResult, Output, Session};
 
 /// How long an answer waits for the members of its channels.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For how long the refusal of a poll is put off whose engine is away.
+const REFUSAL_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// `GET`, `POST /v1/poll`
 pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: Request) -> Response {
@@ -41,30 +44,22 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
     let mut answer = Answer::new(&channels, transports.node.limits().answer_bytes_max);
     // While the node drains, what is waiting is given, and then the reason why there is no waiting for more.
     let mut session = Session::open_last(&transports.node, Transport::Poll, identity, seat);
-    session.poll_again(&names, handed_back.as_deref());
+    if let Err(problem) = session.poll_again(&names, handed_back.as_deref()) {
+        session.note_closed(Closed::Code(problem.code));
+        return Err(problem);
+    }
     let closing = session.refusal();
-    let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
+    let wait = Duration::from_secs(wait_s);
+    let joined = answer.join(&mut session, channels, (presence, wait)).await?;
     let mut is_immediate = false;
-    for (key, (channel, joined)) in session.join(channels, presence).await?.into_iter().enumerate() {
-        if let Ok(joined) = &joined {
-            answer.positions[key] = Since::After(joined.position);
-        }
-        match (asked[key], joined) {
-            (Since::After(_), Ok(_)) => {}
-            (_, Ok(joined)) => {
+    for (key, (channel, joined)) in joined.into_iter().enumerate() {
+        match joined {
+            Ok(joined) => is_immediate |= answer.note_joined(key, channel, joined),
+            // It may be there before the poll has to be answered, and until then there is no hurry to say that it is not.
+            Err(problem) if problem.retry_ms.is_some() => answer.late.push((key, unsubscribed(channel, problem))),
+            Err(problem) => {
                 is_immediate = true;
-                answer.add(Output::Push(Box::new(Push::Subscribed {
-                    channel,
-                    joined,
-                    id: None,
-                })));
-            }
-            (_, Err(problem)) => {
-                answer.add(Output::Push(Box::new(Push::Unsubscribed {
-                    channel,
-                    problem: Some(problem),
-                    id: None,
-                })));
+                answer.add(Output::Push(Box::new(unsubscribed(channel, problem))));
             }
         }
     }
@@ -74,20 +69,33 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
         answer.take_time(&mut session);
         answer.add(Output::Push(Box::new(Push::Closing(problem))));
     } else if answer.pushes.is_empty() && !is_immediate {
-        answer.wait(&mut session, Duration::from_secs(wait_s)).await;
+        answer.wait(&mut session, wait).await;
     } else {
         answer.take_time(&mut session);
     }
+    answer.tell_late();
     answer.session = session.answered(&names);
     session.note_written();
     session.note_closed(Closed::Answered);
     Ok(answer)
 }
 
+fn unsubscribed(channel: ChannelName, problem: Problem) -> Push {
+    Push::Unsubscribed {
+        channel,
+        problem: Some(problem),
+        id: None,
+    }
+}
+
 /// What one poll is told.
 struct Answer {
     positions: Vec<Since>,
+    /// Where it was asked to begin.
+    asked: Vec<Since>,
     pushes: Vec<String>,
+    /// What is said of channels that cannot be had yet, should they not be there by then, and their keys.
+    late: Vec<(usize, Push)>,
     /// What the next poll hands back, where presence is on.
     session: Option<String>,
     bytes: usize,
@@ -98,13 +106,58 @@ struct Answer {
 
 impl Answer {
     fn new(channels: &[(ChannelName, Since)], bytes_max: usize) -> Self {
+        let asked: Vec<_> = channels.iter().map(|(_, since)| *since).collect();
         Self {
-            positions: channels.iter().map(|(_, since)| *since).collect(),
+            positions: asked.clone(),
+            asked,
             pushes: Vec::new(),
+            late: Vec::new(),
             session: None,
             bytes: 0,
             bytes_max,
             is_full: false,
+        }
+    }
+
+    /// Subscribes. Where none can be had for now, the refusal of a poll that may wait comes a little later, in case one can:
+    /// its client may be one that comes back at once.
+    async fn join(
+        &self,
+        session: &mut Session,
+        channels: Vec<(ChannelName, Since)>,
+        (presence, wait): (PresenceAsk, Duration),
+    ) -> Result<Vec<JoinResult>, Problem> {
+        let until = Instant::now() + wait.min(REFUSAL_DELAY_MAX);
+        let mut joined = session.join(channels.clone(), presence).await;
+        while joined
+            .as_ref()
+            .is_err_and(|problem| problem.code == Code::EngineUnavailable)
+            && Instant::now() < until
+        {
+            tokio::time::sleep(REFUSAL_DELAY_MAX / 4).await;
+            match tokio::time::timeout_at(until, session.join(channels.clone(), presence)).await {
+                Ok(again) => joined = again,
+                Err(_elapsed) => return joined,
+            }
+        }
+        joined
+    }
+
+    /// A subscription has begun; says whether that is worth an answer.
+    fn note_joined(&mut self, key: usize, channel: ChannelName, joined: Joined) -> bool {
+        self.positions[key] = Since::After(joined.position);
+        self.late.retain(|(late, _)| *late != key);
+        let is_told = !matches!(self.asked[key], Since::After(_));
+        if is_told {
+            self.add_json(subscribed(channel, joined).to_json());
+        }
+        is_told
+    }
+
+    /// Says which channels cannot be had yet. The next poll asks for them again.
+    fn tell_late(&mut self) {
+        for (_, push) in std::mem::take(&mut self.late) {
+            self.add_json(push.to_json());
         }
     }
 
@@ -128,10 +181,15 @@ impl Answer {
         let next = loop {
             let due = session.due_in_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
             let next = tokio::time::timeout_at(due.map_or(until, |due| due.min(until)), session.next()).await;
-            if next.is_ok() || Instant::now() >= until {
-                break next.ok();
+            match next {
+                // It goes on from where the client knows: that is not worth an answer.
+                Ok(Output::Joined { key, channel, joined }) if matches!(self.asked[key], Since::After(_)) => {
+                    self.note_joined(key, channel, joined);
+                }
+                Ok(output) => break Some(output),
+                Err(_elapsed) if Instant::now() >= until => break None,
+                Err(_elapsed) => session.tell_time(),
             }
-            session.tell_time();
         };
         for push in told {
             self.add_json(push.to_json());
@@ -175,9 +233,19 @@ impl Answer {
                 let json = Push::Gap { channel, gap }.to_json();
                 self.add_if_it_fits(key, json, gap.to);
             }
+            Output::Joined { key, channel, joined } => {
+                self.note_joined(key, channel, joined);
+            }
             // Who is on a channel is told anew to a client that did not get it, so it need not fit.
             Output::Presence(frame) => self.add_json(frame.json().to_owned()),
-            Output::Push(push) => self.add_json(push.to_json()),
+            Output::Push(push) => {
+                // A channel that could not be had yet may turn out to be refused.
+                if let Push::Unsubscribed { channel: refused, .. } = &*push {
+                    let is_it = |late: &Push| matches!(late, Push::Unsubscribed { channel, .. } if channel == refused);
+                    self.late.retain(|(_, late)| !is_it(late));
+                }
+                self.add_json(push.to_json());
+            }
             Output::Ending(ending) => {
                 if let Some(problem) = ending.problem {
                     self.add_json(Push::Closing(problem).to_json());

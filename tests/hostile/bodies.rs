@@ -127,7 +127,7 @@ async fn bodies_that_are_too_large_are_refused() {
         ("/v1/publish", "9223372036854775807"),
         ("/v1/poll", "262145"),
     ] {
-        let head = format!("POST {place} HTTP/1.1\r\nhost: a\r\ncontent-length: {announced}\r\n\r\n");
+        let head = format!("POST {place} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {announced}\r\n\r\n");
         let mut link = target.link().await;
         link.send(head.as_bytes()).await.expect("room");
         // Some of it has to come before the server counts.
@@ -135,7 +135,7 @@ async fn bodies_that_are_too_large_are_refused() {
         answer(&mut link).await.is(413, "too_large");
         closed(&mut link).await;
     }
-    let mut chunked = b"POST /v1/publish HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let mut chunked = b"POST /v1/publish HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..80 {
         chunked.extend(b"10000\r\n");
         chunked.extend(vec![b' '; 0x10000]);
@@ -198,7 +198,7 @@ async fn what_is_refused_item_by_item_is_not_sent_back() {
 #[tokio::test]
 async fn chunks_with_more_around_them_than_in_them_are_refused() {
     let mut target = Target::start(&[]).await;
-    let head = "POST /v1/publish HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "POST /v1/publish HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     let megabyte = "x".repeat(1 << 20);
     target
         .answer(format!("{head}1;{megabyte}\r\n{{\r\n").as_bytes())
@@ -216,7 +216,7 @@ async fn chunks_with_more_around_them_than_in_them_are_refused() {
         .is(413, "too_large");
     // An empty chunk ends the body, so what follows is a request of its own.
     let mut link = target.link().await;
-    let twice = format!("{head}0\r\n\r\nGET /livez HTTP/1.1\r\nhost: a\r\n\r\n");
+    let twice = format!("{head}0\r\n\r\nGET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n");
     link.send(twice.as_bytes()).await.expect("room");
     answer(&mut link).await.is(400, "bad_json");
     assert_eq!(answer(&mut link).await.status, 200);
@@ -228,13 +228,13 @@ async fn chunks_with_more_around_them_than_in_them_are_refused() {
 async fn a_body_that_nobody_asked_for_is_no_request() {
     let mut target = Target::start(&[]).await;
     let mut link = target.link().await;
-    let inner = "GET /v1/history?channel=secret HTTP/1.1\r\nhost: a\r\n\r\n";
+    let inner = "GET /v1/history?channel=secret HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let request = format!(
-        "GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{inner}",
+        "GET /livez HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{inner}",
         inner.len()
     );
     link.send(request.as_bytes()).await.expect("room");
-    link.send(b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    link.send(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await
         .expect("room");
     let came = String::from_utf8(closed(&mut link).await).expect("text");

@@ -157,7 +157,7 @@ async fn a_close_that_is_never_followed_by_the_end() {
 #[tokio::test]
 async fn requests_behind_the_upgrade_are_no_frames() {
     refused(
-        b"GET /v1/history?channel=a HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /v1/history?channel=a HTTP/1.1\r\nhost: localhost\r\n\r\n",
         1002,
         "bad_request",
     )

@@ -14,14 +14,20 @@ async fn too_large(sent: &[u8], what: &str) {
 /// Each header costs its reader more than its bytes.
 #[tokio::test]
 async fn two_thousand_headers() {
-    let head = format!("GET /livez HTTP/1.1\r\nhost: a\r\n{}\r\n", "a: b\r\n".repeat(2000));
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nhost: localhost\r\n{}\r\n",
+        "a: b\r\n".repeat(2000)
+    );
     too_large(head.as_bytes(), "100 headers").await;
 }
 
 /// A head that never ends must not be kept as it comes.
 #[tokio::test]
 async fn a_head_of_a_megabyte() {
-    let head = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
+        "y".repeat(1 << 20)
+    );
     too_large(head.as_bytes(), "32768 bytes").await;
 }
 
@@ -29,7 +35,7 @@ async fn a_head_of_a_megabyte() {
 #[tokio::test]
 async fn a_first_line_of_a_megabyte() {
     let head = format!(
-        "GET /v1/poll?{} HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /v1/poll?{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
         "channel=a&".repeat(100_000)
     );
     too_large(head.as_bytes(), "16384 bytes").await;
@@ -40,7 +46,7 @@ async fn a_first_line_of_a_megabyte() {
 async fn very_many_parameters() {
     let mut target = Target::start(&[]).await;
     let same = format!(
-        "GET /v1/poll?wait=0{} HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /v1/poll?wait=0{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
         "&channel=a".repeat(1500)
     );
     assert_eq!(
@@ -49,7 +55,7 @@ async fn very_many_parameters() {
         "duplicates count once"
     );
     let others = (0..1000).map(|n| format!("&channel={n}")).collect::<Vec<_>>().concat();
-    let others = format!("GET /v1/poll?wait=0{others} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let others = format!("GET /v1/poll?wait=0{others} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     target.answer(others.as_bytes()).await.is(400, "too_many_channels");
     let names = vec!["\"a\""; 60_000].join(",");
     let body = format!("{{\"wait\":0,\"channels\":[{names}]}}");
@@ -62,11 +68,14 @@ async fn very_many_parameters() {
 #[tokio::test]
 async fn a_path_that_is_nowhere() {
     let mut target = Target::start(&[]).await;
-    let request = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(16_000));
+    let request = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(16_000));
     target.answer(request.as_bytes()).await.is(404, "not_found");
-    let request = format!("{} /v1/poll HTTP/1.1\r\nhost: a\r\n\r\n", "X".repeat(15_000));
+    let request = format!("{} /v1/poll HTTP/1.1\r\nhost: localhost\r\n\r\n", "X".repeat(15_000));
     target.answer(request.as_bytes()).await.is(405, "method_not_allowed");
-    let request = format!("GET /v1/poll?x=%ff{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(16_000));
+    let request = format!(
+        "GET /v1/poll?x=%ff{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "x".repeat(16_000)
+    );
     target.answer(request.as_bytes()).await.is(400, "bad_request");
     target.is_unharmed().await;
 }

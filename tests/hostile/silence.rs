@@ -43,7 +43,7 @@ async fn a_head_a_byte_at_a_time() {
     let mut target = Target::start(&[]).await;
     let mut link = target.link().await;
     let began = Instant::now();
-    let head = "GET /livez HTTP/1.1\r\nhost: a\r\nx: ".to_owned() + &"y".repeat(1000);
+    let head = "GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ".to_owned() + &"y".repeat(1000);
     for byte in head.bytes() {
         tokio::select! {
             came = link.read() => match came {
@@ -74,7 +74,7 @@ async fn half_a_body() {
             ("expect: 100-continue\r\ncontent-length: 100", ""),
         ] {
             let mut link = target.link().await;
-            let sent = format!("POST {place} HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{half}");
+            let sent = format!("POST {place} HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n{half}");
             link.send(sent.as_bytes()).await.expect("room");
             links.push(link);
         }
@@ -92,7 +92,7 @@ async fn half_a_body_that_nobody_reads() {
     let mut target = Target::start(&[]).await;
     let mut link = target.link().await;
     let began = Instant::now();
-    link.send(b"GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nx")
+    link.send(b"GET /livez HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nx")
         .await
         .expect("room");
     let came = in_time(&mut link, began).await;
@@ -108,10 +108,10 @@ async fn half_closed_connections() {
     for sent in [
         "",
         "GET /livez",
-        "POST /v1/publish HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{",
-        "GET /v1/sse?channel=a HTTP/1.1\r\nhost: a\r\n\r\n",
-        "GET /v1/poll?channel=a&since=start&wait=55 HTTP/1.1\r\nhost: a\r\n\r\n",
-        "GET /v1/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        "POST /v1/publish HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{",
+        "GET /v1/sse?channel=a HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /v1/poll?channel=a&since=start&wait=55 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     ] {
         let mut link = target.link().await;
         link.send(sent.as_bytes()).await.expect("room");

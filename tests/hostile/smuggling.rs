@@ -6,8 +6,8 @@ use super::target::{Target, answer, closed};
 async fn refused(head: &str, body: &str) {
     let mut target = Target::start(&[]).await;
     let mut link = target.link().await;
-    let smuggled = "GET /v1/history?channel=smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
-    let sent = format!("POST /v1/publish HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n{body}{smuggled}");
+    let smuggled = "GET /v1/history?channel=smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let sent = format!("POST /v1/publish HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n{body}{smuggled}");
     link.send(sent.as_bytes()).await.expect("room");
     answer(&mut link).await.is(400, "bad_request");
     assert_eq!(closed(&mut link).await, b"", "nothing follows");
@@ -89,7 +89,7 @@ async fn chunks_of_doubtful_size() {
         let mut target = Target::start(&[]).await;
         let mut link = target.link().await;
         let sent = format!(
-            "POST /v1/publish HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}GET /v1/history?channel=x HTTP/1.1\r\n\r\n"
+            "POST /v1/publish HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n{chunks}GET /v1/history?channel=x HTTP/1.1\r\n\r\n"
         );
         link.send(sent.as_bytes()).await.expect("room");
         let came = String::from_utf8(closed(&mut link).await).expect("text");
@@ -106,13 +106,13 @@ async fn chunks_of_doubtful_size() {
 async fn requests_behind_an_upgrade() {
     let mut target = Target::start(&[]).await;
     let mut link = target.link().await;
-    let sent = "GET /v1/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nGET /v1/history?channel=x HTTP/1.1\r\nhost: a\r\n\r\n";
+    let sent = "GET /v1/ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nGET /v1/history?channel=x HTTP/1.1\r\nhost: localhost\r\n\r\n";
     link.send(sent.as_bytes()).await.expect("room");
     answer(&mut link).await.is(400, "bad_request");
     assert_eq!(closed(&mut link).await, b"", "nothing follows");
     // To HTTP/2 nobody switches by an upgrade: the request is answered as what it is.
     let mut link = target.link().await;
-    link.send(b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n").await.expect("room");
+    link.send(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n").await.expect("room");
     assert_eq!(answer(&mut link).await.status, 200);
     target.is_unharmed().await;
 }

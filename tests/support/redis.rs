@@ -51,7 +51,7 @@ impl Redis {
 
     /// Starts the process, with the data that it had, if it saved any.
     pub(crate) fn launch(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(server());
         command
             .args([
                 "--port",
@@ -104,21 +104,20 @@ impl Redis {
 
     /// Asks it something, over a connection that has nothing to do with what is tested.
     pub(crate) async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        // A Sentinel that makes another the primary cuts all connections, those that are being made, too.
-        let began = std::time::Instant::now();
-        let mut connection = loop {
-            match self.try_connect().await {
-                Ok(connection) => break connection,
-                Err(_) if began.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(error) => panic!("a Redis that answers: {error}"),
-            }
-        };
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command
-            .query_async(&mut connection)
-            .await
-            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        // A Sentinel that makes another the primary cuts all connections, those that are being made, too.
+        let began = std::time::Instant::now();
+        loop {
+            let asked = async { command.query_async(&mut self.try_connect().await?).await };
+            match asked.await {
+                Ok(answer) => return answer,
+                Err(error) if error.is_io_error() && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{words:?}: {error}"),
+            }
+        }
     }
 
     /// Moves its wall clock on.
@@ -160,6 +159,11 @@ impl Drop for Redis {
         self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The program: Redis of the system, or another that `THROUGHLINE_TEST_REDIS_SERVER` names, such as a Valkey.
+pub(crate) fn server() -> std::ffi::OsString {
+    std::env::var_os("THROUGHLINE_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
 
 pub(crate) fn free_port() -> u16 {

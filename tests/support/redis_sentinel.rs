@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::redis::{Redis, free_port};
+use super::redis::{Redis, free_port, server};
 
 /// A running Sentinel; dropping it kills it and removes its files.
 #[derive(Debug)]
 pub(crate) struct Sentinel {
     pub(crate) port: u16,
     folder: PathBuf,
-    process: Child,
+    process: Option<Child>,
 }
 
 impl Sentinel {
@@ -35,39 +35,58 @@ impl Sentinel {
             folder.display()
         );
         fs::write(&file, lines).unwrap();
-        let process = Command::new("redis-server")
-            .arg(&file)
+        let mut sentinel = Self {
+            port,
+            folder,
+            process: None,
+        };
+        sentinel.launch().await;
+        sentinel
+    }
+
+    /// Starts the process, with what it knew when it ended.
+    pub(crate) async fn launch(&mut self) {
+        let process = Command::new(server())
+            .arg(self.folder.join("sentinel.conf"))
             .arg("--sentinel")
             .stdin(Stdio::null())
-            .stdout(fs::File::create(folder.join("log")).unwrap())
+            .stdout(fs::File::create(self.folder.join("log")).unwrap())
             .spawn()
             .expect("redis-server; scripts/test installs it");
-        let sentinel = Self { port, folder, process };
+        self.process = Some(process);
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < deadline, "the Sentinel did not start");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        sentinel
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
     }
 
     /// What it knows about the primary.
     pub(crate) async fn fact(&self, name: &str) -> String {
+        let facts: std::collections::HashMap<String, String> = self.ask(&["MASTER", "mymaster"]).await;
+        facts[name].clone()
+    }
+
+    /// Asks it something, or has it do something: `SENTINEL` and these words.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let facts: std::collections::HashMap<String, String> = redis::cmd("SENTINEL")
-            .arg(&["MASTER", "mymaster"])
-            .query_async(&mut connection)
-            .await
-            .unwrap();
-        facts[name].clone()
+        let mut asking = redis::cmd("SENTINEL");
+        asking.arg(words);
+        asking.query_async(&mut connection).await.unwrap()
     }
 }
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

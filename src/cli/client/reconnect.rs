@@ -10,7 +10,7 @@ use tokio_stream::{Stream, StreamExt};
 use super::arrival::Arrival;
 use super::backoff::Backoff;
 use super::cursor::Cursor;
-use super::failure::{Comeback, Failure};
+use super::failure::Failure;
 use super::peer::Peer;
 use super::push::{Body, Push};
 use super::transport::{Connection, Transport};
@@ -87,16 +87,17 @@ fn one_connection(
     }
 }
 
-/// Whether the connection is over after this push: the server says so, or a subscription that ended is to be resumed
-/// later, or none is left.
+/// Whether the connection is over after this push: the server says so, or no subscription is left. One that may be had
+/// later is tried again by the server, while the others go on.
 fn end_after(push: &Push, cursor: &Cursor) -> Result<(), Failure> {
-    let refusal = match &push.body {
-        Body::Closing(closing) => closing.refusal(),
-        Body::Unsubscribed(unsubscribed) => unsubscribed.refusal(),
-        Body::Welcome(_) | Body::Subscribed(_) | Body::Publication(_) | Body::Gap(_) | Body::Other => return Ok(()),
-    };
-    if push.is_closing() || refusal.comeback != Comeback::Never || cursor.is_ended() {
-        return Err(Failure::Refused(refusal));
+    match &push.body {
+        Body::Closing(closing) => Err(Failure::Refused(closing.refusal())),
+        Body::Unsubscribed(unsubscribed) if cursor.is_ended() => Err(Failure::Refused(unsubscribed.refusal())),
+        Body::Unsubscribed(_)
+        | Body::Welcome(_)
+        | Body::Subscribed(_)
+        | Body::Publication(_)
+        | Body::Gap(_)
+        | Body::Other => Ok(()),
     }
-    Ok(())
 }

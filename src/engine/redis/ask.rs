@@ -49,12 +49,7 @@ async fn follow(
         match shared.scripts.call(&mut connection, call, target.manner()).await {
             Ok(Value::ServerError(error)) => {
                 let Some(redirect) = Redirect::of_error(&error) else {
-                    // What Redis says of a key may have a channel's name in it: told is its word for it.
-                    tracing::debug!(redis = %home.place, ?error, "a call was refused");
-                    if home.refusals.is_news(error.code()) {
-                        let (redis, code) = (&home.place, error.code());
-                        tracing::warn!(%redis, code, "Redis refuses what this node asks; `throughline check --connect` says what it needs");
-                    }
+                    home.tell_refusal(&error);
                     way(&home).doubt();
                     return Err(EngineErrorKind::Unavailable.into());
                 };

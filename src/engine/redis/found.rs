@@ -2,7 +2,8 @@
 
 use redis::ConnectionInfo;
 
-use super::slot::slot_of_name;
+use super::check::{Finding, Weight};
+use super::slot::{SLOTS, slot_of_name};
 use super::topology::Route;
 use super::url::{BadUrl, Sites, Way};
 use super::{cluster, sentinel};
@@ -12,7 +13,7 @@ use super::{cluster, sentinel};
 pub(super) struct Found {
     /// What channels are spread by, or what the Cluster is called by.
     pub(super) name: String,
-    pub(super) primary: Result<ConnectionInfo, String>,
+    pub(super) primary: Result<ConnectionInfo, Finding>,
     /// A name that is no channel's, whose keys this one keeps.
     pub(super) own_name: String,
     pub(super) kind: Kind,
@@ -43,7 +44,7 @@ pub(super) async fn primaries(url: &str) -> Result<Vec<Found>, BadUrl> {
                     Way::Straight(info) => Ok(info),
                     Way::Sentinels(service) => sentinel::primary(&service)
                         .await
-                        .map_err(|error| format!("no Sentinel says where the primary is: {error}")),
+                        .map_err(|error| nobody_says(format!("no Sentinel says where the primary is: {error}"))),
                 };
                 all.push(Found {
                     name: site.name.to_string(),
@@ -62,6 +63,7 @@ pub(super) async fn primaries(url: &str) -> Result<Vec<Found>, BadUrl> {
             };
             match cluster::primaries(&seeds).await {
                 Ok((primaries, route)) => {
+                    all.extend(unserved(&route).map(|why| found(&seeds[0], Err(why), NAME.to_owned())));
                     for (index, info) in primaries.iter().enumerate() {
                         // One that has no slots keeps nothing that could be tried.
                         if let Some(name) = name_kept_by(index, &route) {
@@ -70,13 +72,31 @@ pub(super) async fn primaries(url: &str) -> Result<Vec<Found>, BadUrl> {
                     }
                 }
                 Err(error) => {
-                    let why = format!("no node of the Cluster says who has which slots: {error}");
+                    let why = nobody_says(format!("no node of the Cluster says who has which slots: {error}"));
                     all.push(found(&seeds[0], Err(why), NAME.to_owned()));
                 }
             }
         }
     }
     Ok(all)
+}
+
+fn nobody_says(what: String) -> Finding {
+    Finding {
+        weight: Weight::Unreachable,
+        what,
+        fix: "see whether those that the URL names are up, what they are called there, and their user and password"
+            .to_owned(),
+    }
+}
+
+fn unserved(route: &Route) -> Option<Finding> {
+    let count = (0..SLOTS).filter(|slot| route.owner(*slot).is_none()).count();
+    (count > 0).then(|| Finding {
+        weight: Weight::Fault,
+        what: format!("{count} of the Cluster's {SLOTS} slots are nobody's: their channels are refused"),
+        fix: "give them to a primary: redis-cli --cluster fix HOST:PORT, or CLUSTER ADDSLOTSRANGE".to_owned(),
+    })
 }
 
 fn name_kept_by(index: usize, route: &Route) -> Option<String> {

@@ -145,8 +145,9 @@ pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult
         .unwrap_or_else(|_| Err(too_late()))?;
     for answer in answers {
         if let Value::ServerError(error) = answer {
-            // A user that may not ask for the role learns from its writes.
-            if error.code() != "NOPERM" {
+            // A user that may not ask for the role learns from its writes; and whoever cannot save takes no writes, and
+            // is there for its readers.
+            if !matches!(error.code(), "NOPERM" | "MISCONF") {
                 return Err(error.into());
             }
         } else if is_of_replica(&answer) {

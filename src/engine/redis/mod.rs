@@ -30,6 +30,7 @@ mod presence;
 mod reads;
 mod redirect;
 mod replicated;
+mod sayings;
 mod scripts;
 mod sentinel;
 mod shard;
@@ -38,6 +39,7 @@ mod store;
 mod told;
 mod topology;
 mod tops;
+mod transaction;
 mod url;
 
 use std::borrow::Cow;
@@ -95,6 +97,14 @@ impl RedisSettings {
     /// [`BadUrl`].
     pub fn check(&self) -> Result<(), BadUrl> {
         Sites::parse(&self.url).map(|_| ())
+    }
+
+    /// Where Redis is, for people: addresses and names, without users and passwords.
+    ///
+    /// # Errors
+    /// [`BadUrl`].
+    pub fn place(&self) -> Result<String, BadUrl> {
+        Sites::parse(&self.url).map(|sites| sites.shown())
     }
 }
 
@@ -254,7 +264,7 @@ impl RedisEngine {
                             let place = Place::new(info, Arc::clone(&shared.outside));
                             let place = place.map_err(|error| BadUrl::of(&error))?;
                             let home = Shard::start(&shared, place, &mut tasks);
-                            shared.change_map(|map| map.with(index, home));
+                            shared.change_map(|map| map.with(index, Some(home)));
                         }
                         Way::Sentinels(service) => {
                             tasks.spawn(sentinel::follow(Arc::clone(&shared), index, service));

@@ -19,8 +19,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Reads the answer of `read.lua`, of which at most `count` entries were wanted.
-    pub(super) fn read(channel: &ChannelName, answer: Value, count: usize) -> Option<Self> {
+    /// Reads the answer of `read.lua`.
+    pub(super) fn read(channel: &ChannelName, answer: Value) -> Option<Self> {
         let Value::Array(answer) = answer else { return None };
         let mut parts = answer.into_iter().map(bytes_of);
         let top = Top::read(&parts.next()??)?;
@@ -29,6 +29,8 @@ impl Part {
             [] => top.position,
             line => Entry::read_after(line)?,
         };
+        let from: Offset = str::from_utf8(&parts.next()??).ok()?.parse().ok()?;
+        let is_to_the_end = !parts.next()??.is_empty();
         let mut part = Self {
             start,
             top,
@@ -38,14 +40,30 @@ impl Part {
         for bytes in parts {
             part.take(Entry::read(channel, bytes?)?);
         }
-        let read = part.publications.len();
-        if read < count && part.end() != top.position {
+        part.note_hole(from);
+        if is_to_the_end && part.end() != top.position {
             // Whoever wrote the rest, or lost it: it does not lead to the top.
-            part.start = top.position;
-            part.before = top.position;
-            part.publications.clear();
+            part.begin_at_top();
         }
         Some(part)
+    }
+
+    /// What stands before the first entry is gone if that is not the one that was asked for, nor the log's first.
+    fn note_hole(&mut self, from: Offset) {
+        let first = from.max(self.start.offset + 1);
+        if self.publications.is_empty() {
+            if first <= self.top.position.offset && from != Offset::MAX {
+                self.begin_at_top();
+            }
+        } else if self.before.offset >= first {
+            self.start = self.before;
+        }
+    }
+
+    fn begin_at_top(&mut self) {
+        self.start = self.top.position;
+        self.before = self.top.position;
+        self.publications.clear();
     }
 
     /// Takes the next entry. A log has no holes: what stands before one is gone.
@@ -159,12 +177,18 @@ mod tests {
         format!("e-{offset}-t{offset} {} 1 0 - -\n{offset}", tag(offset - 1))
     }
 
+    fn read(from: u64, mut answer: Vec<Value>) -> Part {
+        let is_to_the_end = answer.last() == Some(&bulk(entry(10)));
+        let end = if is_to_the_end { "end" } else { "" };
+        answer.splice(2..2, [bulk(from.to_string()), bulk(end)]);
+        Part::read(&ChannelName::parse("c").unwrap(), Value::Array(answer)).unwrap()
+    }
+
     /// Of a log of 10 that holds 4 to 10: what was read are the entries `from..=to`.
     fn part(from: u64, to: u64) -> Part {
         let mut answer = vec![bulk("e-10-t10 1 0 0 1 1 1"), bulk(entry(4).split('\n').next().unwrap())];
         answer.extend((from..=to).map(|offset| bulk(entry(offset))));
-        let count = answer.len() - 2;
-        Part::read(&ChannelName::parse("c").unwrap(), Value::Array(answer), count).unwrap()
+        read(from, answer)
     }
 
     fn offsets(page: &Page) -> Vec<u64> {
@@ -229,21 +253,26 @@ mod tests {
 
     #[test]
     fn a_log_with_a_hole_begins_after_it_and_one_that_ends_too_early_is_empty() {
-        let channel = ChannelName::parse("c").unwrap();
-        let line = entry(4).split('\n').next().unwrap().to_owned();
-        let holed = vec![
-            bulk("e-10-t10 1 0 0 1 1 1"),
-            bulk(line.clone()),
-            bulk(entry(8)),
-            bulk(entry(10)),
-        ];
-        let part = Part::read(&channel, Value::Array(holed), 9).unwrap();
+        let of = |head: &[&str], entries: &[u64]| -> Vec<Value> {
+            let line = entry(4).split('\n').next().unwrap().to_owned();
+            let all = ["e-10-t10 1 0 0 1 1 1", &line].into_iter().chain(head.iter().copied());
+            all.map(bulk)
+                .chain(entries.iter().map(|offset| bulk(entry(*offset))))
+                .collect()
+        };
+        let part = read(8, of(&[], &[8, 10]));
         assert_eq!(
             (part.start.offset, offsets(&part.page(Since::Start, 9).unwrap())),
             (9, vec![10])
         );
-        let early = vec![bulk("e-10-t10 1 0 0 1 1 1"), bulk(line), bulk(entry(4))];
-        let part = Part::read(&channel, Value::Array(early), 9).unwrap();
+        // What was asked for is not there, though the log reaches on both sides of it.
+        for (entries, start, follows) in [(&[8, 9, 10][..], 7, &[8, 9, 10][..]), (&[], 10, &[])] {
+            let part = read(5, of(&[], entries));
+            let page = part.page(Since::After("e-5-t5".parse().unwrap()), 9).unwrap();
+            assert_eq!((page.gap.unwrap().to.offset, offsets(&page)), (start, follows.to_vec()));
+        }
+        let channel = ChannelName::parse("c").unwrap();
+        let part = Part::read(&channel, Value::Array(of(&["4", "end"], &[4]))).unwrap();
         let page = part.page(Since::After("e-4-t4".parse().unwrap()), 9).unwrap();
         assert_eq!((page.gap.unwrap().to.offset, offsets(&page)), (10, vec![]));
     }

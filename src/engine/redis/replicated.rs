@@ -214,7 +214,7 @@ async fn serve(
 ) -> bool {
     let calls: Vec<_> = group.iter().flat_map(|ask| &ask.calls).collect();
     let mut outcomes: Outcomes = match shared.scripts.call_all(connection, &calls, manner).await {
-        Ok(answers) => answers.iter().map(|answer| outcome(shared, answer)).collect(),
+        Ok(answers) => answers.iter().map(|answer| outcome(shared, home, answer)).collect(),
         Err(error) => {
             tracing::debug!(redis = %home.place, %error, "publications were not answered");
             let unanswered = || Outcome::Done(Err(EngineErrorKind::Unanswered.into()));

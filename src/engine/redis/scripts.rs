@@ -5,13 +5,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Script, ServerError, Value};
+use redis::{Arg, Cmd, RedisResult, Script, ServerError, Value};
 use sha1::{Digest, Sha1};
 
 use super::keys::Keys;
-use super::link::load;
 use super::presence::whose;
 use super::redirect::Manner;
+use super::transaction::{Loading, runs, transact};
 use crate::delivery::{
     Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Report, Tag,
 };
@@ -22,16 +22,40 @@ const KEY_TTL_MS: u64 = 5 * 60 * 1000;
 /// For how long a channel that never had a publication, and so no policy, keeps its epoch without readers.
 const UNUSED_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// The most bytes that one reading takes of a log, unless its first two entries are larger: whoever needs more reads on.
+const READING_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// The longest time that Redis is asked to keep something: ten years.
 const TTL_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// The scripts, which Redis knows by their fingerprints.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    publish: Script,
-    read: Script,
-    report: Script,
-    others: Script,
+    publish: Known,
+    read: Known,
+    report: Known,
+    others: Known,
+}
+
+/// A script, and its text.
+#[derive(Debug)]
+struct Known {
+    script: Script,
+    text: String,
+}
+
+impl Known {
+    fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            script: Script::new(&text),
+            text,
+        }
+    }
+
+    fn hash(&self) -> &str {
+        self.script.get_hash()
+    }
 }
 
 /// Whom the publishing script tells.
@@ -46,19 +70,36 @@ pub(super) enum Hints {
 impl Scripts {
     pub(super) fn new(hints: Hints) -> Self {
         let publish = include_str!("publish.lua");
+        let publish = match hints {
+            Hints::Everywhere => publish.to_owned(),
+            Hints::BySlot => publish.replace("'PUBLISH'", "'SPUBLISH'"),
+        };
         Self {
-            publish: match hints {
-                Hints::Everywhere => Script::new(publish),
-                Hints::BySlot => Script::new(&publish.replace("'PUBLISH'", "'SPUBLISH'")),
-            },
-            read: Script::new(include_str!("read.lua")),
-            report: Script::new(include_str!("report.lua")),
-            others: Script::new(include_str!("others.lua")),
+            publish: Known::new(publish),
+            read: Known::new(include_str!("read.lua")),
+            report: Known::new(include_str!("report.lua")),
+            others: Known::new(include_str!("others.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 4] {
+    fn known(&self) -> [&Known; 4] {
         [&self.publish, &self.read, &self.report, &self.others]
+    }
+
+    pub(super) fn all(&self) -> [&Script; 4] {
+        self.known().map(|known| &known.script)
+    }
+
+    /// The command that makes the script known that a call names.
+    pub(super) fn loading(&self, call: &Cmd) -> Cmd {
+        let mut loading = redis::cmd("SCRIPT");
+        loading.arg("LOAD");
+        if let Some(Arg::Simple(hash)) = call.args_iter().nth(1)
+            && let Some(known) = self.known().into_iter().find(|known| known.hash().as_bytes() == hash)
+        {
+            loading.arg(&known.text);
+        }
+        loading
     }
 
     /// The call that stores a draft.
@@ -67,7 +108,7 @@ impl Scripts {
         let age_ms = draft.policy.age_ms_max.min(TTL_MS_MAX);
         let ttl_ms = age_ms.saturating_add(draft.policy.position_ttl_ms).clamp(1, TTL_MS_MAX);
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.publish.get_hash());
+        call.arg(self.publish.hash());
         match &draft.key {
             None => call.arg(2).arg(&keys.top).arg(&keys.log),
             Some(key) => call.arg(3).arg(&keys.top).arg(&keys.log).arg(keys.idempotency(key)),
@@ -95,20 +136,20 @@ impl Scripts {
     pub(super) fn read(&self, keys: &Keys, epoch: Epoch, wanted: (Offset, Option<u64>, usize)) -> Cmd {
         let (from, newest, count) = wanted;
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.read.get_hash()).arg(2).arg(&keys.top).arg(&keys.log);
+        call.arg(self.read.hash()).arg(2).arg(&keys.top).arg(&keys.log);
         call.arg(epoch.as_str()).arg(UNUSED_TTL_MS).arg(from);
         match newest {
             None => call.arg("-1"),
             Some(newest) => call.arg(newest),
         };
-        call.arg(count);
+        call.arg(count).arg(READING_BYTES_MAX);
         call
     }
 
     /// The call that reports a node's sessions on a channel.
     pub(super) fn report(&self, keys: &Keys, node: &str, lease: Duration, report: &Report) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.report.get_hash())
+        call.arg(self.report.hash())
             .arg(2)
             .arg(&keys.nodes)
             .arg(&keys.sessions)
@@ -131,7 +172,7 @@ impl Scripts {
     /// The call that reads the other nodes' sessions on a channel.
     pub(super) fn others(&self, keys: &Keys, node: &str) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(self.others.get_hash())
+        call.arg(self.others.hash())
             .arg(2)
             .arg(&keys.nodes)
             .arg(&keys.sessions)
@@ -155,6 +196,9 @@ impl Scripts {
 
     /// Calls several scripts in one go, and answers in their order.
     ///
+    /// Those on the same keys are one transaction: whatever happens to Redis' scripts meanwhile, none of them is carried
+    /// out before one that stands before it.
+    ///
     /// # Errors
     /// If the answers did not come: each call may have been carried out or not.
     pub(super) async fn call_all(
@@ -163,42 +207,22 @@ impl Scripts {
         calls: &[&Cmd],
         manner: Manner,
     ) -> RedisResult<Vec<Value>> {
-        let mut answers = send_all(connection, calls.iter().copied(), manner).await?;
-        let is_missed: Vec<_> = answers.iter().map(is_forgotten).collect();
-        if is_missed.contains(&true) {
-            load(connection, &self.all()).await?;
-            let missed = || {
-                is_missed
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, is_missed)| **is_missed)
-                    .map(|(at, _)| at)
-            };
-            let again = send_all(connection, missed().map(|at| calls[at]), manner).await?;
-            for (at, answer) in missed().zip(again) {
-                answers[at] = answer;
+        let mut answers = vec![Value::Nil; calls.len()];
+        let mut due = runs(calls);
+        for loading in [Loading::No, Loading::First(self)] {
+            transact(connection, (calls, &due), (manner, loading), &mut answers).await?;
+            // Where transactions are not allowed, some of a run may be done: what stands before them is too late.
+            for run in &mut due {
+                let done = run.iter().rposition(|at| !is_forgotten(&answers[*at]));
+                run.drain(..done.map_or(0, |done| done + 1));
+            }
+            due.retain(|run| !run.is_empty());
+            if due.is_empty() {
+                break;
             }
         }
         Ok(answers)
     }
-}
-
-async fn send_all<'a>(
-    connection: &mut MultiplexedConnection,
-    calls: impl Iterator<Item = &'a Cmd>,
-    manner: Manner,
-) -> RedisResult<Vec<Value>> {
-    let mut pipeline = redis::pipe();
-    for call in calls {
-        if manner == Manner::Asking {
-            pipeline.cmd("ASKING");
-        }
-        pipeline.add_command(call.clone());
-    }
-    let count = pipeline.len();
-    let answers = connection.send_packed_commands(&pipeline, 0, count).await?;
-    let of_one = if manner == Manner::Asking { 2 } else { 1 };
-    Ok(answers.into_iter().skip(of_one - 1).step_by(of_one).collect())
 }
 
 fn is_forgotten(answer: &Value) -> bool {
@@ -258,7 +282,7 @@ pub(super) fn read_published(answer: &Value) -> Result<Published, EngineError> {
 
 fn refused(error: &ServerError) -> EngineError {
     // These are said before a script begins, or by its first write: nothing was done.
-    const BEFORE: [&str; 13] = [
+    const BEFORE: [&str; 14] = [
         "READONLY",
         "LOADING",
         "MOVED",
@@ -272,12 +296,8 @@ fn refused(error: &ServerError) -> EngineError {
         "NOSCRIPT",
         "NOPERM",
         "BUSY",
+        "EXECABORT",
     ];
-    tracing::warn!(
-        code = error.code(),
-        details = error.details(),
-        "Redis refused a publication"
-    );
     match error.code() {
         "OOM" => EngineErrorKind::Full.into(),
         code if BEFORE.contains(&code) => EngineErrorKind::Unavailable.into(),

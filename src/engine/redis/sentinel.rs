@@ -1,7 +1,7 @@
 //! Following a primary that Sentinels watch: whoever they say it is, is where the logs are from then on.
 //!
-//! All of them are asked, every half second, and the answer with the newest configuration counts: one that was cut off
-//! from the others may still name the primary of before.
+//! All of them are asked, every half second, and what they say is weighed (`sayings`): one that was cut off from the
+//! others, or comes back after a failover, may still name the primary of before.
 //! What they name is only believed once it says itself that it is a primary (`link::probe`).
 
 use std::collections::HashMap;
@@ -12,10 +12,11 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::link::{Place, dial, too_late};
+use super::sayings::{Belief, Primary, Saying, Verdict, newest};
 use super::shard::Shard;
 use super::url::Service;
 
@@ -31,46 +32,75 @@ struct Sentinel {
     connection: Option<MultiplexedConnection>,
 }
 
-/// What one says about the primary.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Saying {
-    config_epoch: u64,
-    host: String,
-    port: u16,
-}
-
 /// Keeps one member of the map where the Sentinels say, for as long as this future lives.
 pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) {
-    let mut sentinels = Sentinel::all(&service);
-    // The connections to the primary end with these.
-    let mut current: Option<(Saying, JoinSet<()>)> = None;
-    let mut was_answered = true;
+    let mut follower = Follower {
+        sentinels: Sentinel::all(&service),
+        belief: Belief::new(service.sentinels.len()),
+        shared,
+        index,
+        service,
+        home: None,
+        was_answered: true,
+    };
     loop {
-        let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
-        let newest = newest(asked);
-        if let Err(error) = &newest
-            && was_answered
-        {
-            tracing::warn!(%error, service = service.name, "no Sentinel says where the primary is; asking on");
-        }
-        was_answered = newest.is_ok();
-        if let Ok(saying) = newest
-            && current
-                .as_ref()
-                .is_none_or(|(before, _)| !before.is_same_place(&saying))
-        {
-            match Place::new(saying.primary(&service), Arc::clone(&shared.outside)) {
-                Ok(place) => {
-                    tracing::info!(redis = %place, service = service.name, "Sentinel names the primary");
-                    let mut tasks = JoinSet::new();
-                    let home = Shard::start(&shared, place, &mut tasks);
-                    shared.change_map(|map| map.with(index, home));
-                    current = Some((saying, tasks));
-                }
-                Err(error) => tracing::warn!(%error, "Sentinel names a primary that cannot be used"),
-            }
-        }
+        follower.look().await;
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    /// The member's place in the map.
+    index: usize,
+    service: Service,
+    sentinels: Vec<Sentinel>,
+    belief: Belief,
+    /// The primary that is used, and its connections, which end with it.
+    home: Option<(Arc<Shard>, JoinSet<()>)>,
+    was_answered: bool,
+}
+
+impl Follower {
+    async fn look(&mut self) {
+        let name = self.service.name.clone();
+        let asked = join_all(self.sentinels.iter_mut().map(|sentinel| sentinel.ask(&name))).await;
+        let answers = said(asked);
+        if let Err(error) = &answers
+            && self.was_answered
+        {
+            tracing::warn!(%error, service = name, "no Sentinel says where the primary is; asking on");
+        }
+        self.was_answered = answers.is_ok();
+        let is_up = self.home.as_ref().is_some_and(|(home, _)| home.is_up());
+        let primary = if is_up { Primary::Up } else { Primary::Away };
+        match self.belief.weigh(&answers.unwrap_or_default(), primary, Instant::now()) {
+            Verdict::Stay => {}
+            Verdict::Move(saying) => self.move_to(&saying),
+            Verdict::Leave => self.leave(),
+        }
+    }
+
+    fn move_to(&mut self, saying: &Saying) {
+        let service = &self.service.name;
+        match Place::new(saying.primary(&self.service), Arc::clone(&self.shared.outside)) {
+            Ok(place) => {
+                let epoch = saying.config_epoch;
+                tracing::info!(redis = %place, service, epoch, "Sentinel names the primary");
+                let mut tasks = JoinSet::new();
+                let home = Shard::start(&self.shared, place, &mut tasks);
+                self.shared
+                    .change_map(|map| map.with(self.index, Some(Arc::clone(&home))));
+                self.home = Some((home, tasks));
+            }
+            Err(error) => tracing::warn!(%error, service, "Sentinel names a primary that cannot be used"),
+        }
+    }
+
+    /// Nothing is written to it any more.
+    fn leave(&mut self) {
+        self.shared.change_map(|map| map.with(self.index, None));
+        self.home = None;
     }
 }
 
@@ -78,16 +108,19 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
 pub(super) async fn primary(service: &Service) -> RedisResult<ConnectionInfo> {
     let mut sentinels = Sentinel::all(service);
     let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
-    newest(asked).map(|saying| saying.primary(service))
+    let answers = said(asked)?;
+    let newest = newest(&answers).ok_or_else(too_late)?;
+    Ok(newest.primary(service))
 }
 
-/// The answer that counts, or why there is none.
-fn newest(asked: Vec<RedisResult<Saying>>) -> RedisResult<Saying> {
+/// The answers, or why there is none.
+fn said(asked: Vec<RedisResult<Saying>>) -> RedisResult<Vec<Saying>> {
     let mut why = too_late();
     let answers = asked
         .into_iter()
         .filter_map(|asked| asked.map_err(|error| why = error).ok());
-    answers.max().ok_or(why)
+    let answers: Vec<_> = answers.collect();
+    if answers.is_empty() { Err(why) } else { Ok(answers) }
 }
 
 impl Sentinel {
@@ -116,29 +149,25 @@ impl Sentinel {
         let Some(connection) = &mut self.connection else {
             return Err(too_late());
         };
-        let mut asking = redis::cmd("SENTINEL");
-        let said: HashMap<String, String> = asking.arg("MASTER").arg(service).query_async(connection).await?;
-        Saying::read(&said)
+        let ask = |what: &str| {
+            let mut asking = redis::cmd("SENTINEL");
+            asking.arg(what).arg(service);
+            asking
+        };
+        // In this order: who leads a failover may say the new epoch before it says the new address among its facts, and
+        // then an old address would pass for a new one.
+        let facts: HashMap<String, String> = ask("MASTER").query_async(connection).await?;
+        let address: Option<(String, String)> = ask("GET-MASTER-ADDR-BY-NAME").query_async(connection).await?;
+        address
+            .and_then(|address| Saying::read(&facts, address))
             .ok_or_else(|| RedisError::from(std::io::Error::other("it does not say where the primary is")))
     }
 }
 
 impl Saying {
-    fn is_same_place(&self, other: &Self) -> bool {
-        (&self.host, self.port) == (&other.host, other.port)
-    }
-
     fn primary(&self, service: &Service) -> ConnectionInfo {
         let address = with_host(service.primary.addr(), (&self.host, self.port));
         service.primary.clone().set_addr(address)
-    }
-
-    fn read(said: &HashMap<String, String>) -> Option<Self> {
-        Some(Self {
-            config_epoch: said.get("config-epoch")?.parse().ok()?,
-            host: said.get("ip")?.clone(),
-            port: said.get("port")?.parse().ok()?,
-        })
     }
 }
 

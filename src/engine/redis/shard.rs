@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use redis::ServerError;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -23,7 +24,7 @@ pub(super) struct Shard {
     pub(super) reading: Link,
     pub(super) feed: Feed,
     /// Why it refused to answer.
-    pub(super) refusals: Told,
+    refusals: Told,
     /// There is a reason to compare tops now.
     pub(super) compare_now: Notify,
 }
@@ -51,6 +52,16 @@ impl Shard {
         tasks.spawn(feed::run(Arc::clone(shared), Arc::clone(&home)));
         tasks.spawn(tops::run(Arc::clone(shared), Arc::clone(&home)));
         home
+    }
+
+    /// It refused what it was asked: says so, but not for each of many.
+    pub(super) fn tell_refusal(&self, error: &ServerError) {
+        let (redis, code) = (&self.place, error.code());
+        // What Redis says of a key may have a channel's name in it: told is its word for it.
+        tracing::debug!(%redis, ?error, "a call was refused");
+        if self.refusals.is_news(code) {
+            tracing::warn!(%redis, code, "Redis refuses what this node asks; `throughline check --connect` says what it needs");
+        }
     }
 
     /// Whether everything that it is needed for can be done.

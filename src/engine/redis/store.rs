@@ -141,7 +141,10 @@ async fn send(shared: &Arc<Shared>, part: &Part, calls: &[Call], begin_before: I
                 .scripts
                 .call_all(&mut connection, &commands, part.target.manner());
             match called.await {
-                Ok(answers) => answers.iter().map(|answer| outcome(shared, answer)).collect(),
+                Ok(answers) => answers
+                    .iter()
+                    .map(|answer| outcome(shared, &part.home, answer))
+                    .collect(),
                 Err(error) => {
                     tracing::debug!(redis = %part.home.place, %error, "publications were not answered");
                     all_are(&|| Outcome::Done(Err(EngineErrorKind::Unanswered.into())))
@@ -156,9 +159,12 @@ async fn send(shared: &Arc<Shared>, part: &Part, calls: &[Call], begin_before: I
 }
 
 /// What an answer means.
-pub(super) fn outcome(shared: &Shared, answer: &Value) -> Outcome {
-    match Redirect::of(answer).filter(|_| shared.is_cluster) {
-        Some(redirect) => Outcome::Again(shared.follow(redirect)),
-        None => Outcome::Done(read_published(answer)),
+pub(super) fn outcome(shared: &Shared, home: &Shard, answer: &Value) -> Outcome {
+    if let Some(redirect) = Redirect::of(answer).filter(|_| shared.is_cluster) {
+        return Outcome::Again(shared.follow(redirect));
     }
+    if let Value::ServerError(error) = answer {
+        home.tell_refusal(error);
+    }
+    Outcome::Done(read_published(answer))
 }

@@ -87,10 +87,10 @@ impl Map {
         Self { members, route }
     }
 
-    /// The same, with another place for one member.
-    pub(super) fn with(&self, index: usize, home: Arc<Shard>) -> Self {
+    /// The same, with another place for one member, or none.
+    pub(super) fn with(&self, index: usize, home: Option<Arc<Shard>>) -> Self {
         let mut map = self.clone();
-        map.members[index].home = Some(home);
+        map.members[index].home = home;
         map
     }
 

@@ -29,6 +29,21 @@ pub(super) struct Site {
     pub(super) way: Way,
 }
 
+impl Site {
+    /// Whether the URLs lead to the same, whoever they say that one is.
+    fn is_same_place(&self, other: &Self) -> bool {
+        let is_same_way = match (&self.way, &other.way) {
+            (Way::Straight(one), Way::Straight(other)) => one.addr() == other.addr(),
+            (Way::Sentinels(one), Way::Sentinels(other)) => {
+                let is_shared = |at: &ConnectionInfo| other.sentinels.iter().any(|other| other.addr() == at.addr());
+                one.name == other.name && one.sentinels.iter().any(is_shared)
+            }
+            _ => false,
+        };
+        is_same_way && self.database == other.database
+    }
+}
+
 /// How it is found.
 #[derive(Debug)]
 pub(super) enum Way {
@@ -46,6 +61,20 @@ pub(super) struct Service {
 }
 
 impl Sites {
+    /// In a few words, without users and passwords.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Apart(sites) => {
+                let names: Vec<_> = sites.iter().map(|site| &*site.name).collect();
+                names.join(", ")
+            }
+            Self::Cluster(seeds) => {
+                let seeds: Vec<_> = seeds.iter().map(|seed| seed.addr().to_string()).collect();
+                format!("the Cluster of {}", seeds.join(", "))
+            }
+        }
+    }
+
     /// Reads URLs with white space between them.
     pub(super) fn parse(text: &str) -> Result<Self, BadUrl> {
         let urls: Vec<_> = text.split_whitespace().map(Url::split).collect::<Result<_, _>>()?;
@@ -57,16 +86,31 @@ impl Sites {
         if urls.iter().any(|url| url.kind == Kind::Cluster) {
             return Err(BadUrl::new("a Cluster stands alone: it spreads the channels by itself"));
         }
-        if urls.is_empty() || urls.len() > SITES_MAX {
+        if urls.is_empty() {
+            return Err(BadUrl::new(
+                "it is empty, and so may be the variable or the file that it comes from; leave the key out for \
+                 redis://127.0.0.1:6379/0",
+            ));
+        }
+        if urls.len() > SITES_MAX {
             let count = urls.len();
             return Err(BadUrl::new(format!(
-                "1 to {SITES_MAX} of them are wanted, and here are {count}"
+                "at most {SITES_MAX} of them, and here are {count}"
             )));
         }
         let sites: Vec<_> = urls.iter().map(Url::site).collect::<Result<_, _>>()?;
         for (at, site) in sites.iter().enumerate() {
-            if sites[..at].iter().any(|before| before.name == site.name) {
-                return Err(BadUrl::new(format!("{} is named twice", site.name)));
+            for before in &sites[..at] {
+                if before.name == site.name {
+                    return Err(BadUrl::new(format!("{} is named twice", site.name)));
+                }
+                if before.is_same_place(site) {
+                    let why = format!(
+                        "{} and {} are the same Redis and the same database",
+                        before.name, site.name
+                    );
+                    return Err(BadUrl::new(why));
+                }
             }
         }
         Ok(Self::Apart(sites))
@@ -309,6 +353,10 @@ mod tests {
         let names: Vec<_> = sites.iter().map(|site| &*site.name).collect();
         assert_eq!(names, ["one:6379/0", "second", "m/0"]);
         assert_eq!(sites[1].database, 1);
+        assert_eq!(
+            apart("redis://a/1 redis://a/2 redis+sentinel://s/m redis+sentinel://s/n").len(),
+            4
+        );
     }
 
     #[test]
@@ -322,7 +370,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
         for (url, why) in [
-            ("", "1 to 64"),
+            ("", "it is empty"),
+            (" \n", "it is empty"),
+            ("redis://:hunter2@a/1#x redis://a/1#y", "x and y are the same Redis"),
+            (
+                "redis+sentinel://a,b/m#x redis+sentinel://b,c/m#y",
+                "x and y are the same Redis",
+            ),
             ("redis", "`://`"),
             ("http://:hunter2@host", "http://"),
             ("redis://:hunter2@host/x", "database"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::delivery::{ChannelName, Offset};
 use crate::session::SessionId;
 use crate::session::identity::{Identity, TokenMark};
+use crate::session::registry::Names;
 
 /// Who is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,9 +19,10 @@ pub(super) enum Who {
 
 impl Who {
     /// All that a client may be refused as.
-    fn all(identity: &Identity, session: Option<SessionId>) -> impl Iterator<Item = Self> {
+    fn all(identity: &Identity, session: Option<Names>) -> impl Iterator<Item = Self> {
         let by_identity = [identity.as_user().map(Self::User), identity.mark().map(Self::Token)];
-        by_identity.into_iter().chain([session.map(Self::Session)]).flatten()
+        let by_name = session.into_iter().flat_map(Names::all).map(Self::Session);
+        by_identity.into_iter().flatten().chain(by_name)
     }
 
     /// As whom a session is refused whose name says nothing to other nodes.
@@ -30,10 +32,10 @@ impl Who {
     }
 
     /// Whether a session is meant.
-    pub(super) fn is(&self, id: SessionId, identity: &Identity) -> bool {
+    pub(super) fn is(&self, names: Names, identity: &Identity) -> bool {
         match self {
             Self::User(user) => identity.publisher() == user,
-            Self::Session(session) => *session == id,
+            Self::Session(session) => names.all().any(|name| name == *session),
             Self::Token(mark) => identity.mark() == Some(*mark),
         }
     }
@@ -70,7 +72,7 @@ impl Denials {
     pub(super) fn left_ms(
         &self,
         identity: &Identity,
-        session: Option<SessionId>,
+        session: Option<Names>,
         place: (Option<&ChannelName>, u64),
     ) -> Option<u64> {
         let (channel, now_ms) = place;
@@ -78,6 +80,13 @@ impl Denials {
         let keys = Who::all(identity, session).flat_map(|who| places.clone().map(|place| (who.clone(), place)));
         let until_ms = keys.filter_map(|key| self.0.get(&key)).map(|until| until.ms).max()?;
         until_ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0)
+    }
+
+    /// For how many milliseconds more a session's name is refused, if it is: everywhere or, if one is named, on a
+    /// channel.
+    pub(super) fn left_ms_of(&self, session: SessionId, channel: Option<&ChannelName>, now_ms: u64) -> Option<u64> {
+        let until = self.0.get(&(Who::Session(session), channel.cloned()))?;
+        until.ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0)
     }
 
     /// Forgets what is over.
@@ -112,7 +121,7 @@ mod tests {
     fn the_newest_word_counts_until_its_time_has_come() {
         let (mut denials, nobody) = (Denials::default(), Identity::anybody());
         let session = SessionId::parse("0123456789abcdef0123456789abcdef");
-        let who = Who::Session(session.unwrap());
+        let (who, session) = (Who::Session(session.unwrap()), session.map(Names::of));
         let left = |denials: &Denials, now_ms| denials.left_ms(&nobody, session, (None, now_ms));
         denials.note(who.clone(), None, (5_000, 1), 1_000);
         assert_eq!((left(&denials, 1_000), left(&denials, 5_000)), (Some(4_000), None));
@@ -129,6 +138,7 @@ mod tests {
         let session = SessionId::parse("0123456789abcdef0123456789abcdef");
         let [a, b] = ["a", "b"].map(|name| ChannelName::parse(name).unwrap());
         denials.note(Who::Session(session.unwrap()), Some(a.clone()), (9, 1), 1);
+        let session = session.map(Names::of);
         assert_eq!(denials.left_ms(&nobody, session, (Some(&a), 1)), Some(8));
         assert_eq!(denials.left_ms(&nobody, session, (Some(&b), 1)), None);
         assert_eq!(denials.left_ms(&nobody, session, (None, 1)), None);

@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::denials::Who;
 use super::{Node, Progress};
-use crate::delivery::{ChannelName, Delivery, Engine, Position, Publication, Since, Subscription, subscribe};
+use crate::delivery::{ChannelName, Delivery, Engine, Offset, Position, Publication, Since, Subscription, subscribe};
 use crate::protocol::{Ending, Problem, Reason, Removal, Subject};
 use crate::session::SessionId;
 use crate::session::identity::{Identity, TokenMark};
@@ -114,13 +114,13 @@ async fn carry_out(node: &Arc<Node>, batch: &[Arc<Publication>]) {
     node.metrics().note_denials(count);
     let met = node
         .registry()
-        .find(|id, identity| told.iter().any(|told| told.who.is(id, identity)));
+        .find(|names, identity| told.iter().any(|told| told.who.is(names, identity)));
     let mut counts = vec![0; told.len()];
     for chunk in met.chunks(TELL_CHUNK) {
         for session in chunk {
             let identity = session.identity();
             for (told, count) in told.iter().zip(&mut counts) {
-                if told.who.is(session.id(), &identity) {
+                if told.who.is(session.names(), &identity) {
                     *count += 1;
                     tell(node, session, &identity, told);
                 }
@@ -189,6 +189,25 @@ fn words(removal: &Removal) -> String {
 /// A session has no name that it could come back under. So what it came with is refused: here at once, elsewhere as soon
 /// as the other nodes are told.
 fn refuse_behind(node: &Arc<Node>, identity: &Identity, told: &Told) {
+    let until = (told.until_ms, told.position.offset);
+    refuse_as_well(node, identity, &told.removal, until);
+}
+
+/// The same for a poll that comes when its name has been refused for a while.
+pub(super) fn refuse_behind_poll(node: &Arc<Node>, identity: &Identity, channel: Option<&ChannelName>, left_ms: u64) {
+    let removal = Removal {
+        // Said anew below.
+        subject: Subject::Session(Box::default()),
+        channel: channel.cloned(),
+        deny_s: left_ms.div_ceil(1000).min(Removal::DENY_S_MAX),
+        reason: Reason::Denied,
+    };
+    // Where it stands in the log is known when this node hears of it, too.
+    let until = (node.now_ms().saturating_add(left_ms), Offset::MAX);
+    refuse_as_well(node, identity, &removal, until);
+}
+
+fn refuse_as_well(node: &Arc<Node>, identity: &Identity, removal: &Removal, until: (u64, Offset)) {
     let subject = match Who::behind(identity) {
         Some(Who::Token(mark)) => Subject::Token(mark.to_string().into()),
         Some(Who::User(_)) => Subject::User(identity.user().unwrap_or_default().into()),
@@ -196,13 +215,12 @@ fn refuse_behind(node: &Arc<Node>, identity: &Identity, told: &Told) {
         Some(Who::Session(_)) | None => return,
     };
     if let Some(who) = Who::behind(identity) {
-        let (until, now_ms) = ((told.until_ms, told.position.offset), node.now_ms());
-        let channel = told.removal.channel.clone();
+        let (channel, now_ms) = (removal.channel.clone(), node.now_ms());
         node.control.change(|denials| denials.note(who, channel, until, now_ms));
     }
     let removal = Removal {
         subject,
-        ..told.removal.clone()
+        ..removal.clone()
     };
     let node = Arc::clone(node);
     tokio::spawn(async move {

@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use self::denials::Denials;
 use super::identity::Identity;
+use super::registry::Names;
 use super::{Node, SessionId};
 use crate::delivery::{Ack, ChannelName, Draft, EngineError, EngineErrorKind, LogPolicy, Position};
 use crate::protocol::{Code, Problem, Removal};
@@ -94,7 +95,7 @@ impl Control {
     pub(super) fn check(
         &self,
         identity: &Identity,
-        session: Option<SessionId>,
+        session: Option<Names>,
         place: (Option<&ChannelName>, u64),
     ) -> Result<(), Problem> {
         if self.count.load(Ordering::SeqCst) == 0 {
@@ -195,7 +196,7 @@ impl Node {
     /// `draining`, `overloaded`, or what the engine says: an outcome that is unknown is made sure by asking again.
     pub async fn remove(&self, removal: &Removal) -> Result<Removed, Problem> {
         if self.registry().is_draining() {
-            return Err(super::draining());
+            return Err(self.draining());
         }
         self.control.is_whole().await?;
         self.control.check_room(self.now_ms())?;
@@ -238,6 +239,25 @@ impl Node {
         }
         self.control.is_whole().await?;
         self.control.check(identity, None, (channel, self.now_ms()))
+    }
+}
+
+impl Node {
+    /// A poll comes under a name. If an operator has sent that away when no poll was there, it is only now known what it
+    /// comes with: that is refused from now on, as it is of a session that was met.
+    pub(super) fn refuse_behind(self: &Arc<Self>, identity: &Identity, session: SessionId, channels: &[ChannelName]) {
+        if self.control.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let now_ms = self.now_ms();
+        for channel in std::iter::once(None).chain(channels.iter().map(Some)) {
+            let denials = self.control.denials.read().unwrap_or_else(PoisonError::into_inner);
+            let left_ms = denials.left_ms_of(session, channel, now_ms);
+            drop(denials);
+            if let Some(left_ms) = left_ms {
+                follow::refuse_behind_poll(self, identity, channel, left_ms);
+            }
+        }
     }
 }
 

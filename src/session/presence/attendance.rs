@@ -111,6 +111,15 @@ impl Attendance {
         drop(place);
     }
 
+    /// The session goes on as this user, of whom something else may be said now.
+    pub(crate) fn renew(&mut self, who: Option<Who>) {
+        self.who = who;
+        for Hold { channel } in &self.holds {
+            channel.state().roster.renew(self.key, self.who.as_ref());
+            self.presences.activate(channel);
+        }
+    }
+
     /// Leaves a channel.
     pub(crate) fn leave(&mut self, name: &ChannelName) {
         self.watches.retain(|watch| watch.channel() != name);

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::PresenceSettings;
+use super::changes::Changes;
 use super::nodes::Ties;
 use super::notices::{Notice, Notices, listed};
-use super::roster::{Changes, Reach, Roster};
+use super::roster::{Reach, Roster};
 use crate::delivery::{ChannelName, Parked, Parking, Woken};
 use crate::protocol::{PresenceQuery, PresenceReply};
 

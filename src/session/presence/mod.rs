@@ -5,7 +5,9 @@
 //! publications do. A thousand who come at once are one list of members for each watcher, encoded once.
 
 mod attendance;
+mod changes;
 mod channel;
+mod infos;
 mod mark;
 mod nodes;
 mod notices;
@@ -20,10 +22,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(super) use attendance::{Attendance, Place};
+use changes::{Changes, Turned};
 use channel::PresentChannel;
 pub use mark::PollMark;
 pub use nodes::Nodes;
-use roster::{Changes, Reach, Turned};
+use roster::Reach;
 
 use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
 use crate::metrics::Metrics;
@@ -131,6 +134,7 @@ impl Presences {
         }
         let channel = Arc::new(self.empty(name.clone()));
         channels.insert(name.clone(), Arc::clone(&channel));
+        self.metrics.set_presence_channels(channels.len());
         channel
     }
 
@@ -198,11 +202,11 @@ impl Presences {
         if changes.turned == Some(Turned::Occupied) {
             self.tell(&channel.name, &PresenceEvent::Occupied);
         }
-        for member in &changes.joined {
-            self.tell(&channel.name, &PresenceEvent::Joined(member.clone()));
+        for change in &changes.joined {
+            self.tell(&channel.name, &PresenceEvent::Joined(change.member.clone()));
         }
-        for member in &changes.left {
-            self.tell(&channel.name, &PresenceEvent::Left(member.clone()));
+        for change in &changes.left {
+            self.tell(&channel.name, &PresenceEvent::Left(change.member.clone()));
         }
         if changes.turned == Some(Turned::Vacant) {
             self.tell(&channel.name, &PresenceEvent::Vacated);
@@ -228,6 +232,7 @@ impl Presences {
         };
         if is_over {
             channels.remove(&channel.name);
+            self.metrics.set_presence_channels(channels.len());
             if channels.capacity() > 64 && channels.len() < channels.capacity() / 4 {
                 let room = channels.len() * 2;
                 channels.shrink_to(room);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use super::roster::{Changes, Roster};
+use super::changes::{Change, Changes};
+use super::roster::Roster;
 use crate::delivery::{ChannelName, Member};
 use crate::protocol::{Counts, PresenceFrame, PresencePush};
 
@@ -70,11 +71,11 @@ impl Notices {
         self.members = None;
         self.nameless = roster.nameless();
         self.counts = roster.counts();
-        let count = changes.joined.len() + changes.left.len();
+        let count = changes.joined.len() + changes.renewed.len() + changes.left.len();
         let fits = count <= CHANGES_MAX && roster.user_count() <= members_max && !changes.is_nameless_new;
         if !fits {
-            for member in changes.joined.iter().chain(&changes.left) {
-                self.users_mark ^= hash(&*member.who.user);
+            for change in changes.joined.iter().chain(&changes.renewed).chain(&changes.left) {
+                self.users_mark ^= change.mark;
             }
             self.changes.clear();
             self.version += 1;
@@ -84,24 +85,28 @@ impl Notices {
         // Each says how many there are after it.
         let mut at = before.count;
         self.bytes = 0;
-        for member in &changes.joined {
+        for change in &changes.joined {
             at += 1;
-            self.add_one(channel, member, at, PresencePush::Joined);
+            self.add_one(channel, change, at, PresencePush::Joined);
         }
-        for member in &changes.left {
+        // To whoever keeps a set by the user's name, that is the same: it takes the place of what was there.
+        for change in &changes.renewed {
+            self.add_one(channel, change, at, PresencePush::Joined);
+        }
+        for change in &changes.left {
             at = at.saturating_sub(1);
-            self.add_one(channel, member, at, PresencePush::Left);
+            self.add_one(channel, change, at, PresencePush::Left);
         }
     }
 
     fn add_one<'a>(
         &mut self,
         channel: &ChannelName,
-        member: &'a Member,
+        Change { member, mark }: &'a Change,
         count: u64,
         push: impl Fn(&'a Member, Counts) -> PresencePush<'a>,
     ) {
-        self.users_mark ^= hash(&*member.who.user);
+        self.users_mark ^= mark;
         let counts = Counts { count, ..self.counts };
         let frame = push(member, counts).encode(channel);
         self.bytes += frame.json().len();

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::changes::{Change, Changes, Turned};
+use super::infos::Infos;
 use crate::delivery::{Member, Present, SessionKey, Who};
 use crate::protocol::Counts;
 
@@ -81,7 +83,7 @@ impl Entry {
 
 #[derive(Debug, Default)]
 struct User {
-    info: Option<Arc<str>>,
+    infos: Infos,
     /// Here and elsewhere.
     sessions: u32,
     /// Here, but for the one that is kept.
@@ -89,30 +91,8 @@ struct User {
     /// The last one here, which is kept for the debounce.
     kept: Option<SessionKey>,
     is_told: bool,
-}
-
-/// What became of a channel's members since the last time.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub(super) joined: Vec<Member>,
-    pub(super) left: Vec<Member>,
-    /// Whether the number of sessions without a user changed.
-    pub(super) is_nameless_new: bool,
-    /// Whether the first session came, or the last one went and did not come back.
-    pub(super) turned: Option<Turned>,
-}
-
-/// A channel is in use, or no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turned {
-    Occupied,
-    Vacant,
-}
-
-impl Changes {
-    pub(super) fn is_empty(&self) -> bool {
-        self.joined.is_empty() && self.left.is_empty() && !self.is_nameless_new
-    }
+    /// Stands for what was told of them.
+    told_mark: u64,
 }
 
 impl Roster {
@@ -136,7 +116,9 @@ impl Roster {
 
     /// A connection of this node holds the session from now on.
     pub(super) fn enter(&mut self, key: SessionKey, who: Option<&Who>) {
-        if !self.sessions.contains_key(&key) {
+        if self.sessions.contains_key(&key) {
+            self.renew(key, who);
+        } else {
             self.admit(key, who, Where::Here);
         }
         let Some(entry) = self.sessions.get_mut(&key) else {
@@ -164,6 +146,36 @@ impl Roster {
         if let Some(kept) = kept.filter(|kept| *kept != key) {
             self.go(kept);
         }
+    }
+
+    /// Something else is said of the session's user, by a new token.
+    pub(super) fn renew(&mut self, key: SessionKey, who: Option<&Who>) {
+        if self.say(key, who) {
+            self.is_changed = true;
+            self.note_unreported(key);
+        }
+    }
+
+    /// Takes what is said of the user of a session that is there; whether it is something else.
+    fn say(&mut self, key: SessionKey, who: Option<&Who>) -> bool {
+        let Some(entry) = self.sessions.get_mut(&key) else {
+            return false;
+        };
+        let (Some(known), Some(who)) = (&mut entry.who, who) else {
+            return false;
+        };
+        if known.user != who.user || known.info == who.info {
+            return false;
+        }
+        let before = std::mem::replace(&mut known.info, who.info.clone());
+        if let Some(user) = self.users.get_mut(&who.user) {
+            // Before the other goes: the user is there all the time.
+            user.infos.add(&who.info);
+            user.infos.remove(&before);
+            self.untold.push(Arc::clone(&who.user));
+        }
+        self.turn += 1;
+        true
     }
 
     /// A connection of this node holds the session no more.
@@ -206,6 +218,10 @@ impl Roster {
         for (key, who) in others {
             if let Some(entry) = self.sessions.get_mut(&key) {
                 entry.is_elsewhere = true;
+                // A connection here knows best; one that went on elsewhere is known there.
+                if entry.holds == 0 {
+                    self.say(key, who.as_ref());
+                }
                 continue;
             }
             self.admit(key, who.as_ref(), Where::Elsewhere);
@@ -291,15 +307,18 @@ impl Roster {
                 continue;
             };
             let is_there = user.sessions > 0;
-            if is_there != user.is_told {
-                user.is_told = is_there;
-                let member = user.member(&name);
-                if is_there {
-                    &mut changes.joined
-                } else {
-                    &mut changes.left
-                }
-                .push(member);
+            let mark = if is_there { user.infos.mark(&name) } else { 0 };
+            let (was_told, told_mark) = (user.is_told, user.told_mark);
+            (user.is_told, user.told_mark) = (is_there, mark);
+            let change = Change {
+                member: user.member(&name),
+                mark: told_mark ^ mark,
+            };
+            match (was_told, is_there) {
+                (false, true) => changes.joined.push(change),
+                (true, false) => changes.left.push(change),
+                (true, true) if told_mark != mark => changes.renewed.push(change),
+                _ => {}
             }
             if !is_there {
                 self.users.remove(&name);
@@ -380,8 +399,8 @@ impl Roster {
         };
         let user = self.users.entry(Arc::clone(&who.user)).or_default();
         user.sessions += 1;
-        user.info.clone_from(&who.info);
-        if user.sessions == 1 {
+        user.infos.add(&who.info);
+        if user.sessions == 1 || user.infos.mark(&who.user) != user.told_mark {
             self.untold.push(Arc::clone(&who.user));
         }
     }
@@ -429,7 +448,8 @@ impl Roster {
         };
         if let Some(user) = self.users.get_mut(&who.user) {
             user.sessions = user.sessions.saturating_sub(1);
-            if user.sessions == 0 {
+            user.infos.remove(&who.info);
+            if user.sessions == 0 || user.infos.mark(&who.user) != user.told_mark {
                 self.untold.push(who.user);
             }
         }
@@ -447,7 +467,7 @@ impl User {
         Member {
             who: Who {
                 user: Arc::clone(name),
-                info: self.info.clone(),
+                info: self.infos.newest().clone(),
             },
             sessions: self.sessions,
         }
@@ -467,8 +487,8 @@ mod tests {
         }
     }
 
-    fn names(members: &[Member]) -> Vec<&str> {
-        members.iter().map(|member| &*member.who.user).collect()
+    fn names(changes: &[Change]) -> Vec<&str> {
+        changes.iter().map(|change| &*change.member.who.user).collect()
     }
 
     #[test]
@@ -536,6 +556,40 @@ mod tests {
         roster.leave(SessionKey(1), Stay::No, began);
         assert_eq!(names(&roster.take_changes(began + DEBOUNCE).left), ["ada"]);
         assert!(roster.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_of_a_user_is_told_anew_and_nobody_joins_or_leaves_by_it() {
+        let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::AllNodes), Instant::now());
+        let said = |info: &str| Who {
+            user: "ada".into(),
+            info: Some(info.into()),
+        };
+        let renewed = |roster: &mut Roster| {
+            let changes = roster.take_changes(began);
+            assert!(changes.left.is_empty());
+            let told = changes.joined.iter().chain(&changes.renewed);
+            let told: Vec<_> = told
+                .map(|change| change.member.who.info.as_deref().unwrap().to_owned())
+                .collect();
+            (changes.joined.len(), told)
+        };
+        roster.enter(SessionKey(1), Some(&said("a")));
+        assert_eq!(renewed(&mut roster), (1, vec!["a".to_owned()]));
+        roster.renew(SessionKey(1), Some(&said("a")));
+        roster.enter(SessionKey(2), Some(&said("a")));
+        assert_eq!(renewed(&mut roster), (0, vec![]));
+        // By a session that goes on, by one that comes, by one that comes elsewhere, and when those go.
+        roster.renew(SessionKey(1), Some(&said("b")));
+        assert_eq!(renewed(&mut roster), (0, vec!["b".to_owned()]));
+        assert!(roster.has_unreported() && roster.take_is_changed());
+        roster.set_others(vec![(SessionKey(3), Some(said("c")))]);
+        assert_eq!(renewed(&mut roster), (0, vec!["c".to_owned()]));
+        roster.set_others(vec![(SessionKey(3), Some(said("d")))]);
+        assert_eq!(renewed(&mut roster), (0, vec!["d".to_owned()]));
+        roster.set_others(Vec::new());
+        assert_eq!(renewed(&mut roster).1.len(), 1);
+        assert_eq!(roster.counts(), Counts { count: 1, sessions: 2 });
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::outbox::{Frame, Outbox, Written};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, binary_frame, close_frame, pong_frame, text_frame};
 use crate::protocol::{Code, Ending, Limits, Push, read_command};
 use crate::session::{Closed, Output, Session, Wanted};
-use crate::transport::Transports;
+use crate::transport::{Transports, subscribed};
 
 /// What is read at a time, into room that all connections of a thread share.
 const READ_BYTES: usize = 16 * 1024;
@@ -358,6 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.outbox.push(Frame::Publication(publication));
                 }
                 Output::Gap { channel, gap, .. } => self.push(&Push::Gap { channel, gap }),
+                Output::Joined { channel, joined, .. } => self.push(&subscribed(channel, joined)),
                 Output::Presence(frame) => self.push_frame(frame.websocket()),
                 Output::Push(push) => {
                     self.push(&push);

@@ -4,6 +4,7 @@ mod reach;
 mod rights;
 mod settings;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use redis::aio::MultiplexedConnection;
@@ -66,14 +67,27 @@ impl Finding {
 /// # Errors
 /// [`BadUrl`].
 pub async fn check(settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Result<Vec<Checked>, BadUrl> {
-    let mut all = Vec::new();
+    let (mut all, mut known) = (Vec::new(), HashMap::new());
     for found in primaries(&settings.url).await? {
-        all.push(check_one(&found, settings, replicas).await);
+        let (mut checked, one) = check_one(&found, settings, replicas).await;
+        if let Some(one) = one
+            && let Some(before) = known.insert(one, found.name.clone())
+        {
+            checked.findings.push(Finding::new(
+                Weight::Fault,
+                format!("{} and {before} are the same Redis and the same database", found.name),
+                "name it once: two names for one spread no load, and a channel would move to itself",
+            ));
+        }
+        all.push(checked);
     }
     Ok(all)
 }
 
-async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<NonZeroU32>) -> Checked {
+/// A process, and the number of a database in it.
+type One = (String, i64);
+
+async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<NonZeroU32>) -> (Checked, Option<One>) {
     let mut checked = Checked {
         place: found.name.clone(),
         about: None,
@@ -82,10 +96,8 @@ async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<Non
     let info = match &found.primary {
         Ok(info) => info,
         Err(why) => {
-            let fix =
-                "see whether those that the URL names are up, what they are called there, and their user and password";
-            checked.findings.push(Finding::new(Weight::Unreachable, why, fix));
-            return checked;
+            checked.findings.push(why.clone());
+            return (checked, None);
         }
     };
     checked.place = info.addr().to_string();
@@ -93,15 +105,17 @@ async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<Non
         Ok(reached) => reached,
         Err(finding) => {
             checked.findings.push(finding);
-            return checked;
+            return (checked, None);
         }
     };
     let set_up = Settings::ask(&mut connection).await;
     checked.about = set_up.about();
     checked.findings.extend(set_up.findings(replicas));
+    let database = info.redis_settings().db();
+    let one = set_up.run_id().map(|process| (process.to_owned(), database));
     if set_up.is_replica() {
         // What it refuses as a replica says nothing about the rights.
-        return checked;
+        return (checked, one);
     }
     let user = info.redis_settings().username().unwrap_or("default");
     let rights = Rights::new(&client, user, settings, found);
@@ -109,7 +123,7 @@ async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<Non
     let waited_for = replicas.filter(|replicas| !set_up.lacks(*replicas));
     let findings = rights.findings(&mut connection, (replicas, waited_for));
     checked.findings.extend(findings.await);
-    checked
+    (checked, one)
 }
 
 /// Asks something; what the server refuses is an error.

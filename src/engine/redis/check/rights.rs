@@ -101,7 +101,8 @@ impl<'a> Rights<'a> {
         {
             refused.note("SUBSCRIBE", error);
         }
-        let mut findings = refused.findings(self.user, self.prefix);
+        self.transact(&mut refused).await;
+        let mut findings = refused.findings(self.user, self.prefix, self.kind);
         if findings.is_empty()
             && let Some(replicas) = waited_for
         {
@@ -141,6 +142,24 @@ impl<'a> Rights<'a> {
             vec!["ZREM", nodes, "check"],
             vec!["UNLINK", nodes, sessions],
         ]
+    }
+
+    /// On a connection of its own: one that may begin a transaction and not end it is of no more use.
+    async fn transact(&self, refused: &mut Refused) {
+        let Ok(mut connection) = self.client.get_multiplexed_async_connection().await else {
+            return;
+        };
+        let is_begun = ask(&mut connection, &["MULTI"]).await;
+        let is_begun = is_begun.map_err(|error| refused.note("MULTI", error)).is_ok();
+        let Err(error) = ask(&mut connection, &["EXEC"]).await else {
+            return;
+        };
+        // One that may not be ended is given up, and that is said of it.
+        if error.to_string().contains("NOPERM") {
+            refused.commands.push("EXEC");
+        } else if is_begun {
+            refused.note("EXEC", error);
+        }
     }
 
     async fn subscribe(&self, hints: &str) -> Result<(), RedisError> {
@@ -228,7 +247,7 @@ impl Refused {
         }
     }
 
-    fn findings(self, user: &str, prefix: &str) -> Vec<Finding> {
+    fn findings(self, user: &str, prefix: &str, kind: Kind) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut lacks = |what: String, grant: String| {
             let fix = format!("ACL SETUSER {user} {grant}");
@@ -258,22 +277,48 @@ impl Refused {
                 format!("&{prefix}*"),
             );
         }
-        if let Some((command, error)) = self.otherwise {
-            let fix = match error.code() {
-                Some("OOM") => "raise `maxmemory`, or make room: it is full, and publications are refused",
-                Some("MISCONF") => "it cannot write its snapshots to disk: see its log, and the room on that disk",
-                Some("NOREPLICAS") => "start replicas, or lower `min-replicas-to-write`: publications are refused",
-                Some("MOVED" | "CLUSTERDOWN" | "CROSSSLOT") => {
-                    "this is a node of a Cluster: the URL begins with redis+cluster://"
-                }
-                _ => "see whether this is a Redis, and not something before it that lacks the command",
-            };
-            findings.push(Finding::new(
-                Weight::Fault,
-                format!("{command} is refused: {error}"),
-                fix,
-            ));
-        }
+        findings.extend(self.otherwise.map(|(command, error)| refusal(command, &error, kind)));
         findings
     }
+}
+
+/// What is to be done where something is refused that the user may do.
+fn refusal(command: &str, error: &RedisError, kind: Kind) -> Finding {
+    let (weight, fix) = match (error.code(), kind) {
+        (Some("OOM"), _) => (
+            Weight::Fault,
+            "raise `maxmemory`, or make room: it is full, and publications are refused",
+        ),
+        (Some("MISCONF"), _) => (
+            Weight::Fault,
+            "it cannot write its snapshots to disk: see its log, and the room on that disk",
+        ),
+        (Some("NOREPLICAS"), _) => (
+            Weight::Fault,
+            "start replicas, or lower `min-replicas-to-write`: publications are refused",
+        ),
+        (Some("CLUSTERDOWN"), Kind::InCluster) => (
+            Weight::Unreachable,
+            "CLUSTER INFO and CLUSTER NODES say which slots have no primary, or whether this node is cut off: start what \
+             has failed, or do CLUSTER FAILOVER TAKEOVER on its replica; with cluster-require-full-coverage no the other \
+             slots go on meanwhile",
+        ),
+        (Some("MOVED" | "ASK" | "TRYAGAIN"), Kind::InCluster) => (
+            Weight::Unreachable,
+            "slots are being moved: check again when they have arrived",
+        ),
+        (Some("MOVED" | "CLUSTERDOWN" | "CROSSSLOT"), Kind::Apart) => (
+            Weight::Fault,
+            "this is a node of a Cluster: the URL begins with redis+cluster://",
+        ),
+        _ => (
+            Weight::Fault,
+            "see whether this is a Redis, and not something before it that lacks the command",
+        ),
+    };
+    let why = match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    };
+    Finding::new(weight, format!("{command} is refused: {why}"), fix)
 }

@@ -22,7 +22,12 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Self {
-        const NAMES: [&str; 3] = ["maxmemory-policy", "save", "min-replicas-to-write"];
+        const NAMES: [&str; 4] = [
+            "maxmemory-policy",
+            "save",
+            "min-replicas-to-write",
+            "cluster-require-full-coverage",
+        ];
         let info = match ask(connection, &["INFO"]).await {
             Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
             Ok(Value::VerbatimString { text, .. }) => text,
@@ -92,8 +97,33 @@ impl Settings {
     /// What is wrong with it, where acks wait for so many replicas.
     pub(super) fn findings(&self, wanted: Option<NonZeroU32>) -> Vec<Finding> {
         let found = [self.unseen(), self.old_version(), self.wrong_role(), self.eviction()];
-        let lasting = [self.persistence(), self.replication(wanted), self.lone_primary(wanted)];
+        let lasting = [
+            self.persistence(),
+            self.replication(wanted),
+            self.lone_primary(wanted),
+            self.coverage(),
+        ];
         found.into_iter().chain(lasting).flatten().collect()
+    }
+
+    /// What tells this process from every other.
+    pub(super) fn run_id(&self) -> Option<&str> {
+        self.info.get("run_id").map(String::as_str)
+    }
+
+    /// A Cluster that stops as a whole when a part of it does.
+    fn coverage(&self) -> Option<Finding> {
+        let is = |of: &HashMap<String, String>, name: &str, value: &str| of.get(name).is_some_and(|is| is == value);
+        let is_whole_or_none =
+            is(&self.info, "cluster_enabled", "1") && is(&self.config, "cluster-require-full-coverage", "yes");
+        is_whole_or_none.then(|| {
+            Finding::new(
+                Weight::Warning,
+                "while some slots have no primary, publications to all others are refused, too \
+                 (cluster-require-full-coverage yes)",
+                "CONFIG SET cluster-require-full-coverage no on every node, and the same in redis.conf",
+            )
+        })
     }
 
     fn unseen(&self) -> Option<Finding> {
@@ -275,5 +305,11 @@ mod tests {
             assert!(told.starts_with(what), "{told}");
         }
         assert_eq!(said(&settings("", &[]), 0)[0].0, Weight::Warning);
+        let in_cluster = |whole: &str| {
+            let info = format!("{WELL}cluster_enabled:1\r\n");
+            said(&settings(&info, &[("cluster-require-full-coverage", whole)]), 0)
+        };
+        assert!(in_cluster("yes")[0].1.starts_with("while some slots have no primary"));
+        assert_eq!(in_cluster("no"), []);
     }
 }

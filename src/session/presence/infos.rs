@@ -1,0 +1,135 @@
+//! What is said of one user by all of their sessions: mostly the same, and then it is kept once.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
+
+/// What a session's token says of its user.
+type Info = Option<Arc<str>>;
+
+/// What is said of a user, and by how many sessions.
+#[derive(Debug, Default)]
+pub(super) struct Infos {
+    /// What the newest session says. It stays when the last one goes.
+    newest: Info,
+    count: u32,
+    /// Few users have others.
+    others: Option<Box<Others>>,
+}
+
+/// What other sessions say, the newest last.
+#[derive(Debug, Default)]
+struct Others(Vec<(Info, u32)>);
+
+impl Infos {
+    /// What others are shown: of several sessions the newest says it.
+    pub(super) fn newest(&self) -> &Info {
+        &self.newest
+    }
+
+    /// A session says this.
+    pub(super) fn add(&mut self, info: &Info) {
+        if self.count > 0 && self.newest == *info {
+            self.count += 1;
+            return;
+        }
+        let before = std::mem::replace(&mut self.newest, info.clone());
+        let count = std::mem::replace(&mut self.count, 1);
+        if count == 0 {
+            return;
+        }
+        let others = &mut self.others.get_or_insert_default().0;
+        if let Some(at) = others.iter().position(|(other, _)| other == info) {
+            self.count += others.remove(at).1;
+        }
+        others.push((before, count));
+    }
+
+    /// A session that said this says it no more.
+    pub(super) fn remove(&mut self, info: &Info) {
+        let mut others = self.others.as_mut().map(|others| &mut others.0);
+        if self.newest == *info {
+            self.count = self.count.saturating_sub(1);
+            if self.count == 0
+                && let Some(next) = others.and_then(Vec::pop)
+            {
+                (self.newest, self.count) = next;
+            }
+        } else if let Some(others) = &mut others
+            && let Some(at) = others.iter().position(|(other, _)| other == info)
+        {
+            others[at].1 = others[at].1.saturating_sub(1);
+            others.retain(|(_, count)| *count > 0);
+        }
+        if self.others.as_ref().is_some_and(|others| others.0.is_empty()) {
+            self.others = None;
+        }
+    }
+
+    /// Stands for the user and all that is said of them, whoever said it first: the same on every node.
+    pub(super) fn mark(&self, user: &str) -> u64 {
+        let others = self
+            .others
+            .iter()
+            .flat_map(|others| others.0.iter().map(|(info, _)| info));
+        others.fold(mark(user, &self.newest), |all, info| all ^ mark(user, info))
+    }
+}
+
+/// The same in every process, as long as this function is.
+fn mark(user: &str, info: &Info) -> u64 {
+    let mut hasher = SipHasher13::new();
+    user.hash(&mut hasher);
+    if let Some(info) = info {
+        info.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(text: &str) -> Info {
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    #[test]
+    fn the_newest_is_shown_and_when_it_goes_the_one_before() {
+        let mut infos = Infos::default();
+        for (does, text, shown) in [
+            ("add", "a", "a"),
+            ("add", "b", "b"),
+            ("add", "a", "a"),
+            ("remove", "b", "a"),
+            ("add", "", ""),
+            ("remove", "", "a"),
+            ("remove", "a", "a"),
+            ("remove", "a", "a"),
+            ("add", "c", "c"),
+        ] {
+            match does {
+                "add" => infos.add(&info(text)),
+                _ => infos.remove(&info(text)),
+            }
+            assert_eq!(*infos.newest(), info(shown), "{does} {text}");
+        }
+        assert!(infos.others.is_none());
+    }
+
+    #[test]
+    fn the_mark_is_of_what_is_said_and_not_of_how_often_or_in_which_order() {
+        let of = |texts: &[&str]| {
+            let mut infos = Infos::default();
+            for text in texts {
+                infos.add(&info(text));
+            }
+            infos.mark("ada")
+        };
+        assert_eq!(of(&["a", "b", ""]), of(&["", "b", "a", "b"]));
+        assert_ne!(of(&["a"]), of(&["b"]));
+        assert_ne!(of(&["a"]), of(&["a", "b"]));
+        assert_ne!(of(&["a"]), of(&[""]));
+    }
+}
