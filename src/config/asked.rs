@@ -1,6 +1,7 @@
 //! URLs of those whom this process asks: which can be asked, and what of one may be shown.
 
 use axum::http::Uri;
+use axum::http::uri::Authority;
 
 /// Why nobody can be asked there, if so; `instead` says how this process shows who it is. Nothing of the URL is
 /// repeated, which may have a secret in it.
@@ -12,9 +13,15 @@ pub(super) fn why_not(url: &str, instead: &str) -> Option<String> {
         Some(authority) if authority.as_str().contains('@') => Some(format!(
             "must not have a user or a password before the `@`, which would not be sent; {instead}"
         )),
-        Some(authority) if is_http && !authority.host().is_empty() => None,
+        Some(authority) if is_http && is_well(authority) => None,
         _ => Some("must be a URL that begins with https:// (or http://)".to_owned()),
     }
+}
+
+/// Whether it is a host, and behind a colon a port: not the beginning of a password.
+fn is_well(authority: &Authority) -> bool {
+    let host = authority.host();
+    !host.is_empty() && (authority.as_str() == host || authority.port_u16().is_some())
 }
 
 /// A text as one may show it: of a URL neither user and password nor the query, whether it is well or not.
@@ -23,14 +30,16 @@ pub(super) fn masked(text: &str) -> String {
     let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    let authority_of = |uri: Uri| uri.authority().map(ToString::to_string);
-    let authority = text.parse().ok().and_then(authority_of);
+    let has_user = |uri: Uri| {
+        let authority = uri.authority();
+        authority.is_none_or(|authority| !is_well(authority) || authority.as_str().contains('@'))
+    };
+    let has_user = text.parse().map_or(true, has_user);
     let (user, rest) = match rest.rsplit_once('@') {
-        // The path may have one.
-        Some(_) if authority.is_some_and(|authority| !authority.contains('@')) => ("", rest),
         // What is no URL may have a password anywhere before it.
-        Some((_, host)) => ("***@", host),
-        None => ("", rest),
+        Some((_, host)) if has_user => ("***@", host),
+        // The path may have one.
+        _ => ("", rest),
     };
     match rest.find(['?', '#']) {
         Some(at) => format!("{scheme}://{user}{}{}{MASK}", &rest[..at], &rest[at..=at]),
@@ -71,6 +80,7 @@ mod tests {
             "https://",
             "/keys",
             "https://ada:hun ter2@app.example",
+            "https://ada:hun/ter2@app.example",
         ] {
             assert!(why_not(url, "").unwrap().contains("begins with https://"), "{url}");
         }

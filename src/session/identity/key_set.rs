@@ -80,7 +80,7 @@ impl Known {
     /// How long to wait before it is looked whether they are due.
     fn due_in(&self) -> Duration {
         let left =
-            |at: Option<Instant>, least: Duration| at.map_or(Duration::ZERO, |at| least - at.elapsed().min(least));
+            |at: Option<Instant>, least: Duration| at.map_or(Duration::ZERO, |at| least.saturating_sub(at.elapsed()));
         left(self.fetched, KEYS_AGE_MAX).max(left(self.tried, REFRESH_MIN))
     }
 }
