@@ -5,8 +5,13 @@
 
 mod support;
 
+use std::time::Duration;
+
+use support::http::get;
+use support::link::{Link, Receive};
+use support::node::{Node, Setup};
 use support::promise::run::run;
-use support::proxy::Kind;
+use support::proxy::{Kind, Proxy};
 
 /// Enough that each transport is used, lagged on and left hundreds of times.
 const HISTORIES: u64 = 150;
@@ -32,4 +37,73 @@ async fn the_promise_is_kept_behind_haproxy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_promise_is_kept_behind_caddy() {
     keeps_the_promise_behind(Kind::Caddy).await;
+}
+
+/// Far below a heartbeat of these nodes, the idle time-out of the proxies (75 s) and the wait of a poll (55 s): what
+/// ends within it ends because the client left.
+const LEAVING_MAX: Duration = Duration::from_secs(30);
+
+async fn reads_until(link: &mut Link, what: &str) {
+    while !String::from_utf8_lossy(&link.input).contains(what) {
+        assert!(link.read().await.unwrap(), "the end before {what:?}: {link:?}");
+    }
+}
+
+async fn becomes(node: &Node, sessions: usize, what: &str) {
+    let is_so = async {
+        while node.sessions() != sessions {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(LEAVING_MAX, is_so).await;
+    assert!(in_time.is_ok(), "{what}: {} sessions, not {sessions}", node.sessions());
+}
+
+/// A poll that waits, and an event stream on which nothing happens.
+async fn quiet(proxy: &Proxy, node: &Node) -> Vec<(&'static str, Link)> {
+    let mut poll = Link::connect(proxy.address, Receive::Usual).await.unwrap();
+    poll.send(&get("/v1/poll?channel=a", &[])).await.unwrap();
+    reads_until(&mut poll, "\"pushes\":[").await;
+    let answer = String::from_utf8_lossy(&poll.input).into_owned();
+    let (_, cursor) = answer.split_once("\"cursor\":\"").unwrap();
+    let (cursor, _) = cursor.split_once('"').unwrap();
+    becomes(node, 0, "an answered poll").await;
+    // On a connection of its own, for the answer may not have come to its end.
+    let mut poll = Link::connect(proxy.address, Receive::Usual).await.unwrap();
+    let target = format!("/v1/poll?channel=a&wait=55&since={cursor}");
+    poll.send(&get(&target, &[])).await.unwrap();
+    becomes(node, 1, "a poll that waits").await;
+    let mut stream = Link::connect(proxy.address, Receive::Usual).await.unwrap();
+    stream.send(&get("/v1/sse?channel=a", &[])).await.unwrap();
+    reads_until(&mut stream, "subscribed").await;
+    becomes(node, 2, "an event stream beside it").await;
+    vec![("a poll", poll), ("an event stream", stream)]
+}
+
+async fn whoever_leaves_is_gone_behind(kind: Kind) {
+    let node = Node::start(Setup::default());
+    let proxy = kind.start(node.address).await;
+    for leave in [drop, Link::reset] {
+        let mut left = 2;
+        for (what, link) in quiet(&proxy, &node).await {
+            leave(link);
+            left -= 1;
+            becomes(&node, left, what).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_a_quiet_connection_leaves_the_node_behind_nginx() {
+    whoever_leaves_is_gone_behind(Kind::Nginx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_a_quiet_connection_leaves_the_node_behind_haproxy() {
+    whoever_leaves_is_gone_behind(Kind::Haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_a_quiet_connection_leaves_the_node_behind_caddy() {
+    whoever_leaves_is_gone_behind(Kind::Caddy).await;
 }

@@ -1,5 +1,6 @@
 //! `throughline subscribe`: print what is published, from a cursor on and through reconnects.
 
+use std::collections::HashSet;
 use std::future;
 use std::ops::ControlFlow;
 use std::pin::pin;
@@ -19,7 +20,7 @@ use super::exit::Exit;
 /// EVENT is - where there is none. Lost connections are resumed where they were left; gaps and talk go to stderr.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Subscribe {
-    /// The channels to subscribe to
+    /// The channels to subscribe to; those that the server subscribes this token to come besides
     #[arg(value_name = "CHANNEL", required = true)]
     channels: Vec<String>,
 
@@ -66,10 +67,7 @@ pub(crate) async fn interrupted() {
 }
 
 async fn subscribe(args: Subscribe) -> ExitCode {
-    let cursor = match Cursor::new(args.channels, args.since.as_deref()) {
-        Ok(cursor) => cursor,
-        Err(why) => return terminal::reject("--since", &why),
-    };
+    let cursor = Cursor::new(args.channels, args.since.as_deref());
     let peer = match args.connect.peer() {
         Ok(peer) => peer,
         Err((flag, why)) => return terminal::reject(flag, &why),
@@ -81,6 +79,7 @@ async fn subscribe(args: Subscribe) -> ExitCode {
         was_connected: false,
         format: if args.json { Format::Json } else { Format::Columns },
         publications_left: args.count,
+        refused: HashSet::new(),
     };
     let mut happenings = pin!(pushes(peer, cursor, args.transport));
     loop {
@@ -123,6 +122,8 @@ struct Printer {
     was_connected: bool,
     format: Format,
     publications_left: Option<u64>,
+    /// The channels whose refusal was told: it may come with every connection, and with every poll.
+    refused: HashSet<String>,
 }
 
 enum Format {
@@ -151,7 +152,7 @@ impl Printer {
     /// Breaks off after the last publication that was asked for.
     fn print(&mut self, push: &Push) -> ControlFlow<ExitCode> {
         match self.format {
-            Format::Columns => print_columns(&push.body)?,
+            Format::Columns => self.print_columns(&push.body)?,
             Format::Json => terminal::print(&push.line())?,
         }
         if push.is_publication() {
@@ -162,20 +163,22 @@ impl Printer {
             _ => ControlFlow::Continue(()),
         }
     }
-}
 
-fn print_columns(body: &Body) -> ControlFlow<ExitCode> {
-    match body {
-        Body::Publication(publication) => terminal::print(&publication.columns())?,
-        Body::Gap(gap) => talk(gap),
-        Body::Unsubscribed(unsubscribed) => {
-            talk(format_args!(
-                "refused on {}: {}",
-                unsubscribed.channel,
-                Failure::Refused(unsubscribed.refusal())
-            ));
+    fn print_columns(&mut self, body: &Body) -> ControlFlow<ExitCode> {
+        match body {
+            Body::Publication(publication) => terminal::print(&publication.columns())?,
+            Body::Gap(gap) => talk(gap),
+            Body::Unsubscribed(unsubscribed) => {
+                if self.refused.insert(unsubscribed.channel.clone()) {
+                    let why = Failure::Refused(unsubscribed.refusal());
+                    talk(format_args!("refused on {}: {why}", unsubscribed.channel));
+                }
+            }
+            Body::Subscribed(subscribed) => {
+                self.refused.remove(&subscribed.channel);
+            }
+            Body::Welcome(_) | Body::Closing(_) | Body::Other => {}
         }
-        Body::Welcome(_) | Body::Subscribed(_) | Body::Closing(_) | Body::Other => {}
+        ControlFlow::Continue(())
     }
-    ControlFlow::Continue(())
 }

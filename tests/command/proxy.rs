@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, crypto};
@@ -111,4 +112,44 @@ pub(crate) fn socket_to(path: &Path, server: SocketAddr) {
             tokio::spawn(pass(client, server));
         }
     });
+}
+
+/// A way to the server that can be cut and mended.
+#[derive(Debug)]
+pub(crate) struct Way {
+    address: SocketAddr,
+    is_open: watch::Sender<bool>,
+}
+
+impl Way {
+    pub(crate) async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (is_open, seen) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mut seen = seen.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = seen.wait_for(|is_open| !is_open) => {}
+                        () = pass(client, server) => {}
+                    }
+                });
+            }
+        });
+        Self { address, is_open }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends all connections, and those that come from now on.
+    pub(crate) fn cut(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.is_open.send_replace(true);
+    }
 }

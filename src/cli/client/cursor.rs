@@ -6,35 +6,33 @@ use form_urlencoded::Serializer;
 
 use super::failure::Failure;
 use super::place::Place;
-use super::push::{Body, Push};
+use super::position::Position;
+use super::push::{Body, Push, Unsubscribed};
 
-/// One place per channel, in the order in which the channels are asked for.
+/// One place per channel: those that are asked for, in this order, then those that the server subscribes us to besides.
+///
+/// The latter are asked for by name as soon as they are known, so that the order is ours.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     places: Vec<Place>,
 }
 
 impl Cursor {
-    /// A channel that is named twice counts once; elements that `since` lacks are `now`.
-    pub(crate) fn new(channels: Vec<String>, since: Option<&str>) -> Result<Self, String> {
+    /// A channel that is named twice counts once; elements that `since` lacks are `now`, and what it has beyond the
+    /// channels is for those that the server adds, in its order.
+    pub(crate) fn new(channels: Vec<String>, since: Option<&str>) -> Self {
         let mut places: Vec<Place> = Vec::with_capacity(channels.len());
         for channel in channels {
-            if places.iter().all(|place| place.channel != channel) {
-                places.push(Place::new(channel));
+            if places.iter().all(|place| place.channel.as_ref() != Some(&channel)) {
+                places.push(Place::asked_for(channel));
             }
         }
-        let elements: Vec<&str> = since.map(|cursor| cursor.split('.').collect()).unwrap_or_default();
-        if elements.len() > places.len() {
-            return Err(format!(
-                "a cursor of {} elements for {} channel(s)",
-                elements.len(),
-                places.len()
-            ));
-        }
-        for (place, element) in places.iter_mut().zip(elements) {
+        let mut elements = since.into_iter().flat_map(|cursor| cursor.split('.'));
+        for (place, element) in places.iter_mut().zip(&mut elements) {
             place.element = element.into();
         }
-        Ok(Self { places })
+        places.extend(elements.map(Place::granted_at));
+        Self { places }
     }
 
     /// The query that opens a stream.
@@ -49,10 +47,14 @@ impl Cursor {
 
     fn query(&mut self, ask: impl Fn(&mut Place)) -> String {
         self.places.retain(|place| !place.is_ended());
+        // The server puts those that we name first.
+        self.places.sort_by_key(|place| place.channel.is_none());
         let mut query = Serializer::new(String::new());
         for place in &mut self.places {
             ask(place);
-            query.append_pair("channel", &place.channel);
+            if let Some(channel) = &place.channel {
+                query.append_pair("channel", channel);
+            }
         }
         query.append_pair("since", &self.to_string());
         query.finish()
@@ -60,22 +62,42 @@ impl Cursor {
 
     /// Moves as the push says, after checking that it may say so.
     pub(crate) fn follow(&mut self, push: &Push) -> Result<(), Failure> {
-        match &push.body {
-            Body::Subscribed(subscribed) => self.place(&subscribed.channel)?.begin(subscribed),
-            Body::Publication(publication) => self.place(&publication.channel)?.advance(publication),
-            Body::Gap(gap) => self.place(&gap.channel)?.skip(gap),
+        let body = &push.body;
+        match body {
+            Body::Subscribed(subscribed) => {
+                if self.index_of(&subscribed.channel, body).is_none() {
+                    self.places.push(Place::granted(subscribed.channel.clone()));
+                }
+                self.place(&subscribed.channel, body)?.begin(subscribed)
+            }
+            Body::Publication(publication) => self.place(&publication.channel, body)?.advance(publication),
+            Body::Gap(gap) => self.place(&gap.channel, body)?.skip(gap),
             Body::Unsubscribed(unsubscribed) => {
-                self.place(&unsubscribed.channel)?.end(unsubscribed);
+                self.end(unsubscribed, body);
                 Ok(())
             }
             Body::Welcome(_) | Body::Closing(_) | Body::Other => Ok(()),
         }
     }
 
-    /// Holds the server's account of where we stand against ours.
+    /// One that the server would have subscribed us to may be refused, too.
+    fn end(&mut self, unsubscribed: &Unsubscribed, body: &Body) {
+        if let Some(index) = self.index_of(&unsubscribed.channel, body) {
+            self.places[index].end(unsubscribed);
+        } else if self.places.iter().all(|place| place.channel.is_some()) {
+            let mut place = Place::granted(unsubscribed.channel.clone());
+            place.end(unsubscribed);
+            self.places.push(place);
+        }
+        // Else it is one of those for which we have an element, and nothing says which: the others will be told apart.
+    }
+
+    /// Holds the server's account of where we stand against ours. It may be ahead of us by channels that are refused,
+    /// which have no position.
     pub(crate) fn reconcile(&mut self, cursor: &str) -> Result<(), Failure> {
         let elements: Vec<&str> = cursor.split('.').collect();
-        if elements.len() != self.places.len() {
+        let (known, further) = elements.split_at(elements.len().min(self.places.len()));
+        if known.len() < self.places.len() || further.iter().any(|element| element.parse::<Position>().is_ok()) {
             let what = format!(
                 "the server's cursor {cursor} is not one for {} channel(s)",
                 self.places.len()
@@ -84,18 +106,33 @@ impl Cursor {
         }
         self.places
             .iter_mut()
-            .zip(elements)
+            .zip(known)
             .try_for_each(|(place, element)| place.reconcile(element))
     }
 
-    /// Whether every channel was refused for good.
+    /// Whether every channel that was asked for was refused for good.
     pub(crate) fn is_ended(&self) -> bool {
-        self.places.iter().all(Place::is_ended)
+        let mut places = self.places.iter();
+        !places.any(|place| place.is_asked_for() && !place.is_ended())
     }
 
-    fn place(&mut self, channel: &str) -> Result<&mut Place, Failure> {
-        let place = self.places.iter_mut().find(|place| place.channel == channel);
-        place.ok_or_else(|| Failure::Violation(format!("a push for {channel:?}, which we did not ask for")))
+    /// Where the channel has its place, or takes it with this push.
+    fn index_of(&self, channel: &str, push: &Body) -> Option<usize> {
+        let known = self
+            .places
+            .iter()
+            .position(|place| place.channel.as_deref() == Some(channel));
+        known.or_else(|| self.places.iter().position(|place| place.awaits(push)))
+    }
+
+    fn place(&mut self, channel: &str, push: &Body) -> Result<&mut Place, Failure> {
+        let Some(index) = self.index_of(channel, push) else {
+            let what = format!("a push for {channel:?}, which we are not subscribed to");
+            return Err(Failure::Violation(what));
+        };
+        let place = &mut self.places[index];
+        place.channel.get_or_insert_with(|| channel.to_owned());
+        Ok(place)
     }
 }
 
@@ -115,7 +152,7 @@ mod tests {
     use super::*;
 
     fn cursor(channels: &[&str], since: Option<&str>) -> Cursor {
-        let mut cursor = Cursor::new(channels.iter().map(ToString::to_string).collect(), since).unwrap();
+        let mut cursor = Cursor::new(channels.iter().map(ToString::to_string).collect(), since);
         cursor.query_for_stream();
         cursor
     }
@@ -146,7 +183,6 @@ mod tests {
     fn elements_that_are_missing_are_now_and_channels_count_once() {
         assert_eq!(cursor(&["a", "b", "a"], Some("e-1-t")).to_string(), "e-1-t.now");
         assert_eq!(cursor(&["a"], Some("last:3")).to_string(), "last:3");
-        assert!(Cursor::new(vec!["a".to_owned()], Some("now.now")).is_err());
     }
 
     #[test]
@@ -271,6 +307,75 @@ mod tests {
         assert!(!cursor.is_ended());
         assert_eq!(cursor.query_for_stream(), "channel=a&since=now");
         follow(&mut cursor, &unsubscribed("a", "")).unwrap();
+        assert!(cursor.is_ended());
+    }
+
+    #[test]
+    fn a_channel_that_the_server_adds_is_taken_and_asked_for_from_then_on() {
+        let mut cursor = cursor(&["b"], None);
+        for push in [
+            subscribed("b", "e-7", "fresh"),
+            subscribed("a", "f-0", "fresh"),
+            publication("a", "f-1"),
+        ] {
+            follow(&mut cursor, &push).unwrap();
+        }
+        cursor.reconcile("e-7.f-1").unwrap();
+        assert_eq!(cursor.query_for_stream(), "channel=b&channel=a&since=e-7.f-1");
+        follow(&mut cursor, &subscribed("b", "e-7", "complete")).unwrap();
+        follow(&mut cursor, &subscribed("a", "f-1", "complete")).unwrap();
+        let unknown = follow(&mut cursor, &publication("c", "g-1")).unwrap_err();
+        assert_eq!(
+            unknown,
+            "protocol error: a push for \"c\", which we are not subscribed to"
+        );
+        follow(&mut cursor, &subscribed("d", "h-1", "complete")).unwrap_err();
+    }
+
+    #[test]
+    fn elements_beyond_the_channels_are_for_those_that_the_server_adds() {
+        let mut cursor = cursor(&["x"], Some("e-1.f-2.g-3"));
+        assert_eq!(cursor.query_for_poll(), "channel=x&since=e-1.f-2.g-3");
+        // A poll by positions says no `subscribed`: the epoch tells which is which.
+        follow(&mut cursor, &publication("b", "g-4")).unwrap();
+        cursor.reconcile("e-1.f-2.g-4").unwrap();
+        assert_eq!(cursor.query_for_poll(), "channel=x&channel=b&since=e-1.g-4.f-2");
+        follow(&mut cursor, &publication("a", "f-4")).unwrap_err();
+        follow(&mut cursor, &gap("a", "f-2", "f-9")).unwrap();
+        follow(&mut cursor, &publication("a", "f-10")).unwrap();
+        cursor.reconcile("e-1.g-4.f-10").unwrap();
+        assert_eq!(
+            cursor.query_for_stream(),
+            "channel=x&channel=b&channel=a&since=e-1.g-4.f-10"
+        );
+    }
+
+    #[test]
+    fn a_stream_tells_by_position_which_channel_was_added() {
+        let mut cursor = cursor(&["x"], Some("e-1.f-2.now"));
+        follow(&mut cursor, &subscribed("x", "e-1", "complete")).unwrap();
+        follow(&mut cursor, &subscribed("a", "f-2", "gap")).unwrap();
+        follow(&mut cursor, &subscribed("b", "g-5", "fresh")).unwrap();
+        follow(&mut cursor, &gap("a", "f-2", "f-3")).unwrap();
+        follow(&mut cursor, &publication("b", "g-6")).unwrap();
+        assert_eq!(cursor.to_string(), "e-1.f-3.g-6");
+    }
+
+    #[test]
+    fn an_added_channel_that_is_refused_leaves_the_others_in_their_places() {
+        let mut cursor = cursor(&["x"], None);
+        follow(&mut cursor, &subscribed("x", "e-1", "fresh")).unwrap();
+        // The last `subscribed` of an event stream has the cursor already.
+        cursor.reconcile("e-1.now").unwrap();
+        cursor.reconcile("e-1.f-2").unwrap_err();
+        follow(&mut cursor, &unsubscribed("a", "")).unwrap();
+        follow(&mut cursor, &publication("x", "e-2")).unwrap();
+        cursor.reconcile("e-2.now").unwrap();
+        assert!(!cursor.is_ended());
+        assert_eq!(cursor.query_for_poll(), "channel=x&since=e-2");
+        follow(&mut cursor, &unsubscribed("a", "")).unwrap();
+        cursor.reconcile("e-2.now").unwrap();
+        follow(&mut cursor, &unsubscribed("x", "")).unwrap();
         assert!(cursor.is_ended());
     }
 }

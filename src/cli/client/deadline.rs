@@ -18,6 +18,8 @@ pub(crate) const CLOSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) const POLL_WAIT: Duration = Duration::from_secs(25);
 /// For the head of a poll's answer to arrive: the wait that was asked for, and 15 s more.
 pub(crate) const POLL_HEAD_MAX: Duration = Duration::from_secs(POLL_WAIT.as_secs() + 15);
+/// Before the next poll, where one brought nothing but refusals: the next would bring them at once.
+pub(crate) const POLL_REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// For anything to arrive on a stream whose `welcome` has not said otherwise: two heartbeats of 25 s.
 pub(crate) const SILENCE_MAX_DEFAULT: Duration = Duration::from_secs(2 * 25);
 

@@ -5,13 +5,24 @@ use std::fmt;
 
 use super::failure::{Comeback, Failure};
 use super::position::{Order, Position};
-use super::push::{Gap, Publication, Resume, Subscribed, Unsubscribed};
+use super::push::{Body, Gap, Publication, Resume, Subscribed, Unsubscribed};
 
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) channel: String,
+    /// Unknown where the server chooses it, until it says which.
+    pub(crate) channel: Option<String>,
     pub(crate) element: Element,
+    chosen_by: Chooser,
     stage: Stage,
+}
+
+/// Who wants the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chooser {
+    /// We name it.
+    Us,
+    /// It comes after those that we name: a token subscribes it, or the configuration.
+    Server,
 }
 
 /// A cursor element.
@@ -34,10 +45,30 @@ enum Stage {
 }
 
 impl Place {
-    pub(crate) fn new(channel: String) -> Self {
+    /// On a channel that we ask for.
+    pub(crate) fn asked_for(channel: String) -> Self {
         Self {
-            channel,
+            channel: Some(channel),
             element: Element::Relative("now".to_owned()),
+            chosen_by: Chooser::Us,
+            stage: Stage::Asked,
+        }
+    }
+
+    /// On a channel that the server subscribes us to, and that it has told.
+    pub(crate) fn granted(channel: String) -> Self {
+        Self {
+            chosen_by: Chooser::Server,
+            ..Self::asked_for(channel)
+        }
+    }
+
+    /// On a channel that the server subscribes us to, and that it has still to tell.
+    pub(crate) fn granted_at(element: &str) -> Self {
+        Self {
+            channel: None,
+            element: element.into(),
+            chosen_by: Chooser::Server,
             stage: Stage::Asked,
         }
     }
@@ -57,6 +88,31 @@ impl Place {
 
     pub(crate) fn is_ended(&self) -> bool {
         self.stage == Stage::Ended
+    }
+
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.chosen_by == Chooser::Us
+    }
+
+    /// Whether a push whose channel we do not know may be for this place, whose channel we do not know either: an epoch
+    /// belongs to one channel.
+    pub(crate) fn awaits(&self, push: &Body) -> bool {
+        let at = match &self.element {
+            Element::At(position) => Some(position),
+            Element::Relative(_) => None,
+        };
+        self.channel.is_none()
+            && match push {
+                Body::Subscribed(subscribed) => match at {
+                    Some(at) => subscribed.resume != Resume::Fresh && subscribed.position.is_at(at),
+                    None => subscribed.resume == Resume::Fresh,
+                },
+                Body::Publication(publication) => {
+                    at.is_some_and(|at| publication.position.order_after(at) == Order::Next)
+                }
+                Body::Gap(gap) => at.is_some_and(|at| gap.from.is_at(at)),
+                Body::Welcome(_) | Body::Unsubscribed(_) | Body::Closing(_) | Body::Other => false,
+            }
     }
 
     pub(crate) fn begin(&mut self, subscribed: &Subscribed) -> Result<(), Failure> {
@@ -140,7 +196,8 @@ impl Place {
     }
 
     fn violation(&self, what: &str) -> Failure {
-        Failure::Violation(format!("{}: {what} (we stand at {})", self.channel, self.element))
+        let channel = self.channel.as_deref().unwrap_or("a channel that was not told");
+        Failure::Violation(format!("{channel}: {what} (we stand at {})", self.element))
     }
 }
 

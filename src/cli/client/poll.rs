@@ -6,20 +6,23 @@ use bytes::Bytes;
 use hyper::Request;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time;
 
 use super::arrival::Arrival;
 use super::cursor::Cursor;
-use super::deadline::{POLL_HEAD_MAX, POLL_WAIT};
+use super::deadline::{POLL_HEAD_MAX, POLL_REFUSED_PAUSE, POLL_WAIT};
 use super::failure::Failure;
 use super::http;
 use super::peer::Peer;
-use super::push::Push;
+use super::push::{Body, Push};
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     http: http::Connection,
     peer: Peer,
     arrivals: VecDeque<Arrival>,
+    /// Whether the last answer had nothing but refusals, such as of a channel that a token adds to every poll.
+    is_refused: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +38,7 @@ impl Connection {
             http,
             peer: peer.clone(),
             arrivals: VecDeque::new(),
+            is_refused: false,
         })
     }
 
@@ -44,11 +48,19 @@ impl Connection {
             if let Some(arrival) = self.arrivals.pop_front() {
                 return Ok(arrival);
             }
-            let answer = self.ask(cursor).await?;
-            for push in answer.pushes {
-                self.arrivals
-                    .push_back(Arrival::Push(Push::parse(push.get().to_owned())?));
+            if std::mem::take(&mut self.is_refused) {
+                time::sleep(POLL_REFUSED_PAUSE).await;
             }
+            let answer = self.ask(cursor).await?;
+            let pushes: Result<Vec<_>, _> = answer
+                .pushes
+                .iter()
+                .map(|push| Push::parse(push.get().to_owned()))
+                .collect();
+            let pushes = pushes?;
+            let is_refusal = |push: &Push| matches!(push.body, Body::Unsubscribed(_));
+            self.is_refused = !pushes.is_empty() && pushes.iter().all(is_refusal);
+            self.arrivals.extend(pushes.into_iter().map(Arrival::Push));
             self.arrivals.push_back(Arrival::Cursor(answer.cursor));
         }
     }
