@@ -90,7 +90,7 @@ impl Server {
 fn reload(node: &Node, server: &Server) {
     let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
     let config = read_config(&format!("[auth]\n{}\n", server.config()));
-    node.edge().apply(config.terms(&fetch).unwrap());
+    node.edge().apply(config.terms(&fetch, &[]).unwrap());
 }
 
 fn ok(body: &str) -> String {

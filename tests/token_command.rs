@@ -217,11 +217,11 @@ fn a_private_key_signs_for_the_issuer_that_is_meant() {
     let two = config("issuers_two", &format!("{secret}{ed}"));
     let three = config("issuers_three", &format!("{secret}{ed}{ec}"));
     let (two, three) = (two.to_str().unwrap(), three.to_str().unwrap());
-    let (ed_key, ec_key) = (format!("{keys}/ed.pem"), format!("{keys}/ec.pem"));
+    let (ed_key, of_curve) = (format!("{keys}/ed.pem"), format!("{keys}/ec.pem"));
     for (config, rest) in [
         (two, &["--key-file", &*ed_key][..]),
         (three, &["--key-file", &ed_key, "--issuer", "ed"]),
-        (three, &["--key-file", &ec_key, "--issuer", "ec"]),
+        (three, &["--key-file", &of_curve, "--issuer", "ec"]),
         (three, &[]),
         (three, &["--issuer", "hs"]),
     ] {
