@@ -14,7 +14,7 @@ use support::deadline::within;
 use support::http;
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
-use support::tokens::{Signer, api_key, encode, forge, hash, now_s};
+use support::tokens::{Signer, api_key, encode, forge, hash, now_s, token};
 use throughline::metrics::Transport;
 use throughline::session::identity::Credential;
 use throughline::session::limits::{Rate, RateSettings, Seat};
@@ -207,6 +207,28 @@ async fn a_subscription_is_ended_and_refused_and_the_others_stay() {
     )
     .await;
     Client::open(node.address, "sse", &ada, &["chat:1"]).await.unwrap();
+}
+
+/// The server subscribes it at connect; who has named nothing has come for something else, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_adds_and_is_refused_keeps_no_websocket_out() {
+    let node = Node::start(setup());
+    let ada = token("ada", 600, &json!({"subscribe": ["chat:*"], "channels": ["user:ada"]}));
+    let body = json!({"user": "ada", "channel": "user:ada", "deny_s": 600});
+    operate(node.address, "/v1/unsubscribe", &body).await;
+    let mut client = Client::open(node.address, "ws", &ada, &[]).await.unwrap();
+    assert_eq!(within("a push", client.next()).await, "unsubscribed user:ada denied");
+    let Client::Ws(socket) = &mut client else {
+        unreachable!()
+    };
+    let command = json!({"type": "subscribe", "channel": "chat:1"});
+    socket.command(&command).await.unwrap();
+    assert_eq!(socket.push().await.unwrap().text_of("type"), "subscribed");
+    // The other transports would have nothing to wait for.
+    for transport in ["sse", "poll"] {
+        let refused = Client::open(node.address, transport, &ada, &[]).await;
+        assert_eq!(refused.unwrap_err(), "denied", "{transport}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -509,6 +509,40 @@ async fn a_redis_that_lost_everything_knows_who_is_there_again() {
     within("nobody", seen(0)).await;
 }
 
+/// All leases end meanwhile, for nobody can renew them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stands_still_for_longer_than_a_lease_sends_nobody_away() {
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(process(&redis), process(&redis));
+    let mut watchers = Watcher::all(second.address).await;
+    // Not the one that polls: it has to come back within its own lease.
+    watchers.truncate(2);
+    let mut ada = Watcher::open(first.address, "ws", "ada").await;
+    let bob = Watcher::open(second.address, "ws", "bob").await;
+    let users = |of: &[&str]| -> BTreeSet<_> {
+        let watchers = ["ws-watcher", "sse-watcher"];
+        watchers.iter().chain(of).map(|user| (*user).to_owned()).collect()
+    };
+    let both = users(&["ada", "bob"]);
+    all_until(&mut watchers, "both, of two nodes", &both).await;
+    redis.freeze();
+    tokio::time::sleep(3 * LEASE).await;
+    redis.thaw();
+    // Whoever comes now is seen, and that tells when all nodes have spoken to each other again.
+    let eve = Watcher::open(first.address, "ws", "eve").await;
+    let all = users(&["ada", "bob", "eve"]);
+    all_until(&mut watchers, "who came after it", &all).await;
+    tokio::time::sleep(2 * LEASE).await;
+    drop(eve);
+    all_until(&mut watchers, "who went long after it", &both).await;
+    for (_, view) in &watchers {
+        let left = view.kinds.iter().filter(|kind| *kind == "left").count();
+        assert!(left <= 1, "nobody but the one that went: {view:?}");
+    }
+    within("the same at the other node", ada.until(&mut View::default(), &both)).await;
+    drop(bob);
+}
+
 /// Both tabs of a user go, and each comes back at the other node: at no moment was the user away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tabs_that_swap_their_nodes_have_neither_left_nor_joined() {

@@ -130,6 +130,11 @@ impl StreamRequest {
 }
 
 impl Asked {
+    /// Whether it names a channel itself.
+    pub fn names_any(&self) -> bool {
+        !self.channels.is_empty()
+    }
+
     /// What it comes to for one whom the server subscribes to `granted`, which come after those that are named.
     /// `last_event_id` is the header of that name, which wins.
     ///

@@ -31,6 +31,10 @@ const NAMES_MAX: usize = 500;
 /// How long to wait after what did not succeed.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The least time for which nobody is taken for gone, after nothing could be exchanged: all nodes try again within a
+/// [pause](PAUSE), and have to be read after that.
+const SETTLING_MIN: Duration = Duration::from_secs(3);
+
 /// The hints need not be kept for long: whoever missed some reads everything again.
 const HINTS: LogPolicy = LogPolicy {
     count_max: 1_000,
@@ -64,6 +68,10 @@ pub(super) struct Ties {
     pub(super) is_read: bool,
     /// Not to be tried before.
     pause_until: Option<Instant>,
+    /// Nothing could be exchanged the last time.
+    is_cut_off: bool,
+    /// It could not for some time, and the others may not have said again who they have: until then nobody is gone.
+    settled_at: Option<Instant>,
     /// When somebody watched last.
     pub(super) watched_at: Option<Instant>,
 }
@@ -150,7 +158,9 @@ impl Presences {
         };
         if let Err(error) = done.await {
             tracing::debug!(%error, "presence was not exchanged; it is tried again");
-            channel.state().ties.pause_until = Some(Instant::now() + PAUSE);
+            let ties = &mut channel.state().ties;
+            ties.pause_until = Some(Instant::now() + PAUSE);
+            ties.is_cut_off = true;
         }
         self.forget(&channel);
         is_new.then(|| channel.name.clone())
@@ -236,7 +246,17 @@ impl Presences {
         let read_at = state.ties.read_at.map_or(now + until, |at| at.min(now + until));
         state.ties.read_at = Some(read_at);
         state.ties.is_read = true;
-        state.roster.set_others(others.sessions);
+        if std::mem::take(&mut state.ties.is_cut_off) {
+            state.ties.settled_at = Some(now + self.settings.debounce.max(SETTLING_MIN));
+        }
+        match state.ties.settled_at.filter(|at| now < *at) {
+            // Leases may have ended only because nobody could renew them.
+            Some(settled_at) => {
+                state.ties.read_at = Some(settled_at);
+                state.roster.meet(others.sessions);
+            }
+            None => state.roster.set_others(others.sessions),
+        }
         drop(state);
         self.activate(channel);
         Ok(())
@@ -325,5 +345,84 @@ impl Nodes {
         if let Some(Err(error)) = self.engine.publish(&[draft]).await.pop() {
             tracing::debug!(%error, "other nodes were not told where sessions came and went");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::delivery::{EngineErrorKind, Others, Present, Reported, SessionKey};
+    use crate::engine::{MemoryEngine, System};
+    use crate::metrics::Metrics;
+    use crate::session::presence::PresenceSettings;
+
+    /// The sessions of other nodes; `None`: nobody answers.
+    #[derive(Debug)]
+    struct Port(Mutex<Option<Vec<Present>>>);
+
+    impl Presence for Port {
+        fn report<'a>(
+            &'a self,
+            _: &'a ChannelName,
+            _: &'a Report,
+        ) -> futures_util::future::BoxFuture<'a, Result<Reported, EngineError>> {
+            let is_there = lock(&self.0).is_some();
+            let reported = Reported {
+                is_taken: true,
+                events: Vec::new(),
+            };
+            let answer = if is_there {
+                Ok(reported)
+            } else {
+                Err(EngineErrorKind::Unavailable.into())
+            };
+            Box::pin(std::future::ready(answer))
+        }
+
+        fn others<'a>(
+            &'a self,
+            _: &'a ChannelName,
+        ) -> futures_util::future::BoxFuture<'a, Result<Others, EngineError>> {
+            let sessions = lock(&self.0).clone();
+            let answer = sessions.map(|sessions| Others {
+                sessions,
+                lease_ms: None,
+            });
+            Box::pin(std::future::ready(answer.ok_or(EngineErrorKind::Unavailable.into())))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_lease_ended_while_nobody_could_renew_it_is_not_gone_at_once() {
+        let port = Arc::new(Port(Mutex::new(Some(vec![(SessionKey(1), None)]))));
+        let nodes = Nodes {
+            port: Arc::clone(&port) as Arc<dyn Presence>,
+            engine: Arc::new(MemoryEngine::new(Arc::new(System))),
+            node: 1,
+        };
+        let settings = PresenceSettings::default();
+        let presences = Presences::new(settings, Arc::new(Metrics::new()), Vec::new()).with_nodes(Some(nodes.clone()));
+        let channel = presences.channel(&ChannelName::parse("c").unwrap());
+        presences.follow(&channel).await.unwrap();
+        let there = || channel.state().roster.counts().count;
+        let look = async || {
+            channel.state().ties.note_stale(Instant::now());
+            presences.exchange_one(&nodes, Arc::clone(&channel)).await;
+            there()
+        };
+        assert_eq!(look().await, 1);
+        *lock(&port.0) = None;
+        assert_eq!(look().await, 1, "nobody answers");
+        *lock(&port.0) = Some(Vec::new());
+        assert_eq!(look().await, 1, "it may not have said again that it is there");
+        assert_eq!(look().await, 1);
+        tokio::time::advance(settings.debounce).await;
+        assert_eq!(look().await, 0);
+        *lock(&port.0) = Some(vec![(SessionKey(2), None)]);
+        assert_eq!(look().await, 1);
+        *lock(&port.0) = Some(Vec::new());
+        assert_eq!(look().await, 0, "as ever");
     }
 }

@@ -215,6 +215,20 @@ impl Roster {
         let is_gone =
             |(key, entry): (&SessionKey, &Entry)| (entry.is_elsewhere && !known.contains(key)).then_some(*key);
         let gone: Vec<_> = self.sessions.iter().filter_map(is_gone).collect();
+        self.meet(others);
+        for key in gone {
+            let Some(entry) = self.sessions.get_mut(&key) else {
+                continue;
+            };
+            entry.is_elsewhere = false;
+            if !entry.is_here() {
+                self.dismiss(key);
+            }
+        }
+    }
+
+    /// Sessions of other nodes; there may be more of them.
+    pub(super) fn meet(&mut self, others: Vec<Present>) {
         for (key, who) in others {
             if let Some(entry) = self.sessions.get_mut(&key) {
                 entry.is_elsewhere = true;
@@ -228,15 +242,6 @@ impl Roster {
             let user = who.and_then(|who| self.users.get_mut(&who.user));
             if let Some(kept) = user.and_then(|user| user.kept.take()) {
                 self.go(kept);
-            }
-        }
-        for key in gone {
-            let Some(entry) = self.sessions.get_mut(&key) else {
-                continue;
-            };
-            entry.is_elsewhere = false;
-            if !entry.is_here() {
-                self.dismiss(key);
             }
         }
     }

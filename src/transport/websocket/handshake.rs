@@ -88,10 +88,14 @@ async fn open(transports: &Transports, request: &request::Parts) -> Result<(Sess
     let seat = transports.seat(&request.extensions, Arrival::Connection)?;
     let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
     let identity = identify(node, request, None).await?;
+    let names_any = asked.names_any();
     let asked = asked.checked(&node.channels_at_connect(&identity), None, &node.limits())?;
     // Those of several that are refused get an `unsubscribed` each.
     let asked = ask(node, &identity, asked.channels, asked.presence).await;
-    check_any(&asked)?;
+    // Whoever names none has come to send commands: what the server adds of its own is no condition for that.
+    if names_any {
+        check_any(&asked)?;
+    }
     let session = Session::open(node, Transport::WebSocket, identity, seat)?;
     Ok((session, asked))
 }
