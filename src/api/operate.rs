@@ -33,7 +33,8 @@ async fn remove(
     tracing::info!(verb = removal.verb(), deny_s = removal.deny_s, %position, sessions, "an operator has sent somebody away");
     let answer = Object::new()
         .text("position", &position.to_string())
-        .optional_number("sessions", sessions.map(|sessions| sessions as u64));
+        .optional_number("sessions", sessions.map(|sessions| sessions as u64))
+        .number("deny_s", removal.deny_s);
     Ok(http::json(answer.finish()))
 }
 

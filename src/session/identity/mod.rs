@@ -26,6 +26,7 @@ pub use explain::explain;
 pub use grants::Grants;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
+pub(super) use key_set::KeysWithdrawn;
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
 pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
