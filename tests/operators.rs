@@ -392,6 +392,46 @@ async fn a_polls_session_that_is_sent_away_does_not_come_back_and_nor_does_its_t
     }
 }
 
+/// A poll is kept between two requests for as long as its lease, but not when there will be no next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_was_sent_away_is_on_no_list_any_more() {
+    let presence = Some(PresenceSettings {
+        lease: Duration::from_secs(600),
+        debounce: Duration::from_millis(100),
+        ..PresenceSettings::default()
+    });
+    let node = Node::start(Setup { presence, ..setup() });
+    let ada = token_of("ada");
+    let first = poll(&node, Some(&ada), &["room"], "").await;
+    let session = session_of(&first);
+    let (cursor, bearer_of_ada) = (first.1["cursor"].as_str().unwrap(), bearer(&ada));
+    let query = [
+        ("channel", "room"),
+        ("since", cursor),
+        ("wait", "55"),
+        ("session", &session),
+    ];
+    let mut link = Link::connect(node.address, Receive::Usual).await.unwrap();
+    let request = http::get(&http::target("/v1/poll", &query), &[("authorization", &bearer_of_ada)]);
+    link.send(&request).await.unwrap();
+    until("a poll that waits", || node.sessions() == 1).await;
+    let watcher = support::tokens::token("bob", 60, &json!({"presence": ["*"]}));
+    let count = async || {
+        let bearer = bearer(&watcher);
+        let request = http::get("/v1/presence?channel=room", &[("authorization", &bearer)]);
+        ask(node.address, &request).await.1["count"].as_u64().unwrap()
+    };
+    assert_eq!(count().await, 1);
+    operate(node.address, "/v1/disconnect", &json!({"session": session})).await;
+    assert_eq!(within("its end", Client::Poll(link).next()).await, "closing denied");
+    within("the end of its stay", async {
+        while count().await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_polls_session_is_sent_away_from_one_channel_and_where_everything_is_open() {
     let presence = Some(PresenceSettings::default());

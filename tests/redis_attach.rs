@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use futures_util::stream;
 use support::crowd::until;
 use support::deadline::within;
-use support::edge::took_at_most;
+use support::edge::{Edge, took_at_most};
 use support::http;
 use support::publisher::Publisher;
 use support::redis::Redis;
@@ -281,6 +281,25 @@ async fn a_position_of_another_past_in_the_middle_of_a_long_window_is_a_gap() {
     let page = answered.unwrap().unwrap();
     let gap = page.gap.expect("a gap");
     assert_eq!((gap.from, gap.to.offset, page.publications.len()), (forged, 0, 64));
+}
+
+/// Each of many channels was waited for, one after the other, as long as it was not known that Redis is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_a_hundred_channels_is_refused_in_time_by_a_redis_that_stands_still() {
+    let redis = Redis::start(&[]).await;
+    let edge = Edge::start(redis.url());
+    edge.becomes_ready().await;
+    let names: Vec<_> = (0..100).map(|number| format!("c{number}")).collect();
+    let query: Vec<_> = names.iter().map(|name| ("channel", name.as_str())).collect();
+    redis.freeze();
+    for path in ["/v1/sse", "/v1/poll"] {
+        let asked = Instant::now();
+        assert_eq!(edge.status(&http::target(path, &query)).await, 503, "{path}");
+        took_at_most("refusing a hundred channels", asked.elapsed(), Duration::from_secs(2));
+    }
+    redis.thaw();
+    edge.becomes_ready().await;
+    assert_eq!(edge.status(&http::target("/v1/sse", &query)).await, 200);
 }
 
 /// An operator could not see why nobody could subscribe, and whoever asked for five channels waited for each.

@@ -1,14 +1,23 @@
-//! How subscriptions begin: it is asked whether they may, and then the channels are joined, all at once.
+//! How subscriptions begin: it is asked whether they may, and then the channels are joined, a few at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use tokio::time::{Instant, timeout_at};
 
 use super::identity::{Action, Identity};
 use super::presence::Place;
 use super::{Done, Node, Session};
-use crate::delivery::{ChannelName, Joined, Since, Subscription, subscribe};
+use crate::delivery::{ChannelName, EngineError, EngineErrorKind, Joined, Since, Subscription, subscribe};
 use crate::protocol::{CommandId, PresenceAsk, Problem, Push};
+
+/// Channels of one request that begin at once.
+const BEGUN_AT_ONCE_MAX: usize = 16;
+
+/// For how long a request waits for any of its channels to begin, after one was given up.
+const PATIENCE: Duration = Duration::from_millis(1_700);
 
 /// A channel, and how its subscription began.
 pub type JoinResult = (ChannelName, Result<Joined, Problem>);
@@ -147,20 +156,45 @@ fn check_any_of<'a>(refused: impl Iterator<Item = Option<&'a Problem>>) -> Resul
     told.map_or(Ok(()), |problem| Err(problem.clone()))
 }
 
-/// Subscribes to all channels at once, so that those which cannot be reached are waited for once; each has its place, so
-/// that their pushes come in the order of the request.
+/// Subscribes to a few channels at once; each has its place, so that their pushes come in the order of the request.
+///
+/// The engine says how long one is waited for. Once it has given one up, the others are waited for together: they are
+/// given up when none has begun for a while.
 pub(super) async fn begin(node: &Node, wanted: Vec<Wanted>) -> Vec<Begun> {
+    // Those whom the engine refuses are as many as follow the channel.
+    let refused = |problem| node.spread(problem);
+    let all: Vec<_> = wanted.iter().map(|wanted| wanted.asked.clone()).collect();
     let beginning = wanted.into_iter().map(|Wanted { asked, allowed }| async move {
         let outcome = match allowed {
-            // Those whom the engine refuses are as many as follow the channel.
-            Ok(presence) => begin_one(node, &asked, presence)
-                .await
-                .map_err(|problem| node.spread(problem)),
+            Ok(presence) => begin_one(node, &asked, presence).await.map_err(refused),
             Err(problem) => Err(problem),
         };
         Begun { asked, outcome }
     });
-    join_all(beginning).await
+    let mut beginning = stream::iter(beginning).buffered(BEGUN_AT_ONCE_MAX);
+    let mut begun = Vec::with_capacity(all.len());
+    let (mut moved_at, mut has_failed) = (Instant::now(), false);
+    loop {
+        let next = beginning.next();
+        let next = if has_failed {
+            timeout_at(moved_at + PATIENCE, next).await.unwrap_or(None)
+        } else {
+            next.await
+        };
+        let Some(next) = next else { break };
+        match next.outcome {
+            Ok(_) => moved_at = Instant::now(),
+            Err(_) => has_failed = true,
+        }
+        begun.push(next);
+    }
+    let given_up = all.into_iter().skip(begun.len());
+    let unavailable = || EngineError::from(EngineErrorKind::Unavailable).into();
+    begun.extend(given_up.map(|asked| Begun {
+        asked,
+        outcome: Err(refused(unavailable())),
+    }));
+    begun
 }
 
 async fn begin_one(node: &Node, asked: &Asked, presence: PresenceAsk) -> Result<Started, Problem> {

@@ -77,7 +77,10 @@ async fn poll(transports: &Arc<Transports>, request: Request) -> Result<Answer, 
         answer.take_time(&mut session);
     }
     answer.tell_late();
-    answer.session = session.answered(&names);
+    // Who was sent away is not kept for a next poll: it leaves like any other session.
+    if !answer.is_sent_away {
+        answer.session = session.answered(&names);
+    }
     session.note_written();
     session.note_closed(Closed::Answered);
     Ok(answer)
@@ -105,6 +108,8 @@ struct Answer {
     bytes_max: usize,
     /// Whether nothing fits any more, or nothing may follow.
     is_full: bool,
+    /// Whether an operator has ended it.
+    is_sent_away: bool,
 }
 
 impl Answer {
@@ -119,6 +124,7 @@ impl Answer {
             bytes: 0,
             bytes_max,
             is_full: false,
+            is_sent_away: false,
         }
     }
 
@@ -251,6 +257,7 @@ impl Answer {
             }
             Output::Ending(ending) => {
                 if let Some(problem) = ending.problem {
+                    self.is_sent_away = problem.code == Code::Denied;
                     self.add_json(Push::Closing(problem).to_json());
                 }
                 self.is_full = true;

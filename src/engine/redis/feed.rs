@@ -4,7 +4,7 @@
 //! away, it stops telling of by itself.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,14 +14,20 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::channel::{Channel, Heard};
+use super::entry::Top;
 use super::link::{BREAK_MAX, probe};
+use super::part::Part;
 use super::redirect::Redirect;
 use super::shard::Shard;
 use super::told::Told;
 use super::{Shared, tops};
+use crate::delivery::Offset;
 
 /// Names in one go: what other clients of Redis wait for meanwhile.
-const NAMES_MAX: usize = 100;
+const NAMES_MAX: usize = 50;
+
+/// Logs that are begun in one go.
+const BEGUN_MAX: usize = 16;
 
 /// Changes that are remembered while Redis does not answer; of more it is only known that there were some.
 const CHANGES_MAX: usize = 16_384;
@@ -42,6 +48,8 @@ pub(super) struct Feed {
     is_asking: AtomicBool,
     /// Answers on the connection may be mistaken for each other.
     is_astray: AtomicBool,
+    /// Counts the channels that Redis has begun to tell of.
+    moves: AtomicU64,
     told: Told,
 }
 
@@ -74,6 +82,7 @@ impl Feed {
             leaving: Mutex::default(),
             is_asking: AtomicBool::new(false),
             is_astray: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
             told: Told::default(),
         }
     }
@@ -90,6 +99,11 @@ impl Feed {
     pub(super) fn is_away(&self) -> bool {
         let state = self.state();
         !state.is_up && state.since.elapsed() > BREAK_MAX
+    }
+
+    /// How many channels Redis has begun to tell of: whoever waits for one sees that others come before.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::SeqCst)
     }
 
     fn is_heard(&self) {
@@ -280,7 +294,7 @@ impl Ear<'_> {
     async fn begin(&mut self, channels: Vec<Arc<Channel>>) -> RedisResult<()> {
         let (old, new): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| channel.live.get().is_some());
         for channel in &old {
-            channel.heard.send_replace(Heard::From(None));
+            self.is_told(channel, None);
         }
         // They have readers, and come from elsewhere: what was told meanwhile, was told to nobody.
         if !old.is_empty() {
@@ -292,11 +306,40 @@ impl Ear<'_> {
         let asking = tops::asking(self.shared, &new);
         let answers = self.ask(&asking).await?;
         let mut tops = tops::read(self.shared, answers).unwrap_or_default().into_iter();
+        let mut unknown = Vec::new();
         for channel in new {
-            let top = tops.next().flatten().map(Box::new);
-            channel.heard.send_replace(Heard::From(top));
+            if let Some(top) = tops.next().flatten() {
+                self.is_told(&channel, Some(top));
+            } else {
+                unknown.push(channel);
+            }
+        }
+        for some in unknown.chunks(BEGUN_MAX) {
+            self.begin_logs(some).await?;
         }
         Ok(())
+    }
+
+    /// Logs that are not there, or not known to be, get an epoch as by reading them.
+    async fn begin_logs(&mut self, channels: &[Arc<Channel>]) -> RedisResult<()> {
+        let mut pipeline = redis::pipe();
+        for channel in channels {
+            let (keys, epoch) = (&channel.keys, self.shared.epoch());
+            let wanted = (Offset::MAX, None, 0);
+            pipeline.add_command(self.shared.scripts.read(keys, epoch, wanted));
+        }
+        let answers = self.ask(&pipeline).await?;
+        for (channel, answer) in channels.iter().zip(answers) {
+            // What is refused is asked for again by whoever waits for it, who sees why.
+            let top = Part::read(&channel.name, answer).map(|part| part.top());
+            self.is_told(channel, top);
+        }
+        Ok(())
+    }
+
+    fn is_told(&self, channel: &Channel, top: Option<Top>) {
+        channel.heard.send_replace(Heard::From(top.map(Box::new)));
+        self.home.feed.moves.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn ask(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
@@ -393,5 +436,26 @@ fn is_given_away(shared: &Arc<Shared>, home: &Shard, hints: &str) {
     if home.feed.is_asking.load(Ordering::SeqCst) {
         home.feed.is_astray.store(true, Ordering::SeqCst);
         home.feed.is_cut.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While there was no connection, the names of all channels that came and went were kept.
+    #[test]
+    fn changes_are_bounded() {
+        let feed = Feed::new();
+        feed.note_change("a".to_owned());
+        assert!(feed.with_changed(|changed| matches!(changed, Changed::Nobody)));
+        feed.take_changed();
+        for number in 0..CHANGES_MAX {
+            feed.note_change(number.to_string());
+        }
+        assert!(feed.with_changed(|changed| matches!(changed, Changed::Some(names) if names.len() == CHANGES_MAX)));
+        feed.note_change("one more".to_owned());
+        assert!(matches!(feed.take_changed(), Changed::All));
+        assert!(matches!(feed.take_changed(), Changed::Some(names) if names.is_empty()));
     }
 }

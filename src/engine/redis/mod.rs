@@ -44,6 +44,7 @@ mod url;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -75,6 +76,9 @@ pub use presence::RedisPresence;
 
 /// Readings on their way at once, on this node: a thousand channels that are behind do not crowd Redis.
 const READINGS_MAX: usize = 32;
+
+/// How long a reader waits for a channel while Redis answers, and others get theirs.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often channels that nobody uses are let go.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
@@ -215,12 +219,31 @@ impl Shared {
         Ok((live, read))
     }
 
-    /// A channel in which readers can begin: they need the log, whether it is attached or not. One of many channels
-    /// would wait for each.
-    fn reachable(&self, name: &ChannelName) -> Result<Arc<Channel>, EngineError> {
-        match self.shard(name) {
-            Some(home) if !home.reading.is_away() && !home.feed.is_away() => Ok(self.channel(name)),
-            _ => Err(EngineErrorKind::Unavailable.into()),
+    /// The channel and its live end, in which a reader begins. It needs the log, too, whether the channel is attached
+    /// or not; one of many channels would wait for each.
+    async fn attach(
+        self: &Arc<Self>,
+        name: &ChannelName,
+    ) -> Result<(Arc<Channel>, Arc<Live>, Option<Top>), EngineError> {
+        let unavailable = || EngineError::from(EngineErrorKind::Unavailable);
+        let home = self.shard(name).ok_or_else(unavailable)?;
+        if home.reading.is_away() || home.feed.is_away() {
+            return Err(unavailable());
+        }
+        // Held until the tail is: a channel that nobody holds may be let go.
+        let channel = self.channel(name);
+        let (give_up, mut moves) = (Instant::now() + ATTACH_TIMEOUT, home.feed.moves());
+        let mut attaching = pin!(self.live(&channel));
+        loop {
+            if let Ok(attached) = timeout(ANSWER_TIMEOUT, &mut attaching).await {
+                let (live, top) = attached?;
+                return Ok((Arc::clone(&channel), live, top));
+            }
+            // With very many, the others come first.
+            let before = std::mem::replace(&mut moves, home.feed.moves());
+            if moves == before || Instant::now() >= give_up {
+                return Err(unavailable());
+            }
         }
     }
 }
@@ -316,9 +339,7 @@ impl Engine for RedisEngine {
 
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         async move {
-            // Held until the tail is: a channel that nobody holds may be let go.
-            let channel = self.shared.reachable(channel)?;
-            let (live, _) = in_time(self.shared.live(&channel)).await?;
+            let (_channel, live, _) = self.shared.attach(channel).await?;
             Ok(Tail::new(live))
         }
         .boxed()
@@ -331,8 +352,7 @@ impl Engine for RedisEngine {
         limit: usize,
     ) -> BoxFuture<'a, Result<(Tail, Backlog), EngineError>> {
         async move {
-            let channel = self.shared.reachable(channel)?;
-            let (live, read) = in_time(self.shared.live(&channel)).await?;
+            let (channel, live, read) = self.shared.attach(channel).await?;
             let tail = Tail::new(live);
             if let Some((top, backlog)) = read.and_then(|top| Some((top, at_top(top.position, since)?))) {
                 channel.note_handed(top);
@@ -343,12 +363,6 @@ impl Engine for RedisEngine {
         }
         .boxed()
     }
-}
-
-/// Waits no longer than for an answer.
-async fn in_time<T>(work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
-    let answered = timeout(ANSWER_TIMEOUT, work).await;
-    answered.unwrap_or_else(|_| Err(EngineErrorKind::Unavailable.into()))
 }
 
 impl Listing for RedisEngine {
