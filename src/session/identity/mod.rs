@@ -305,6 +305,11 @@ impl Identity {
         self.publisher.starts_with(API_KEY).then(|| Arc::clone(&self.publisher))
     }
 
+    /// The name of the API key, if it is one.
+    pub(crate) fn api_key(&self) -> Option<&str> {
+        self.publisher.strip_prefix(API_KEY)
+    }
+
     /// Whether it came without credentials, where some need none.
     pub fn is_anonymous(&self) -> bool {
         self.kind == Kind::Anonymous
