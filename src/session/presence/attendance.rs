@@ -108,7 +108,7 @@ impl Attendance {
         channel.state().roster.enter(self.key, self.who.as_ref());
         if place.is_told {
             let known = self.poll.as_ref().and_then(|poll| *poll.known.get(nth)?);
-            let telling = self.telling.get_or_insert_with(|| Telling::new(session));
+            let telling = self.telling.get_or_insert_with(|| Box::new(Telling::new(session)));
             telling.watches.push(Watch::new(Arc::clone(&channel), known));
             telling.at = 0;
         }
@@ -188,14 +188,14 @@ impl Attendance {
 }
 
 impl Telling {
-    fn new(session: &Arc<Shared>) -> Box<Self> {
+    fn new(session: &Arc<Shared>) -> Self {
         let raised = Raised::new(session);
-        Box::new(Self {
+        Self {
             watches: Vec::new(),
             at: 0,
             waker: Waker::from(Arc::clone(&raised)),
             raised,
-        })
+        }
     }
 
     fn poll(&mut self) -> Option<PresenceFrame> {
