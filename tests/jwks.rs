@@ -184,7 +184,7 @@ async fn closed(socket: &mut WebSocket) -> (String, u16) {
         let mut last = String::new();
         loop {
             match socket.next().await.unwrap() {
-                Said::Push(push) if push.kind() == "closing" => last = push.text_of("code").to_owned(),
+                Said::Push(push) if push.kind() == "closing" => push.text_of("code").clone_into(&mut last),
                 Said::Push(_) => {}
                 Said::Closed { code, .. } => break (last, code),
             }
