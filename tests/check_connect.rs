@@ -246,18 +246,17 @@ async fn key_sets_are_fetched_and_files_are_tried() {
         }
     });
     let folder = Folder::new();
-    let issuers = json!([{"jwks_url": format!("http://{address}/keys")}]).to_string();
+    let issuers = json!([{"jwks_url": format!("http://{address}/keys?key=hunter2")}]).to_string();
     let issuers = issuers.replace("\":", "\"=");
     let variables = [("THROUGHLINE_AUTH__ISSUERS", &*issuers)];
     let connect = ["check", "--connect"];
     folder
         .run_with(&variables, &connect)
         .await
-        .says(78, &["no key here can be used", "fix: "]);
-    folder
-        .run_with(&variables, &connect)
-        .await
-        .says(69, &["no keys can be had", "not a JWK set"]);
+        .says(78, &["/keys: no key here can be used", "fix: "]);
+    let ran = folder.run_with(&variables, &connect).await;
+    assert!(!ran.stderr.contains("hunter2"), "{ran:#?}");
+    ran.says(69, &["/keys: no keys can be had", "not a JWK set"]);
     folder
         .run_with(&variables, &connect)
         .await

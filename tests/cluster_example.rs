@@ -156,12 +156,28 @@ fn is_running(pid: &str) -> bool {
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
+/// What a process has started.
+fn children(pid: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap();
+    let names = all.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let is_child = |name: &String| {
+        let state = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+        let parent = state
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent == Some(pid)
+    };
+    names.filter(is_child).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_behind_nginx_lose_nothing_when_one_of_them_and_then_redis_is_killed() {
     let mut cluster = Cluster::start().await;
     let all = ["redis", "node-1", "node-2", "node-3", "nginx"];
     let (mut cursor, mut number) = ("start".to_owned(), 0);
-    for victim in ["nobody", "node-1", "redis"] {
+    let workers = children(&cluster.pid("nginx"));
+    assert!(!workers.is_empty(), "nginx has no workers");
+    for victim in ["nobody", "node-1", "redis", "nginx"] {
         if victim != "nobody" {
             cluster.kill(victim).await;
         }
@@ -183,7 +199,12 @@ async fn three_nodes_behind_nginx_lose_nothing_when_one_of_them_and_then_redis_i
         }
     };
     within("all of them, again", is_back).await;
-    let pids = all.map(|name| cluster.pid(name));
+    assert!(
+        !workers.iter().any(|pid| is_running(pid)),
+        "orphans of nginx: {workers:?}"
+    );
+    let mut pids = all.map(|name| cluster.pid(name)).to_vec();
+    pids.extend(children(&cluster.pid("nginx")));
     let ready = Publisher::new(cluster.nginx).status(&http::get("/readyz", &[])).await;
     assert_eq!(ready.unwrap(), 200);
     // Ctrl-C.

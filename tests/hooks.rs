@@ -748,6 +748,28 @@ async fn a_session_ends_when_the_app_said_and_no_cached_answer_goes_beyond() {
     assert_eq!(status(&node, "sse", "a", &[]).await.0, 200);
 }
 
+/// Two ways to let somebody in by a slip: seconds for milliseconds, and a grant that a second one overrules.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_meant_lets_nobody_in() {
+    let now_s = support::tokens::now_s();
+    for answer in [
+        format!(
+            r#"{{"allow":true,"user":"ada","grants":{{"subscribe":["*"]}},"expires_at":{}}}"#,
+            now_s + 600
+        ),
+        r#"{"allow":true,"user":"ada","grants":{"subscribe":["b"],"subscribe":["*"]}}"#.to_owned(),
+    ] {
+        let says = answer.clone();
+        let app = App::start(move |_| Reply::Whole(200, says.clone())).await;
+        let node = Node::start(asking(&app, &["connect"], ""));
+        assert_eq!(
+            status(&node, "sse", "a", &[]).await,
+            (503, "overloaded".to_owned()),
+            "{answer}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_does_not_wait_for_an_app_that_hangs() {
     let app = App::start(|asked| {

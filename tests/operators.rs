@@ -57,6 +57,7 @@ async fn a_user_is_sent_away_and_refused_on_every_transport() {
     until("six sessions", || node.sessions() == 6).await;
     let (status, answer) = operate(node.address, "/v1/disconnect", &json!({"user": "ada", "deny_s": 600})).await;
     assert_eq!((status, &answer["sessions"]), (200, &json!(3)), "{answer}");
+    assert_eq!(answer["deny_s"], 600);
     assert!(answer["position"].as_str().unwrap().ends_with("-1"), "{answer}");
     for client in &mut hers {
         assert_eq!(told(client).await, "closing denied");
@@ -513,6 +514,17 @@ async fn only_operators_ask_and_what_they_ask_is_read_strictly() {
         (
             "/v1/disconnect",
             json!({"user": "ada", "deny_s": 86_401}),
+            "bad_request",
+        ),
+        ("/v1/disconnect", json!({"user": "ada", "denys": 600}), "bad_request"),
+        (
+            "/v1/disconnect",
+            json!({"user": "ada", "channel": "chat:1"}),
+            "bad_request",
+        ),
+        (
+            "/v1/unsubscribe",
+            json!({"user": "ada", "channel": "chat:1", "deny": 600}),
             "bad_request",
         ),
         ("/v1/unsubscribe", json!({"user": "ada"}), "bad_request"),

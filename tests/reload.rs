@@ -385,6 +385,13 @@ async fn streams_and_polls_hear_that_their_key_was_withdrawn() {
 
     std::fs::write(&secret_file, "a secret that came after the other one").unwrap();
     world.takes(&config).await;
+    // No key has another value, and yet somebody had to leave: the log says why, and how many.
+    let words = [
+        "the configuration was read again",
+        "the file of auth.issuers[0].secret_file",
+        "sessions_ended",
+    ];
+    world.has_said(1, &words).await;
     let closing = within("the end of the stream", async {
         loop {
             if let Some(Item::Event(event)) = stream.next().await.unwrap()

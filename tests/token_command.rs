@@ -136,7 +136,20 @@ fn a_configuration_that_is_wrong_says_where_and_shows_no_secret() {
         (
             "url",
             issuer("jwks_url = \"file:///etc/passwd\""),
-            "must begin with https://",
+            "must be a URL that begins with https://",
+        ),
+        (
+            "password",
+            issuer("jwks_url = \"https://ada:hush hush@id.example/keys\""),
+            "must be a URL that begins with https://",
+        ),
+        (
+            "user",
+            issuer(&format!(
+                "jwks_url = \"https://ada:{}@id.example/keys\"",
+                SECRET.replace(' ', "-")
+            )),
+            "auth.issuers[0].jwks_url: must not have a user or a password before the `@`",
         ),
         ("cookie", "[auth]\ncookie = \"a\"\n".to_owned(), "everything is open"),
         (
@@ -157,6 +170,79 @@ fn a_configuration_that_is_wrong_says_where_and_shows_no_secret() {
         assert_eq!(ended.status.code(), Some(78), "{name}: {said}");
         assert!(said.contains(expected), "{name}: {said}");
         assert!(!said.contains("hush hush") && !said.contains(SECRET), "{name}: {said}");
+        assert!(!said.contains(&SECRET.replace(' ', "-")), "{name}: {said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_token_says_what_would_be_right() {
+    let path = config("help", &format!("[[auth.issuers]]\nsecret = \"{SECRET}\"\n"));
+    let sign = |claims: &str| forge(r#"{"alg":"HS256"}"#, claims, Signer::Hmac(SECRET.as_bytes()));
+    let good = sign(r#"{"sub":"ada","exp":99999999999}"#);
+    for (token, expected) in [
+        (good.clone(), "accepted"),
+        (format!("Bearer {good}"), "leave it out here"),
+        (format!("bearer  {good}"), "leave it out here"),
+        (format!("tlk_{}", "x".repeat(43)), "this is an API key and not a token"),
+        (
+            sign(r#"{"sub":"ada","exp":4000000000000}"#),
+            "the token's `exp` must be in seconds since 1970, and is too far away; are these milliseconds?",
+        ),
+        (
+            sign(r#"{"sub":7,"exp":99999999999}"#),
+            "the token's `sub` must be a string",
+        ),
+        (
+            sign(r#"{"sub":"ada","exp":99999999999,"throughline":{"subscribe":["x"],"subscribe":["*"]}}"#),
+            "the token's `throughline` has a field twice",
+        ),
+    ] {
+        let ended = throughline(&["token", "verify", "--config", path.to_str().unwrap(), &token], "");
+        let said = text(&ended.stdout);
+        assert!(said.contains(expected), "{said}\n{}", text(&ended.stderr));
+        assert_eq!(ended.status.success(), expected == "accepted", "{said}");
+        // What stands behind the word is explained all the same.
+        assert_eq!(said.contains("\"HS256\""), !token.starts_with("tlk_"), "{said}");
+    }
+}
+
+/// A private key signs for the issuer that is meant: the one that is named, or the only one that it can be.
+#[test]
+fn a_private_key_signs_for_the_issuer_that_is_meant() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys");
+    let issuer = |name: &str, key: &str| format!("[[auth.issuers]]\nissuer = \"{name}\"\n{key}\n");
+    let secret = issuer("hs", &format!("secret = \"{SECRET}\""));
+    let ed = issuer("ed", &format!("public_key_file = \"{keys}/ed.pub.pem\""));
+    let ec = issuer("ec", &format!("public_key_file = \"{keys}/ec.pub.pem\""));
+    let two = config("issuers_two", &format!("{secret}{ed}"));
+    let three = config("issuers_three", &format!("{secret}{ed}{ec}"));
+    let (two, three) = (two.to_str().unwrap(), three.to_str().unwrap());
+    let (ed_key, of_curve) = (format!("{keys}/ed.pem"), format!("{keys}/ec.pem"));
+    for (config, rest) in [
+        (two, &["--key-file", &*ed_key][..]),
+        (three, &["--key-file", &ed_key, "--issuer", "ed"]),
+        (three, &["--key-file", &of_curve, "--issuer", "ec"]),
+        (three, &[]),
+        (three, &["--issuer", "hs"]),
+    ] {
+        let made = throughline(&[&["token", "--config", config][..], rest].concat(), "");
+        assert!(made.status.success(), "{rest:?}: {}", text(&made.stderr));
+        let verified = throughline(&["token", "verify", "--config", config], text(&made.stdout));
+        assert!(verified.status.success(), "{rest:?}: {}", text(&verified.stdout));
+    }
+    for (rest, expected) in [
+        (&["--key-file", &*ed_key][..], "--issuer NAME; there are \"ed\", \"ec\""),
+        (
+            &["--key-file", &ed_key, "--issuer", "eg"],
+            "there are \"hs\", \"ed\", \"ec\"",
+        ),
+        (&["--issuer", "ed"], "name its private key with --key-file"),
+        (&["--issuer", "eg"], "the configuration has no such issuer"),
+    ] {
+        let refused = throughline(&[&["token", "--config", three][..], rest].concat(), "");
+        assert_eq!(refused.status.code(), Some(78), "{rest:?}");
+        let said = text(&refused.stderr);
+        assert!(said.contains(expected), "{rest:?}: {said}");
     }
 }
 
@@ -168,6 +254,16 @@ fn what_is_shown_of_the_configuration_has_no_secret() {
     let said = text(&shown.stdout);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     assert!(said.contains("***") && !said.contains(SECRET), "{said}");
+    let urls = "[webhooks]\nurl = [\"https://ada:hunter2@app.example/a\", \"https://app.example/b?key=hunter2\"]\n\
+                [hooks]\nconnect_url = \"https://app.example/c?key=hunter2\"\n\
+                [[auth.issuers]]\njwks_url = \"https://app.example/d?key=hunter2\"\n";
+    let path = config("shown_urls", urls);
+    let shown = throughline(&["config", "show", "--config", path.to_str().unwrap()], "");
+    let said = text(&shown.stdout);
+    assert!(!said.contains("hunter2") && !said.contains("ada"), "{said}");
+    for part in ["https://***@app.example/a", "/b?***", "/c?***", "/d?***"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     for (name, wrong) in [
         ("one", format!("[auth.issuers]\n{rest}")),
         ("section", format!("[[auth]]\n{rest}")),

@@ -288,6 +288,15 @@ fn wrong_claims() -> Vec<(&'static str, String)> {
         ("sub twice", raw("sub", r#""eve","sub":"ada""#)),
         ("grants as a string", grants(json!("*"))),
         ("grants of null", raw("throughline", "null")),
+        (
+            "a grant twice",
+            raw("throughline", r#"{"subscribe":["x"],"subscribe":["*"]}"#),
+        ),
+        (
+            "a grant twice, once with an escape",
+            raw("throughline", r#"{"publish":["x"],"p\u0075blish":["*"]}"#),
+        ),
+        ("exp in milliseconds", with(&json!({"exp": (now + 600) * 1000}))),
         ("a grant as a string", grants(json!({"subscribe": "*"}))),
         ("a grant of a number", grants(json!({"publish": [1]}))),
         ("a star in the middle", grants(json!({"history": ["a*b"]}))),
@@ -334,7 +343,7 @@ async fn no_broken_token_is_accepted() {
     listener.set_nonblocking(true).unwrap();
     let there = listener.local_addr().unwrap().to_string();
     let table = [malformed(), confused(), with_other_keys(&there), wrong_claims()].concat();
-    assert_eq!(table.len(), 106, "the table is whole");
+    assert_eq!(table.len(), 109, "the table is whole");
     for (name, token) in &table {
         let (head, body) = ask(node.address, token).await;
         assert_eq!(head.status, 401, "{name}: {body}");

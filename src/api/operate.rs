@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::http;
 use crate::protocol::{Code, FollowedQuery, Object, Problem, Removal};
+use crate::session::identity::Identity;
 use crate::session::{Node, Removed};
 
 /// The largest body that says whom to remove, in bytes.
@@ -27,38 +28,51 @@ async fn remove(
     request: Request,
     read: impl Fn(&[u8]) -> Result<Removal, Problem>,
 ) -> Result<Response, Problem> {
-    let body = admit(node, request).await?;
+    let (operator, body) = admit(node, request).await?;
     let removal = read(&body)?;
     let Removed { position, sessions } = node.remove(&removal).await?;
-    tracing::info!(verb = removal.verb(), deny_s = removal.deny_s, %position, sessions, "an operator has sent somebody away");
+    tracing::info!(
+        // Nobody's, where everything is open.
+        api_key = operator.api_key(),
+        verb = removal.verb(),
+        deny_s = removal.deny_s,
+        %position,
+        sessions,
+        "an operator has sent somebody away"
+    );
     let answer = Object::new()
         .text("position", &position.to_string())
-        .optional_number("sessions", sessions.map(|sessions| sessions as u64));
+        .optional_number("sessions", sessions.map(|sessions| sessions as u64))
+        .number("deny_s", removal.deny_s);
     Ok(http::json(answer.finish()))
 }
 
 /// Lets an operator in, and nobody else: at the rates at which publications come in.
-async fn admit(node: &Node, request: Request) -> Result<Bytes, Problem> {
+async fn admit(node: &Node, request: Request) -> Result<(Arc<Identity>, Bytes), Problem> {
     let (head, body) = request.into_parts();
     let admitted = check(node, &head).await;
     let request = Request::from_parts(head, body);
-    if let Err(problem) = admitted {
-        http::discard_body(request, BODY_BYTES_MAX).await;
-        return Err(problem);
-    }
+    let operator = match admitted {
+        Ok(operator) => operator,
+        Err(problem) => {
+            http::discard_body(request, BODY_BYTES_MAX).await;
+            return Err(problem);
+        }
+    };
     check_type(&http::media_type(request.headers()))?;
-    Ok(http::read_body(request, BODY_BYTES_MAX).await?.1)
+    Ok((operator, http::read_body(request, BODY_BYTES_MAX).await?.1))
 }
 
 /// Draws before the credentials are looked at: guessing keys is limited by address.
-async fn check(node: &Node, head: &Parts) -> Result<(), Problem> {
+async fn check(node: &Node, head: &Parts) -> Result<Arc<Identity>, Problem> {
     let visitor = http::visitor(&head.extensions);
     visitor.request()?;
     let identity = http::verify(node, head, None).await?;
     identity.may_operate()?;
     visitor
         .identified(identity.as_user(), identity.as_api_key())
-        .keyed_request()
+        .keyed_request()?;
+    Ok(identity)
 }
 
 /// The types that a body of `/v1/publish` may have to be read as JSON.

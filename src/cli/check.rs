@@ -8,6 +8,7 @@ use throughline::config::Config;
 use throughline::engine::redis::check::{self as redis, Checked, Finding, Weight};
 use throughline::http::HttpClient;
 use throughline::server::Tls;
+use throughline::session::outgoing::without_secrets;
 
 use super::client::terminal::talk;
 use super::configured::Configured;
@@ -113,16 +114,17 @@ impl Said {
 
     async fn issuers(&mut self, config: &Config) {
         for (url, found) in config.auth.fetch_keys(&HttpClient::default()).await {
+            let url = without_secrets(url);
             match found {
                 Ok(0) => self.fault(
-                    url,
+                    &url,
                     "no key here can be used".to_owned(),
                     "RS256, ES256 and EdDSA keys can be",
                 ),
                 Ok(1) => talk(format_args!("{url}: 1 key")),
                 Ok(keys) => talk(format_args!("{url}: {keys} keys")),
                 Err(why) => self.say(
-                    url,
+                    &url,
                     &Finding {
                         weight: Weight::Unreachable,
                         what: format!("no keys can be had: {why}"),

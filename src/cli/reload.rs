@@ -110,22 +110,35 @@ impl Reload {
             self.edge.set_hooks(before);
         }
         // Files that it names may have changed where it has not.
-        self.edge.apply(terms);
+        let files = other_files(&loaded.config, &terms, &self.edge);
+        let sessions_ended = self.edge.apply(terms);
         if after {
             self.edge.set_hooks(None);
         }
         if taken.iter().any(|key| key == "log.level") {
             self.filter.set(loaded.config.log.level.as_str());
         }
-        let shown = if taken.is_empty() {
+        let shown: Vec<_> = taken.into_iter().chain(files).collect();
+        let shown = if shown.is_empty() {
             "nothing".to_owned()
         } else {
-            taken.join(", ")
+            shown.join(", ")
         };
-        tracing::info!(changed = shown, "the configuration was read again");
+        tracing::info!(changed = shown, sessions_ended, "the configuration was read again");
         if !left.is_empty() {
             tracing::warn!(keys = left.join(", "), "these keys hold after a restart only");
         }
         self.holds = loaded;
     }
+}
+
+/// The keys that name a file with other keys in it than before.
+fn other_files(config: &Config, terms: &Terms, edge: &Edge) -> Vec<String> {
+    let before = edge.node().authority();
+    let others = match (&terms.authority, &before) {
+        (Some(authority), Some(before)) => authority.other_keys_than(before),
+        _ => Vec::new(),
+    };
+    let file = |at: usize| Some(format!("the file of {}", config.auth.file_key(at)?));
+    others.into_iter().filter_map(file).collect()
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use throughline::config::{Auth, IssuerTable};
 use throughline::http::HttpClient;
 use throughline::session::identity::{
     Authority, ChannelPattern, FetchKeys, GrantClaims, MintedClaims, SigningKey, explain, mint,
@@ -52,6 +53,10 @@ struct Minted {
     /// A private key in PEM (PKCS#8) that signs, instead of the configuration's first issuer with a secret
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// The issuer of the configuration whose token it is, by its `issuer`; needed with --key-file where several publish
+    /// their keys
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
     /// The user
     #[arg(long, value_name = "USER", default_value = "dev")]
     sub: String,
@@ -102,13 +107,22 @@ fn minted(asked: Minted) -> Result<String, String> {
     let (key, issuer) = if let Some(path) = &asked.key_file {
         let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let key = SigningKey::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))?;
-        (key, config.auth.issuers.first())
+        (key, key_holder(&config.auth, asked.issuer.as_deref())?)
     } else {
         let signs = config
             .auth
-            .signing_issuer()
+            .signing_issuer(asked.issuer.as_deref())
             .map_err(|fault| loaded.placed(fault).to_string())?;
-        let (secret, issuer) = signs.ok_or(NO_SECRET)?;
+        let (secret, issuer) = match (signs, &asked.issuer) {
+            (Some(signs), _) => signs,
+            (None, None) => return Err(NO_SECRET.to_owned()),
+            (None, Some(name)) => {
+                named(&config.auth, name)?;
+                return Err(format!(
+                    "the issuer {name:?} has neither `secret` nor `secret_file`; name its private key with --key-file"
+                ));
+            }
+        };
         (SigningKey::from_secret(&secret), Some(issuer))
     };
     let now_s = now_ms() / 1000;
@@ -129,6 +143,47 @@ fn minted(asked: Minted) -> Result<String, String> {
     mint(&claims, &key).map_err(|error| error.to_string())
 }
 
+/// The issuer by this name.
+fn named<'a>(auth: &'a Auth, name: &str) -> Result<&'a IssuerTable, String> {
+    let found = auth
+        .issuers
+        .iter()
+        .find(|issuer| issuer.issuer.as_deref() == Some(name));
+    found.ok_or_else(|| {
+        let names = names(auth.issuers.iter());
+        format!("--issuer {name:?}: the configuration has no such issuer; {names}")
+    })
+}
+
+/// Whose token it is that a private key signs: of the issuer that is named, or of the only one that has public keys.
+fn key_holder<'a>(auth: &'a Auth, name: Option<&str>) -> Result<Option<&'a IssuerTable>, String> {
+    if let Some(name) = name {
+        return named(auth, name).map(Some);
+    }
+    let has_secret = |issuer: &&IssuerTable| issuer.secret.is_some() || issuer.secret_file.is_some();
+    let public: Vec<_> = auth.issuers.iter().filter(|issuer| !has_secret(issuer)).collect();
+    match public.as_slice() {
+        [] => Ok(auth.issuers.first()),
+        [one] => Ok(Some(one)),
+        _ => Err(format!(
+            "several issuers of the configuration have public keys; say whose token this is with --issuer NAME; {}",
+            names(public.iter().copied())
+        )),
+    }
+}
+
+fn names<'a>(issuers: impl Iterator<Item = &'a IssuerTable>) -> String {
+    let names: Vec<_> = issuers
+        .filter_map(|issuer| issuer.issuer.as_deref())
+        .map(|name| format!("{name:?}"))
+        .collect();
+    if names.is_empty() {
+        "none there has an `issuer`".to_owned()
+    } else {
+        format!("there are {}", names.join(", "))
+    }
+}
+
 async fn verified(asked: Verify) -> Result<(String, Exit), String> {
     let token = match asked.token {
         Some(token) => token,
@@ -140,7 +195,9 @@ async fn verified(asked: Verify) -> Result<(String, Exit), String> {
     let authority: Option<Authority> = authority.map_err(|fault| loaded.placed(fault).to_string())?;
     let authority = authority.ok_or("the configuration has no [auth]: everything is open, and tokens mean nothing")?;
     let (token, now_ms) = (token.trim(), now_ms());
-    let text = explain(token, now_ms);
+    // Refused as it is, and explained all the same.
+    let bare = token.split_once(' ').map_or(token, |(_, behind)| behind.trim_start());
+    let text = explain(bare, now_ms);
     Ok(match authority.verify(token, now_ms).await {
         Ok(_) => (text + "accepted", Exit::Done),
         Err(refusal) => (format!("{text}refused: {refusal}"), Exit::Refused),

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::without_line_end;
-use super::{Fault, Secret};
+use super::{Fault, Secret, asked};
 use crate::http::HttpClient;
 use crate::session::identity::{
     Algorithm, ApiKey, Authority, ChannelPattern, FetchKeys, Issuer, IssuerKeys, Key, RemoteKeys, Scope,
@@ -120,17 +120,31 @@ impl Auth {
         found
     }
 
+    /// The key that names the file with an issuer's keys, if there is one.
+    pub fn file_key(&self, at: usize) -> Option<String> {
+        let issuer = self.issuers.get(at)?;
+        let files = [
+            ("secret_file", &issuer.secret_file),
+            ("public_key_file", &issuer.public_key_file),
+            ("jwks_file", &issuer.jwks_file),
+        ];
+        let (name, _) = files.into_iter().find(|(_, file)| file.is_some())?;
+        Some(format!("auth.issuers[{at}].{name}"))
+    }
+
     /// Whether anybody is asked for anything.
     pub fn is_configured(&self) -> bool {
         !self.issuers.is_empty() || !self.api_keys.is_empty()
     }
 
-    /// The first issuer whose secret is known, with it: it can sign tokens to try with.
+    /// The first issuer whose secret is known, with it, among those of this name, if one is given: it can sign tokens to
+    /// try with.
     ///
     /// # Errors
     /// [`Fault`], if the secret's file cannot be read.
-    pub fn signing_issuer(&self) -> Result<Option<(Vec<u8>, &IssuerTable)>, Fault> {
-        for issuer in &self.issuers {
+    pub fn signing_issuer(&self, name: Option<&str>) -> Result<Option<(Vec<u8>, &IssuerTable)>, Fault> {
+        let is_meant = |issuer: &&IssuerTable| name.is_none() || issuer.issuer.as_deref() == name;
+        for issuer in self.issuers.iter().filter(is_meant) {
             if let Some(secret) = &issuer.secret {
                 return Ok(Some((secret.reveal().as_bytes().to_vec(), issuer)));
             }
@@ -238,10 +252,12 @@ impl IssuerTable {
                 Ok(_) => Err(at("jwks_file", &"no key in it is for RS256, ES256 or EdDSA signatures")),
                 Err(error) => Err(at("jwks_file", &error)),
             },
-            (None, None, None, None, Some(url)) if url.starts_with("https://") || url.starts_with("http://") => {
-                Ok(IssuerKeys::Remote(RemoteKeys::new(url.clone(), Arc::clone(fetch))))
+            (None, None, None, None, Some(url)) => {
+                match asked::why_not(url, "public keys are fetched without a password") {
+                    None => Ok(IssuerKeys::Remote(RemoteKeys::new(url.clone(), Arc::clone(fetch)))),
+                    Some(why) => Err(at("jwks_url", &why)),
+                }
             }
-            (None, None, None, None, Some(_)) => Err(at("jwks_url", &"must begin with https:// (or http://)")),
             _ => Err(wrong(format!(
                 "{place}: needs exactly one of `secret`, `secret_file`, `public_key_file`, `jwks_file` and `jwks_url`"
             ))),

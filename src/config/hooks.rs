@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderName, Uri};
+use axum::http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Secret};
+use super::{Fault, Secret, asked};
 use crate::protocol;
 use crate::session::hooks::HookSettings;
 
@@ -171,16 +171,6 @@ impl Hooks {
 }
 
 fn url_fault(key: &'static str, url: &str) -> Option<Fault> {
-    let uri: Option<Uri> = url.parse().ok();
-    let authority = uri.as_ref().and_then(Uri::authority);
-    let is_http = matches!(uri.as_ref().and_then(Uri::scheme_str), Some("http" | "https"));
-    let why = match authority {
-        Some(authority) if authority.as_str().contains('@') => {
-            "must not have a user or a password; the app knows this edge by hooks.secret"
-        }
-        Some(authority) if is_http && !authority.host().is_empty() => return None,
-        _ => "must be a URL that begins with https:// (or http://)",
-    };
-    // Not the URL itself, which may have a secret in it.
+    let why = asked::why_not(url, "the app knows this edge by hooks.secret")?;
     Some(Fault::of_key(key, format!("{key}: {why}")))
 }

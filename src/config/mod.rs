@@ -4,6 +4,7 @@
 //! their `Default` the defaults. From them come parsing, the errors' words, `config show`, the file that `init`
 //! writes, and the reference in `docs/configuration.md`. A new key is a new field.
 
+mod asked;
 mod auth;
 mod checks;
 mod environment;

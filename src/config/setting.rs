@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::keys::{Found, Key, Keys};
 use super::nearest;
 use super::secret::without_line_end;
-use super::{Fault, Source};
+use super::{Fault, Source, asked};
 
 /// What stands for a secret where it would be printed.
 const MASK: &str = "***";
@@ -50,8 +50,18 @@ impl Setting {
         if self.key.is_hidden() {
             MASK.to_owned()
         } else {
-            self.value.to_string()
+            masked(&self.key, &self.value).to_string()
         }
+    }
+}
+
+/// Of all URLs in a value what may be a secret.
+fn mask_urls(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = asked::masked(text),
+        Value::Array(values) => values.iter_mut().for_each(mask_urls),
+        Value::Table(table) => table.iter_mut().for_each(|(_, value)| mask_urls(value)),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {}
     }
 }
 
@@ -62,6 +72,7 @@ pub(super) fn masked(key: &Key, value: &Value) -> Value {
         return mask();
     }
     let mut shown = value.clone();
+    mask_urls(&mut shown);
     if let Value::Array(elements) = &mut shown {
         for table in elements.iter_mut().filter_map(Value::as_table_mut) {
             for name in &key.secrets_within {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use axum::http::Uri;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, OneOrMany, Secret};
+use super::{Fault, OneOrMany, Secret, asked};
 use crate::delivery::LogPolicy;
 use crate::session::webhooks::{EventKind, SigningSecret, WebhookSettings};
 
@@ -116,16 +115,15 @@ fn read_secret(key: &str, secret: &Secret) -> Result<SigningSecret, Fault> {
     SigningSecret::parse(secret.reveal()).map_err(|error| Fault::of_key(key, format!("{key} {error}")))
 }
 
-/// It is not repeated: a URL may have a secret in it.
 fn check_url(url: &str) -> Result<(), Fault> {
-    let uri: Option<Uri> = url.parse().ok();
-    let is_well = uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-    let why = "webhooks.url must be an address like https://app.example/webhooks";
-    if is_well {
-        Ok(())
-    } else {
-        Err(Fault::of_key("webhooks.url", why.to_owned()))
-    }
+    let why = asked::why_not(url, "receivers know this server by webhooks.secret");
+    let fault = |why| {
+        Fault::of_key(
+            "webhooks.url",
+            format!("webhooks.url {why}, like https://app.example/webhooks"),
+        )
+    };
+    why.map(fault).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -172,6 +170,10 @@ mod tests {
             (
                 &*format!("url = \"http://a\"\n{secret}\nevents = [\"joined\"]"),
                 "there are channel_occupied",
+            ),
+            (
+                &*format!("url = \"https://ada:hunter2@app.example\"\n{secret}"),
+                "must not have a user or a password",
             ),
             (&*format!("url = {:?}\n{secret}", ["http://a"; 9]), "there may be 8"),
         ] {

@@ -26,13 +26,13 @@ impl Edge {
     /// From now on these terms hold, for sessions that are there too.
     ///
     /// Connections stay. A session ends whose key is no longer accepted, and a subscription that is no longer allowed.
-    /// Nobody is forgiven what was drawn from a limit.
-    pub fn apply(&self, terms: Terms) {
+    /// Nobody is forgiven what was drawn from a limit. Says how many sessions end.
+    pub fn apply(&self, terms: Terms) -> usize {
         self.door.set_rules(terms.rules);
         if let Some(limits) = self.door.limits() {
             limits.set(terms.rates);
         }
         self.node.set_limits(terms.limits);
-        self.node.set_terms(terms.authority, terms.policies);
+        self.node.set_terms(terms.authority, terms.policies)
     }
 }

@@ -39,7 +39,8 @@ pub enum Transport {
 impl Transport {
     const ALL: [Self; 3] = [Self::WebSocket, Self::EventSource, Self::Poll];
 
-    fn label(self) -> &'static str {
+    /// Its name in metrics and logs.
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::WebSocket => "ws",
             Self::EventSource => "sse",

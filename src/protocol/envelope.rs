@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use strsim::osa_distance;
 
 use super::list::List;
 use super::secret::Secret;
@@ -46,6 +47,25 @@ impl<'a> Envelope<'a> {
     /// Reads one object.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, Problem> {
         read_object(json::check(body)?)
+    }
+
+    /// Refuses a field that has none of these names, where one that is passed over could do harm: misspelt, it would
+    /// not mean what somebody meant.
+    pub(super) fn check_names(&self, known: &[&str]) -> Result<(), Problem> {
+        let Some((name, _)) = self.0.iter().find(|(name, _)| !known.contains(&&**name)) else {
+            return Ok(());
+        };
+        let edits = |other: &&&str| osa_distance(name, other);
+        let nearest = known.iter().min_by_key(edits);
+        let advice = match nearest.filter(|other| edits(other) <= EDITS_MAX) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("there are `{}`", known.join("`, `")),
+        };
+        let shown: String = name.chars().take(SHOWN_MAX).collect();
+        Err(Problem::new(
+            Code::BadRequest,
+            format!("there is no field `{shown}`; {advice}"),
+        ))
     }
 
     /// A field's value, whatever it is.
@@ -122,6 +142,9 @@ impl<'a> Envelope<'a> {
         self.read_as(name, "a whole number that is not negative")
     }
 }
+
+/// More edits than this and it is another name.
+const EDITS_MAX: usize = 2;
 
 /// Characters of what a client sent that an error repeats.
 const SHOWN_MAX: usize = 40;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
+use super::fields::Fields;
 use super::json::{self, Object};
 use super::{Code, Item, Limits, Problem};
 
@@ -94,7 +94,7 @@ pub struct Allowed {
     /// Who the client is.
     pub user: Option<Box<str>>,
     /// What it may do, like the claim `throughline` of a token.
-    pub grants: Option<Map<String, Value>>,
+    pub grants: Option<Fields>,
     /// Until when it may stay, in Unix milliseconds.
     pub expires_at_ms: Option<u64>,
     /// What is published instead, as compact JSON.
@@ -128,7 +128,7 @@ struct Told<'a> {
     retry_ms: Option<u64>,
     cache_s: Option<u64>,
     user: Option<String>,
-    grants: Option<Map<String, Value>>,
+    grants: Option<Fields>,
     expires_at: Option<u64>,
     #[serde(borrow, default, deserialize_with = "given")]
     data: Option<&'a RawValue>,

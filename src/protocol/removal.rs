@@ -68,6 +68,7 @@ impl Removal {
     /// What is wrong with it.
     pub fn read_disconnect(body: &[u8]) -> Result<Self, Problem> {
         let envelope = Envelope::read(body)?;
+        envelope.check_names(&["user", "session", "deny_s", "code"])?;
         let reason = match envelope.text("code")? {
             None => Reason::default(),
             Some(word) => Reason::read(&word).ok_or_else(|| bad("`code` must be \"denied\" or \"token_expired\""))?,
@@ -92,6 +93,7 @@ impl Removal {
     /// What is wrong with it.
     pub fn read_unsubscribe(body: &[u8]) -> Result<Self, Problem> {
         let envelope = Envelope::read(body)?;
+        envelope.check_names(&["user", "session", "channel", "deny_s"])?;
         Ok(Self {
             subject: subject(&envelope)?,
             channel: Some(ChannelName::parse(&envelope.required_text("channel")?)?),
@@ -212,7 +214,17 @@ mod tests {
             (r#"{"user":"a\u0007"}"#, "without control characters"),
             (r#"{"user":7}"#, "`user` must be a string"),
             (r#"{"session":"me"}"#, "32 hexadecimal digits"),
-            (r#"{"token":"00ff"}"#, "nobody is named"),
+            (
+                r#"{"token":"00ff"}"#,
+                "there is no field `token`; there are `user`, `session`, `deny_s`, `code`",
+            ),
+            (
+                r#"{"user":"a","denys":60}"#,
+                "there is no field `denys`; did you mean `deny_s`?",
+            ),
+            (r#"{"user":"a","deny":60}"#, "did you mean `deny_s`?"),
+            (r#"{"user":"a","channel":"c"}"#, "there is no field `channel`"),
+            (r#"{"user":null}"#, "nobody is named"),
             (r#"{"user":"a","deny_s":86401}"#, "at most 86400"),
             (r#"{"user":"a","deny_s":-1}"#, "not negative"),
             (r#"{"user":"a","code":"gone"}"#, "\"token_expired\""),

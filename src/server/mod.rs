@@ -10,6 +10,7 @@ mod listener;
 mod phase;
 mod places;
 mod proxy_protocol;
+mod proxy_refusals;
 mod streams;
 mod tls;
 

@@ -36,7 +36,7 @@ impl Places {
         if count > of_this_process() {
             tracing::warn!(
                 connections = count,
-                files = ?getrlimit(Resource::Nofile).current,
+                files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
                 "connections.count_max is more than the files that this process may open; raise its limit (ulimit -n, LimitNOFILE)"
             );
         }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use ppp::v2::{Addresses, Command, Header};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::proxy_refusals::{Refusal, Refusals};
 use crate::config::Connections;
 use crate::http::Peer;
 
@@ -21,14 +22,23 @@ const HEADER_BYTES_MAX: usize = 2048;
 const FIXED_BYTES: usize = 16;
 
 /// The proxies that are believed. A connection from elsewhere, or without a header, is refused.
-#[derive(Debug, Clone)]
-pub(super) struct Proxies(Vec<IpNet>);
+#[derive(Debug)]
+pub(super) struct Proxies {
+    believed: Vec<IpNet>,
+    refusals: Refusals,
+}
 
 impl Proxies {
     /// Those of the configuration, if the protocol is spoken.
     pub(super) fn new(connections: &Connections) -> Option<Self> {
-        let from = || connections.proxy_protocol_from.clone();
-        connections.speaks_proxy_protocol().then(|| Self(from()))
+        connections
+            .speaks_proxy_protocol()
+            .then(|| Self::believing(connections.proxy_protocol_from.clone()))
+    }
+
+    fn believing(believed: Vec<IpNet>) -> Self {
+        let refusals = Refusals::default();
+        Self { believed, refusals }
     }
 
     /// Reads the header of a connection from `peer`, and says whose connection it is.
@@ -36,15 +46,22 @@ impl Proxies {
     /// # Errors
     /// Why the connection is refused.
     pub(super) async fn read(&self, stream: &mut (impl AsyncRead + Unpin), peer: Peer) -> io::Result<Peer> {
-        let is_believed = |ip: IpAddr| self.0.iter().any(|network| network.contains(&ip));
+        let read = self.read_unnoted(stream, peer).await;
+        match &read {
+            Ok(_) => self.refusals.note_none(),
+            Err(refusal) => self.refusals.note(refusal, peer),
+        }
+        Ok(read?)
+    }
+
+    async fn read_unnoted(&self, stream: &mut (impl AsyncRead + Unpin), peer: Peer) -> Result<Peer, Refusal> {
+        let is_believed = |ip: IpAddr| self.believed.iter().any(|network| network.contains(&ip));
         if !peer.ip.is_some_and(is_believed) {
-            return Err(refused("its sender is not in connections.proxy_protocol_from"));
+            return Err(Refusal::Stranger);
         }
         let read = tokio::time::timeout(HEADER_TIMEOUT, read_header(stream));
-        let bytes = read
-            .await
-            .unwrap_or_else(|_| Err(refused("its header did not come in time")))?;
-        let header = Header::try_from(&bytes[..]).map_err(|error| refused(&error.to_string()))?;
+        let bytes = read.await.unwrap_or(Err(Refusal::Silent))?;
+        let header = Header::try_from(&bytes[..]).map_err(|error| Refusal::Malformed(error.to_string()))?;
         Ok(match (header.command, header.addresses) {
             (Command::Proxy, Addresses::IPv4(addresses)) => ip(addresses.source_address.into()),
             (Command::Proxy, Addresses::IPv6(addresses)) => ip(addresses.source_address.into()),
@@ -61,23 +78,32 @@ fn ip(address: IpAddr) -> Peer {
 }
 
 /// Reads no byte more than the header has: what follows it is not ours.
-async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Refusal> {
     let mut bytes = vec![0; FIXED_BYTES];
-    stream.read_exact(&mut bytes).await?;
-    if !bytes.starts_with(ppp::v2::PROTOCOL_PREFIX) {
-        return Err(refused("it begins without a header of version 2"));
+    let mut len = 0;
+    while len < FIXED_BYTES {
+        match stream.read(&mut bytes[len..]).await? {
+            0 if len == 0 => return Err(Refusal::Silent),
+            0 => break,
+            came => len += came,
+        }
+        // Whoever speaks something else may wait for an answer, and not send so much.
+        let expected = ppp::v2::PROTOCOL_PREFIX;
+        let len = len.min(expected.len());
+        if bytes[..len] != expected[..len] {
+            return Err(Refusal::of_other(&bytes));
+        }
     }
-    let len = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
-    if FIXED_BYTES + len > HEADER_BYTES_MAX {
-        return Err(refused("its header is too long"));
+    if len < FIXED_BYTES {
+        return Err(Refusal::Malformed("it is cut off".to_owned()));
     }
-    bytes.resize(FIXED_BYTES + len, 0);
+    let more = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+    if FIXED_BYTES + more > HEADER_BYTES_MAX {
+        return Err(Refusal::Malformed("it is too long".to_owned()));
+    }
+    bytes.resize(FIXED_BYTES + more, 0);
     stream.read_exact(&mut bytes[FIXED_BYTES..]).await?;
     Ok(bytes)
-}
-
-fn refused(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("PROXY protocol: {why}"))
 }
 
 #[cfg(test)]
@@ -87,7 +113,7 @@ mod tests {
     const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
     async fn read(header: &[u8]) -> io::Result<(Peer, usize)> {
-        let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
+        let proxies = Proxies::believing(vec!["127.0.0.0/8".parse().unwrap()]);
         let peer = ip("127.0.0.1".parse().unwrap());
         let mut rest = [header, b"GET"].concat();
         let mut stream = std::io::Cursor::new(std::mem::take(&mut rest));
@@ -124,7 +150,7 @@ mod tests {
         ] {
             assert!(read(&header).await.is_err(), "{header:?}");
         }
-        let proxies = Proxies(vec!["10.0.0.0/8".parse().unwrap()]);
+        let proxies = Proxies::believing(vec!["10.0.0.0/8".parse().unwrap()]);
         let peer = ip("11.0.0.1".parse().unwrap());
         assert!(proxies.read(&mut &b""[..], peer).await.is_err());
         assert!(proxies.read(&mut &b""[..], Peer::LOCAL).await.is_err());

@@ -144,10 +144,11 @@ impl Session {
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
     pub fn open_last(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Self {
+        let registered = node.register(Arc::clone(&identity));
         Self {
-            registered: node.register(Arc::clone(&identity)),
+            counted: Counted::open(Arc::clone(node), transport, registered.id()),
+            registered,
             waker: None,
-            counted: Counted::open(Arc::clone(node), transport),
             subscriptions: Subscriptions::new(),
             aside: Aside::default(),
             working: None,
@@ -420,6 +421,12 @@ impl Session {
 
     fn reply(&mut self, push: Push) {
         self.aside.push(push);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.counted.log_end(self.registered.id());
     }
 }
 

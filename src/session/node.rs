@@ -14,6 +14,7 @@ use super::occupancy::Occupancies;
 use super::policy::{Policies, Policy};
 use super::presence::{PresenceSettings, Presences};
 use super::registry::{Registered, Registry, draining};
+use super::withdrawn::Vouching;
 use crate::delivery::{
     ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Published, Shards,
 };
@@ -49,8 +50,8 @@ pub struct Node {
     /// Requests to publish that were accepted and are not answered yet.
     publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
-    /// Who may come in; without one, everything is open.
-    authority: ArcSwapOption<Authority>,
+    /// Who may come in.
+    pub(super) vouching: Arc<Vouching>,
     /// The app, where it decides; another may take its place at any time.
     hooks: ArcSwapOption<Hooks>,
     knows_nobody: Arc<Authority>,
@@ -74,16 +75,17 @@ impl Node {
         policies: Policies,
     ) -> Self {
         let presences = Presences::new(PresenceSettings::default(), Arc::clone(&metrics), Vec::new());
+        let registry = Arc::new(Registry::new());
         Self {
             engine,
             outside,
             metrics,
-            registry: Arc::new(Registry::new()),
+            vouching: Vouching::new(Arc::clone(&registry)),
+            registry,
             limits: ArcSwap::from_pointee(limits),
             policies: ArcSwap::from_pointee(policies),
             publishing: AtomicUsize::new(0),
             health: None,
-            authority: ArcSwapOption::empty(),
             hooks: ArcSwapOption::empty(),
             knows_nobody: Arc::default(),
             anybody: Arc::new(Identity::anybody()),
@@ -105,16 +107,8 @@ impl Node {
     /// The same, for those alone who the authority lets in.
     #[must_use]
     pub fn with_authority(self, authority: Option<Authority>) -> Self {
-        self.set_authority(authority);
+        self.vouching.set(authority);
         self
-    }
-
-    pub(super) fn set_authority(&self, authority: Option<Authority>) {
-        let authority = match (authority, self.authority.load_full()) {
-            (Some(new), Some(before)) => Some(new.after(&before)),
-            (new, _) => new,
-        };
-        self.authority.store(authority.map(Arc::new));
     }
 
     /// Puts the app that decides in the place of the one that did. What it was asked before is forgotten.
@@ -131,7 +125,7 @@ impl Node {
     /// nobody.
     pub fn authority(&self) -> Option<Arc<Authority>> {
         let nobody = || self.hooks.load().as_ref().map(|_| Arc::clone(&self.knows_nobody));
-        self.authority.load_full().or_else(nobody)
+        self.vouching.authority.load_full().or_else(nobody)
     }
 
     /// Whoever comes where everything is open.

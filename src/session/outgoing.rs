@@ -21,11 +21,29 @@ pub struct Request<'a> {
     pub answer_bytes_max: usize,
 }
 
-/// Neither headers nor body: others' credentials stand there.
+/// Where a URL leads: what stands behind may be secret.
+pub(super) fn host(url: &str) -> &str {
+    let host_at = url.find("://").map_or(0, |at| at + 3);
+    let rest = &url[host_at..];
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// A URL as one may show it where its path is no secret: without user, password, query and fragment.
+pub fn without_secrets(url: &str) -> String {
+    let at = url.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = url.split_at(at);
+    let host_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let path = &rest[host_ends..];
+    let path = &path[..path.find(['?', '#']).unwrap_or(path.len())];
+    format!("{scheme}{}{path}", host(url))
+}
+
+/// Neither headers nor body, nor all of the URL: credentials may stand there.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("url", &self.url)
+            .field("url", &without_secrets(self.url))
             .finish_non_exhaustive()
     }
 }
@@ -84,4 +102,37 @@ impl std::error::Error for NoAnswer {}
 pub trait Ask: Send + Sync + fmt::Debug + 'static {
     /// The answer to a request, within its bounds. May be dropped at any time, which gives the exchange up.
     fn ask<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Result<Answer, NoAnswer>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_url_only_what_is_no_secret_is_shown() {
+        for (url, path) in [
+            (
+                "https://user:secret@app.example:8443/hooks?token=secret",
+                "https://app.example:8443/hooks",
+            ),
+            ("http://app.example:8443?x", "http://app.example:8443"),
+            ("http://app.example:8443#x", "http://app.example:8443"),
+            ("app.example:8443", "app.example:8443"),
+            ("https://app.example:8443/@us/keys", "https://app.example:8443/@us/keys"),
+        ] {
+            assert_eq!(
+                (host(url), without_secrets(url).as_str()),
+                ("app.example:8443", path),
+                "{url}"
+            );
+            let request = Request {
+                url,
+                headers: &[],
+                body: None,
+                time_max: Duration::ZERO,
+                answer_bytes_max: 0,
+            };
+            assert!(!format!("{request:?}").contains("secret"));
+        }
+    }
 }

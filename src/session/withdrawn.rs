@@ -1,8 +1,12 @@
 //! What a session may no longer have: by a new token, by new policies, or because its key was withdrawn.
 
-use super::identity::{Action, Authority, Identity};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+
+use super::identity::{Action, Authority, Identity, KeysWithdrawn};
 use super::policy::Policies;
-use super::registry::Urgency;
+use super::registry::{Registry, Urgency};
 use super::{Node, Session};
 use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem, Push};
@@ -42,15 +46,62 @@ impl Session {
     }
 }
 
+/// Who lets in, and who was let in.
+#[derive(Debug)]
+pub(super) struct Vouching {
+    /// Without one, everything is open.
+    pub(super) authority: ArcSwapOption<Authority>,
+    registry: Arc<Registry>,
+}
+
+impl Vouching {
+    pub(super) fn new(registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self {
+            authority: ArcSwapOption::empty(),
+            registry,
+        })
+    }
+
+    /// Puts an authority in the place of the one that held; what that one knew of published keys, it knows.
+    pub(super) fn set(self: &Arc<Self>, authority: Option<Authority>) {
+        let authority = match (authority, self.authority.load_full()) {
+            (Some(new), Some(before)) => Some(new.after(&before)),
+            (new, _) => new,
+        };
+        if let Some(authority) = &authority {
+            let own: Weak<dyn KeysWithdrawn> = Arc::downgrade(self) as Weak<dyn KeysWithdrawn>;
+            authority.tell(&own);
+        }
+        self.authority.store(authority.map(Arc::new));
+    }
+}
+
+/// The sessions look for themselves, as after a change of policies; so does one that was let in and is not there yet.
+impl KeysWithdrawn for Vouching {
+    fn keys_are_withdrawn(&self) -> usize {
+        let Some(authority) = self.authority.load_full() else {
+            return 0;
+        };
+        let count = self.registry.find(|_, identity| !authority.vouches_for(identity)).len();
+        self.registry.tell_new_policies();
+        count
+    }
+}
+
 impl Node {
     /// Puts another authority and other policies in the place of those that hold. Sessions end that this authority would
-    /// not let in by the key that has let them in; of keys that are published elsewhere it knows what the one before it
-    /// knew.
-    pub fn set_terms(&self, authority: Option<Authority>, policies: Policies) {
-        self.set_authority(authority);
+    /// not let in by the key that has let them in; says how many these are. Of keys that are published elsewhere it knows
+    /// what the one before it knew.
+    pub fn set_terms(&self, authority: Option<Authority>, policies: Policies) -> usize {
+        self.vouching.set(authority);
         self.set_policies(policies);
+        let count = self
+            .registry()
+            .find(|_, identity| self.withdrawn(identity).is_some())
+            .len();
         // Also where the policies are the same: a key may be gone.
         self.registry().tell_new_policies();
+        count
     }
 
     /// Why a session may not stay: the key that has let it in was withdrawn.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Transports, read_request, subscribed};
+use super::{Transports, note_refused, read_request, subscribed};
 use crate::delivery::{ChannelName, Cursor, Since};
 use crate::http::{header, text_header};
 use crate::metrics::Transport;
@@ -27,7 +27,8 @@ const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// `GET`, `POST /v1/sse`
 pub(super) async fn stream(State(transports): State<Arc<Transports>>, request: Request) -> Response {
     let headers = request.headers().clone();
-    match open(&transports, request).await {
+    let opened = open(&transports, request).await;
+    match opened.inspect_err(|problem| note_refused(Transport::EventSource, problem)) {
         Ok((session, writer)) => stream_response(Body::from_stream(body(&transports, session, writer))),
         Err(problem) if problem.retry_ms.is_some() && is_native(&headers) => refusal(&problem),
         Err(problem) => problem.into_response(),

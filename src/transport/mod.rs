@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::delivery::{ChannelName, Joined};
 use crate::http::{identify, read_body, visitor};
+use crate::metrics::Transport;
 use crate::protocol::websocket::{ping_frame, text_frame};
 use crate::protocol::{Limits, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
 use crate::session::Node;
@@ -100,6 +101,15 @@ impl Transports {
     fn retry_ms(&self) -> u64 {
         1000 + self.node.random_below(2000)
     }
+}
+
+/// Logs why there is no session. Without the detail, which may have names in it that the client made up.
+fn note_refused(transport: Transport, problem: &Problem) {
+    tracing::debug!(
+        transport = transport.label(),
+        reason = problem.code.as_str(),
+        "a session is refused"
+    );
 }
 
 /// `GET /v1/ws`; over HTTP/2 `CONNECT` (RFC 8441).

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Transports, read_request, subscribed};
+use super::{Transports, note_refused, read_request, subscribed};
 use crate::delivery::{ChannelName, Cursor, Joined, Position, Since};
 use crate::http;
 use crate::metrics::Transport;
@@ -26,7 +26,10 @@ const REFUSAL_DELAY_MAX: Duration = Duration::from_secs(1);
 pub(super) async fn answer(State(transports): State<Arc<Transports>>, request: Request) -> Response {
     match poll(&transports, request).await {
         Ok(answer) => http::json(answer.finish()),
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            note_refused(Transport::Poll, &problem);
+            problem.into_response()
+        }
     }
 }
 

@@ -90,6 +90,11 @@ impl Service {
     /// The port of its own, from its start-up block.
     pub(crate) async fn address(&mut self) -> SocketAddr {
         self.says("health").await;
+        self.address_said()
+    }
+
+    /// The same, where it has been said.
+    pub(crate) fn address_said(&self) -> SocketAddr {
         let said = self.said();
         let (_, rest) = said.split_once("http://127.0.0.1:").expect("an address");
         let port: String = rest.chars().take_while(char::is_ascii_digit).collect();

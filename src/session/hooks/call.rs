@@ -200,6 +200,17 @@ impl Hooks {
         }
     }
 
+    /// The app lets somebody in and says that it is over: it is a mistake, or its clock is behind.
+    pub(super) fn note_over(&self) {
+        if !self.is_over.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                hook = Hook::Connect.as_str(),
+                "the app lets a client in until an `expires_at` that lies in the past: it must be in milliseconds since \
+                 1970, and its clock right"
+            );
+        }
+    }
+
     fn note_answered(&self, hook: Hook) {
         if self.are_unwell[hook as usize].swap(false, Ordering::Relaxed) {
             tracing::info!(hook = hook.as_str(), "the app answers again");

@@ -5,6 +5,9 @@ use bytes::Bytes;
 use crate::protocol::{Allowed, Problem};
 use crate::session::identity::{Grants, Refusal, is_user};
 
+/// Before this, in March 1973, no time is meant in milliseconds, and until the year 5138 none after it in seconds.
+const MS_MIN: u64 = 100_000_000_000;
+
 /// What was decided, and whether by the app.
 #[derive(Debug, Clone)]
 pub(super) struct Decision {
@@ -41,6 +44,12 @@ impl Granted {
             if known.is_some_and(|known| known != &**user) {
                 return Err("`user` is another than the token's, which is in the question".to_owned());
             }
+        }
+        if allowed
+            .expires_at_ms
+            .is_some_and(|expires_at_ms| expires_at_ms < MS_MIN)
+        {
+            return Err("`expires_at` must be in milliseconds since 1970; these are seconds, or long ago".to_owned());
         }
         let grants = allowed.grants.as_ref().map(Grants::read).transpose();
         Ok(Self {

@@ -11,7 +11,7 @@ mod shared;
 mod signature;
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,6 +121,8 @@ pub struct Hooks {
     turns: [Semaphore; Hook::ALL.len()],
     /// For each hook, whether the newest question had no answer.
     are_unwell: [AtomicBool; Hook::ALL.len()],
+    /// Whether the newest client that the app let in was let in until a time that was over.
+    is_over: AtomicBool,
 }
 
 impl Hooks {
@@ -132,6 +134,7 @@ impl Hooks {
             known: Mutex::new(Known::new(settings.cache_count_max)),
             turns: Hook::ALL.map(|_| Semaphore::new(settings.in_flight_max.min(Semaphore::MAX_PERMITS))),
             are_unwell: Default::default(),
+            is_over: AtomicBool::new(false),
             settings,
             around,
         })
@@ -181,8 +184,10 @@ impl Hooks {
             .expires_at_ms
             .is_some_and(|expires_at_ms| expires_at_ms <= now_ms)
         {
+            self.note_over();
             return Err(token_expired());
         }
+        self.is_over.store(false, Ordering::Relaxed);
         if carried.is_none() && granted.adds_nothing() {
             return Ok(identity);
         }

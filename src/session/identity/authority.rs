@@ -1,10 +1,12 @@
 //! Who may come in, as configured: issuers of tokens, and API keys.
 
 use std::fmt;
+use std::sync::Weak;
 
 use super::api_key::PREFIX;
 use super::claims::Claims;
 use super::compact::Compact;
+use super::key_set::KeysWithdrawn;
 use super::{ApiKey, Identity, Issuer, Kind, Refusal};
 use crate::protocol::{Code, Problem};
 
@@ -79,7 +81,7 @@ impl Authority {
         let said = claims.issuer();
         let is_it = |issuer: &&Issuer| issuer.name.is_none() || issuer.name.as_deref() == said;
         let issuer = self.issuers.iter().find(is_it).ok_or(Refusal::Issuer)?;
-        let voucher = issuer.check_signature(&compact, now_ms).await?;
+        let voucher = issuer.check_signature(&compact).await?;
         claims.check_audience(&issuer.audience)?;
         Ok(claims.identity(self.leeway_s, now_ms)?.vouched(voucher).shown_by(token))
     }
@@ -93,6 +95,23 @@ impl Authority {
             }
         }
         self
+    }
+
+    /// Which of its issuers have other keys than they had in the one before it, by their places: keys of files, which
+    /// nobody sees change.
+    pub fn other_keys_than(&self, before: &Self) -> Vec<usize> {
+        let is_other = |issuer: &Issuer| {
+            let same = before.issuers.iter().find(|old| old.name == issuer.name);
+            same.is_some_and(|old| issuer.has_other_keys_than(old))
+        };
+        let issuers = self.issuers.iter().enumerate();
+        let others = issuers.filter(|(_, issuer)| is_other(issuer));
+        others.map(|(at, _)| at).collect()
+    }
+
+    /// Whoever is told when one of the issuers withdraws keys that it publishes.
+    pub(in crate::session) fn tell(&self, who: &Weak<dyn KeysWithdrawn>) {
+        self.issuers.iter().for_each(|issuer| issuer.tell(who));
     }
 
     /// Whether somebody whom this one, or one before it, has let in would still be let in by the same key.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::compact::given;
 use super::{Action, ChannelPattern, Grants, Identity, Lifetime, Refusal};
 use crate::delivery::ChannelName;
+use crate::protocol::Fields;
 
 /// The longest `sub`, in bytes.
 pub(super) const SUBJECT_BYTES_MAX: usize = 255;
@@ -33,8 +36,34 @@ pub(super) struct Claims {
     nbf: Option<Value>,
     #[serde(default, deserialize_with = "given")]
     iat: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
-    throughline: Option<Value>,
+    #[serde(default, deserialize_with = "own")]
+    throughline: Option<Own>,
+}
+
+/// What is for this server alone: an object without a field twice, or something else.
+enum Own {
+    Fields(Fields),
+    Twice,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Own {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        if !json.get().starts_with('{') {
+            return Ok(Self::Other);
+        }
+        match serde_json::from_str(json.get()) {
+            Ok(fields) => Ok(Self::Fields(fields)),
+            Err(error) if error.is_data() => Ok(Self::Twice),
+            Err(error) => Err(D::Error::custom(error)),
+        }
+    }
+}
+
+/// What is `null` is there, and no object.
+fn own<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Own>, D::Error> {
+    Own::deserialize(deserializer).map(Some)
 }
 
 impl Claims {
@@ -88,14 +117,20 @@ impl Claims {
     }
 
     fn user(&self) -> Result<&str, Refusal> {
-        let user = self.sub.as_ref().and_then(Value::as_str);
+        let user = match &self.sub {
+            None => None,
+            Some(Value::String(user)) => Some(&**user),
+            Some(_) => return Err(Refusal::Claim("sub", "a string, with quotes around a number too")),
+        };
         user.filter(|user| is_user(user)).ok_or(Refusal::Claim("sub", ""))
     }
 
     /// What others are told of the user.
     fn info(&self) -> Result<Option<Arc<str>>, Refusal> {
-        let given = self.throughline.as_ref().and_then(|given| given.get("info"));
-        let Some(info) = given.filter(|info| !info.is_null()) else {
+        let Some(Own::Fields(given)) = &self.throughline else {
+            return Ok(None);
+        };
+        let Some(info) = given.get("info").filter(|info| !info.is_null()) else {
             return Ok(None);
         };
         let json = info.to_string();
@@ -108,8 +143,9 @@ impl Claims {
     fn grants(&self) -> Result<Grants, Refusal> {
         match &self.throughline {
             None => Ok(Grants::default()),
-            Some(Value::Object(given)) => Grants::read(given),
-            Some(_) => Err(Refusal::Claim("throughline", "an object")),
+            Some(Own::Fields(given)) => Grants::read(given),
+            Some(Own::Twice) => Err(Refusal::Twice("throughline")),
+            Some(Own::Other) => Err(Refusal::Claim("throughline", "an object")),
         }
     }
 }
@@ -121,7 +157,7 @@ pub(in crate::session) fn is_user(name: &str) -> bool {
 
 impl Grants {
     /// Reads what the claim `throughline` says.
-    pub(in crate::session) fn read(given: &Map<String, Value>) -> Result<Self, Refusal> {
+    pub(in crate::session) fn read(given: &Fields) -> Result<Self, Refusal> {
         let mut channels = Vec::new();
         for name in texts("throughline.channels", given.get("channels"))? {
             let bad = |_| Refusal::Claim("throughline.channels", "an array of channels' names");
@@ -143,8 +179,14 @@ impl Grants {
 /// Seconds since 1970, maybe with a fraction. A number in a string is none.
 fn time_ms(name: &'static str, value: Option<&Value>) -> Result<Option<u64>, Refusal> {
     let Some(value) = value else { return Ok(None) };
-    let seconds = value.as_f64().filter(|seconds| (0.0..=TIME_S_MAX).contains(seconds));
-    let Some(seconds) = seconds else {
+    let seconds = value.as_f64();
+    if seconds.is_some_and(|seconds| seconds > TIME_S_MAX) {
+        return Err(Refusal::Claim(
+            name,
+            "in seconds since 1970, and is too far away; are these milliseconds?",
+        ));
+    }
+    let Some(seconds) = seconds.filter(|seconds| *seconds >= 0.0) else {
         return Err(Refusal::Claim(name, "a number: seconds since 1970"));
     };
     #[expect(

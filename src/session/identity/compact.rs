@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::api_key::PREFIX;
 use super::{Algorithm, Refusal};
 
 /// The longest token, in bytes. It is asked before anything is read.
@@ -56,6 +57,15 @@ impl<'a> Compact<'a> {
     pub(super) fn read(token: &'a str) -> Result<Self, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refusal::TooLong);
+        }
+        if token
+            .get(..7)
+            .is_some_and(|begin| begin.eq_ignore_ascii_case("bearer "))
+        {
+            return Err(Refusal::Scheme);
+        }
+        if token.starts_with(PREFIX) {
+            return Err(Refusal::ApiKey);
         }
         let (message, signature) = token.rsplit_once('.').ok_or(Refusal::NotCompact)?;
         let (header, payload) = message.split_once('.').ok_or(Refusal::NotCompact)?;

@@ -1,8 +1,9 @@
 //! Somebody whose tokens are accepted: a name, keys, and for whom the tokens must be meant.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::compact::Compact;
+use super::key_set::KeysWithdrawn;
 use super::voucher::Voucher;
 use super::{Algorithm, Key, Refusal, RemoteKeys};
 
@@ -30,14 +31,14 @@ pub enum IssuerKeys {
 
 impl Issuer {
     /// Whether it has signed this token, and who vouches for that.
-    pub(super) async fn check_signature(&self, token: &Compact<'_>, now_ms: u64) -> Result<Voucher, Refusal> {
+    pub(super) async fn check_signature(&self, token: &Compact<'_>) -> Result<Voucher, Refusal> {
         if self.algorithm.is_some_and(|algorithm| algorithm != token.algorithm) {
             return Err(Refusal::Algorithm);
         }
         let wanted = (token.algorithm, token.key_id.as_deref());
         let keys = match &self.keys {
             IssuerKeys::Fixed(keys) => Arc::clone(keys),
-            IssuerKeys::Remote(remote) => remote.keys(wanted, now_ms).await.ok_or(Refusal::KeysUnavailable)?,
+            IssuerKeys::Remote(remote) => remote.keys(wanted).await.ok_or(Refusal::KeysUnavailable)?,
         };
         if !keys.iter().any(|key| key.algorithm() == token.algorithm) {
             return Err(Refusal::Algorithm);
@@ -47,41 +48,51 @@ impl Issuer {
             return Err(Refusal::UnknownKey);
         }
         let key = fitting.find(|key| key.has_signed(token.message, &token.signature));
-        key.map(|key| self.voucher(key)).ok_or(Refusal::Signature)
-    }
-
-    fn voucher(&self, key: &Key) -> Voucher {
-        match &self.keys {
-            IssuerKeys::Fixed(_) => key.voucher(self.name_bytes()),
-            IssuerKeys::Remote(remote) => self.voucher_of_place(remote),
-        }
-    }
-
-    /// Published keys come and go by themselves: it is their place that is trusted, and each token has an end.
-    fn voucher_of_place(&self, remote: &RemoteKeys) -> Voucher {
-        Voucher::of(&[self.name_bytes(), b"url", remote.url().as_bytes()])
+        key.map(|key| key.voucher(self.name_bytes())).ok_or(Refusal::Signature)
     }
 
     fn name_bytes(&self) -> &[u8] {
         self.name.as_deref().unwrap_or_default().as_bytes()
     }
 
-    /// Whether it vouches for those whom this voucher has let in.
-    pub(super) fn has(&self, voucher: Voucher) -> bool {
+    /// The keys that are known now.
+    fn known_keys(&self) -> Option<Arc<[Key]>> {
         match &self.keys {
-            IssuerKeys::Fixed(keys) => keys.iter().any(|key| key.voucher(self.name_bytes()) == voucher),
-            IssuerKeys::Remote(remote) => self.voucher_of_place(remote) == voucher,
+            IssuerKeys::Fixed(keys) => Some(Arc::clone(keys)),
+            IssuerKeys::Remote(remote) => remote.known_keys(),
         }
     }
 
-    /// Goes on with the published keys that are known, if they are published at the same place. They are asked for again
-    /// when the next token comes.
+    /// Whether one of its keys, as they are known now, has let in those whom this voucher stands for.
+    pub(super) fn has(&self, voucher: Voucher) -> bool {
+        let keys = self.known_keys();
+        let mut keys = keys.iter().flat_map(|keys| keys.iter());
+        keys.any(|key| key.voucher(self.name_bytes()) == voucher)
+    }
+
+    /// Whoever is told when published keys are withdrawn.
+    pub(super) fn tell(&self, who: &Weak<dyn KeysWithdrawn>) {
+        if let IssuerKeys::Remote(remote) = &self.keys {
+            remote.tell(who);
+        }
+    }
+
+    /// Goes on with the published keys that are known, if they are published at the same place. They are asked for
+    /// again, for this is what somebody does who has changed them.
     pub(super) fn inherit(&mut self, old: &Self) {
         if let (IssuerKeys::Remote(own), IssuerKeys::Remote(known)) = (&mut self.keys, &old.keys)
             && own.url() == known.url()
         {
-            known.forget_age();
             *own = Arc::clone(known);
+            own.look_again();
         }
+    }
+
+    /// Whether its keys are read from the configuration or from files, and are others than this one's.
+    pub(super) fn has_other_keys_than(&self, old: &Self) -> bool {
+        let (IssuerKeys::Fixed(own), IssuerKeys::Fixed(old)) = (&self.keys, &old.keys) else {
+            return false;
+        };
+        own.len() != old.len() || own.iter().zip(old.iter()).any(|(own, old)| !own.is_same(old))
     }
 }

@@ -190,6 +190,11 @@ impl Key {
         }
     }
 
+    /// Whether it is the same, whatever it is called.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.voucher(b"") == other.voucher(b"")
+    }
+
     /// Whether it has signed this.
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let verify = |algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]| {

@@ -26,6 +26,7 @@ pub use explain::explain;
 pub use grants::Grants;
 pub use issuer::{Issuer, IssuerKeys};
 pub use key::{Algorithm, BadKey, Key};
+pub(super) use key_set::KeysWithdrawn;
 pub use key_set::{FetchKeys, JWKS_BYTES_MAX, RemoteKeys};
 pub use mark::TokenMark;
 pub use mint::{Claims as MintedClaims, GrantClaims, SigningKey, mint};
@@ -302,6 +303,11 @@ impl Identity {
     /// The same for an API key.
     pub(crate) fn as_api_key(&self) -> Option<Arc<str>> {
         self.publisher.starts_with(API_KEY).then(|| Arc::clone(&self.publisher))
+    }
+
+    /// The name of the API key, if it is one.
+    pub(crate) fn api_key(&self) -> Option<&str> {
+        self.publisher.strip_prefix(API_KEY)
     }
 
     /// Whether it came without credentials, where some need none.

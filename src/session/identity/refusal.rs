@@ -13,6 +13,12 @@ pub enum Refusal {
     TooLong,
     /// It is not three parts of base64url, the first of which is a JSON object.
     NotCompact,
+    /// The word of the header `Authorization` stands before it.
+    Scheme,
+    /// It is an API key.
+    ApiKey,
+    /// It has a field twice, of which one might mean less than the other.
+    Twice(&'static str),
     /// Its header names keys or extensions of its own.
     HeaderParameter(&'static str),
     /// Its header names no algorithm that is accepted.
@@ -42,6 +48,13 @@ impl fmt::Display for Refusal {
         match self {
             Self::TooLong => write!(f, "the token has more than {TOKEN_BYTES_MAX} bytes"),
             Self::NotCompact => f.write_str("this is not a JWT: three parts in base64url, joined by dots"),
+            Self::Scheme => f.write_str(
+                "`Bearer` stands before the token: it belongs into the header `Authorization` alone; leave it out here",
+            ),
+            Self::ApiKey => f.write_str(
+                "this is an API key and not a token; a key comes in a header, as `Authorization: Bearer …` or `X-API-Key`",
+            ),
+            Self::Twice(name) => write!(f, "the token's `{name}` has a field twice"),
             Self::HeaderParameter(name) => write!(f, "the token's header has `{name}`, which is not accepted"),
             Self::Algorithm => f.write_str(
                 "the token's `alg` is not that of its issuer's keys; there are HS256, RS256, ES256 and EdDSA",
@@ -76,6 +89,9 @@ impl From<Refusal> for Problem {
             Refusal::KeysUnavailable => Self::new(Code::Overloaded, detail).retry_after_ms(RETRY_MS),
             Refusal::TooLong
             | Refusal::NotCompact
+            | Refusal::Scheme
+            | Refusal::ApiKey
+            | Refusal::Twice(_)
             | Refusal::HeaderParameter(_)
             | Refusal::Algorithm
             | Refusal::Issuer

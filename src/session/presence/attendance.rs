@@ -61,13 +61,20 @@ pub(crate) struct Attendance {
     key: SessionKey,
     who: Option<Who>,
     holds: Vec<Hold>,
+    /// Only a session that asks for it is told who is on its channels.
+    telling: Option<Box<Telling>>,
+    poll: Option<Box<PollMark>>,
+    /// How a poll is kept that has had its answer.
+    stay: Stay,
+}
+
+/// The channels of which a session is told who is on them.
+struct Telling {
     watches: Vec<Watch>,
     /// The watch that is asked next, as long as one may have something.
     at: usize,
-    raised: Option<(Arc<Raised>, Waker)>,
-    poll: Option<PollMark>,
-    /// How a poll is kept that has had its answer.
-    stay: Stay,
+    raised: Arc<Raised>,
+    waker: Waker,
 }
 
 impl Attendance {
@@ -77,9 +84,7 @@ impl Attendance {
             key,
             who,
             holds: Vec::new(),
-            watches: Vec::new(),
-            at: 0,
-            raised: None,
+            telling: None,
             poll: None,
             stay: Stay::No,
         }
@@ -87,7 +92,7 @@ impl Attendance {
 
     /// The same, for a poll.
     pub(crate) fn of_poll(mut self, poll: PollMark) -> Self {
-        self.poll = Some(poll);
+        self.poll = Some(Box::new(poll));
         self
     }
 
@@ -103,10 +108,12 @@ impl Attendance {
         channel.state().roster.enter(self.key, self.who.as_ref());
         if place.is_told {
             let known = self.poll.as_ref().and_then(|poll| *poll.known.get(nth)?);
-            self.watches.push(Watch::new(Arc::clone(&channel), known));
-            self.at = 0;
-            self.raised.get_or_insert_with(|| Raised::new(session));
+            let telling = self.telling.get_or_insert_with(|| Box::new(Telling::new(session)));
+            telling.watches.push(Watch::new(Arc::clone(&channel), known));
+            telling.at = 0;
         }
+        // Most sessions are on one channel.
+        self.holds.reserve_exact(1);
         self.holds.push(Hold { channel });
         drop(place);
     }
@@ -122,8 +129,10 @@ impl Attendance {
 
     /// Leaves a channel.
     pub(crate) fn leave(&mut self, name: &ChannelName) {
-        self.watches.retain(|watch| watch.channel() != name);
-        self.at = 0;
+        if let Some(telling) = &mut self.telling {
+            telling.watches.retain(|watch| watch.channel() != name);
+            telling.at = 0;
+        }
         let holds = std::mem::take(&mut self.holds);
         let (left, kept) = holds.into_iter().partition(|hold| hold.channel.name == *name);
         self.holds = kept;
@@ -132,28 +141,21 @@ impl Attendance {
 
     /// Whether it is told of a channel.
     pub(crate) fn watches(&self, name: &ChannelName) -> bool {
-        self.watches.iter().any(|watch| watch.channel() == name)
+        self.watched().any(|watch| watch.channel() == name)
+    }
+
+    fn watched(&self) -> impl Iterator<Item = &Watch> {
+        self.telling.iter().flat_map(|telling| &telling.watches)
     }
 
     /// Whether there is a channel of which it has not been told what it begins with.
     pub(crate) fn has_new(&self) -> bool {
-        self.watches.iter().any(Watch::is_new)
+        self.watched().any(Watch::is_new)
     }
 
     /// What it is told next. The session's task is woken when there is more.
     pub(crate) fn poll(&mut self) -> Option<PresenceFrame> {
-        let (raised, waker) = self.raised.as_ref()?;
-        if raised.is_raised.load(Ordering::SeqCst) {
-            raised.is_raised.store(false, Ordering::SeqCst);
-            self.at = 0;
-        }
-        while let Some(watch) = self.watches.get_mut(self.at) {
-            if let Poll::Ready(notice) = watch.poll_next(&Context::from_waker(waker)) {
-                return Some(notice.frame.clone());
-            }
-            self.at += 1;
-        }
-        None
+        self.telling.as_mut()?.poll()
     }
 
     /// A poll has its answer: what the next one hands back. It stays for a while, for longer if its client has shown
@@ -166,8 +168,8 @@ impl Attendance {
             (false, None) => Stay::For(debounce),
             (false, Some(_)) => Stay::No,
         };
-        let known = |name: &ChannelName| self.watches.iter().find(|watch| watch.channel() == name)?.mark();
-        poll.known = if self.watches.is_empty() {
+        let known = |name: &ChannelName| self.watched().find(|watch| watch.channel() == name)?.mark();
+        poll.known = if self.watched().next().is_none() {
             Vec::new()
         } else {
             channels.iter().map(known).collect()
@@ -185,6 +187,32 @@ impl Attendance {
     }
 }
 
+impl Telling {
+    fn new(session: &Arc<Shared>) -> Self {
+        let raised = Raised::new(session);
+        Self {
+            watches: Vec::new(),
+            at: 0,
+            waker: Waker::from(Arc::clone(&raised)),
+            raised,
+        }
+    }
+
+    fn poll(&mut self) -> Option<PresenceFrame> {
+        if self.raised.is_raised.load(Ordering::SeqCst) {
+            self.raised.is_raised.store(false, Ordering::SeqCst);
+            self.at = 0;
+        }
+        while let Some(watch) = self.watches.get_mut(self.at) {
+            if let Poll::Ready(notice) = watch.poll_next(&Context::from_waker(&self.waker)) {
+                return Some(notice.frame.clone());
+            }
+            self.at += 1;
+        }
+        None
+    }
+}
+
 /// The session is on this channel. It must be given back by [`Attendance::let_go`].
 #[derive(Debug)]
 struct Hold {
@@ -194,7 +222,7 @@ struct Hold {
 impl Drop for Attendance {
     fn drop(&mut self) {
         // Whoever is not told any more is no reason to keep a channel.
-        self.watches.clear();
+        self.telling = None;
         let holds = std::mem::take(&mut self.holds);
         self.let_go(holds);
     }
@@ -215,12 +243,11 @@ struct Raised {
 }
 
 impl Raised {
-    fn new(session: &Arc<Shared>) -> (Arc<Self>, Waker) {
-        let raised = Arc::new(Self {
+    fn new(session: &Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
             is_raised: AtomicBool::new(true),
             session: Arc::clone(session),
-        });
-        (Arc::clone(&raised), Waker::from(raised))
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use self::backlog::Backlog;
 use super::hooks::Surroundings;
-use super::outgoing::Ask;
+use super::outgoing::{Ask, host};
 use crate::delivery::{ChannelName, Epoch, LogPolicy, Offset, Outside, Position, PresenceEvent, PresenceEvents};
 use crate::metrics::Metrics;
 
@@ -147,7 +147,7 @@ impl Shared {
                 lost += start.offset.saturating_sub(known);
                 if start.offset > known && !receiver.is_losing {
                     receiver.is_losing = true;
-                    let receiver = sending::shown(url);
+                    let receiver = host(url);
                     tracing::warn!(
                         receiver,
                         "webhooks are lost, for they are not taken; the next one that is will say how many"

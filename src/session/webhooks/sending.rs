@@ -9,7 +9,7 @@ use super::Shared;
 use super::backlog::Batch;
 use crate::delivery::Publication;
 use crate::protocol::Object;
-use crate::session::outgoing::Request;
+use crate::session::outgoing::{Request, host};
 
 /// The first pause before a retry; each further one is twice as long.
 const PAUSE_MS_MIN: u64 = 500;
@@ -58,7 +58,7 @@ async fn deliver(shared: &Shared, url: &str, batch: &Batch) -> bool {
             Ok(()) => {
                 shared.metrics.note_webhook_attempt("taken");
                 if failed > 0 {
-                    tracing::info!(receiver = shown(url), failed, "webhooks are taken again");
+                    tracing::info!(receiver = host(url), failed, "webhooks are taken again");
                 }
                 return true;
             }
@@ -66,7 +66,7 @@ async fn deliver(shared: &Shared, url: &str, batch: &Batch) -> bool {
                 shared.metrics.note_webhook_attempt("failed");
                 // Once is enough for the log: the metrics count.
                 if failed == 0 {
-                    tracing::warn!(receiver = shown(url), why, "a webhook was not taken; it is sent again");
+                    tracing::warn!(receiver = host(url), why, "a webhook was not taken; it is sent again");
                 }
                 shared.look();
                 pause(shared, failed).await;
@@ -140,28 +140,4 @@ fn event_json(event: &Publication) -> String {
     // Both are objects with fields: the second goes on where the first ends.
     let fields = String::from_utf8_lossy(&event.data);
     format!("{},{}", begin.trim_end_matches('}'), fields.trim_start_matches('{'))
-}
-
-/// Where a URL leads: what stands behind may be secret.
-pub(super) fn shown(url: &str) -> &str {
-    let host_at = url.find("://").map_or(0, |at| at + 3);
-    let rest = &url[host_at..];
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_url_only_the_host_is_shown() {
-        for url in [
-            "https://user:secret@app.example:8443/hooks/secret?token=secret",
-            "http://app.example:8443?x",
-            "app.example:8443",
-        ] {
-            assert_eq!(shown(url), "app.example:8443", "{url}");
-        }
-    }
 }

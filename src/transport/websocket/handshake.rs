@@ -25,7 +25,7 @@ use crate::protocol::websocket::accept_key;
 use crate::protocol::{Code, Ending, Problem, read_stream_query};
 use crate::session::limits::Arrival;
 use crate::session::{Session, Wanted, ask, check_any};
-use crate::transport::Transports;
+use crate::transport::{Transports, note_refused};
 
 /// What a client asks for, by its version of HTTP.
 enum Asked {
@@ -44,7 +44,8 @@ pub(in crate::transport) async fn upgrade(State(transports): State<Arc<Transport
         Err(problem) => return unfit(problem),
     };
     let mut response = agree(&asked, &request.headers);
-    let opening = match open(&transports, &request).await {
+    let opened = open(&transports, &request).await;
+    let opening = match opened.inspect_err(|problem| note_refused(Transport::WebSocket, problem)) {
         Ok((session, asked)) => Opening::Session(Box::new(session), asked),
         // A browser cannot read the status of a refused handshake, so it is told on the connection.
         // That its origin is refused is the status, always.
