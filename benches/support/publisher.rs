@@ -35,7 +35,7 @@ impl Request {
         } else {
             format!("[{}]", vec![one; publications].join(","))
         };
-        let head = "POST /v1/publish HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n";
+        let head = "POST /v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
         let shown = terms.back_end();
         Request(format!("{head}{shown}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
     }
