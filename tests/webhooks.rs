@@ -201,10 +201,7 @@ fn start(settings: WebhookSettings) -> (Webhooks, Arc<Metrics>) {
 
 fn joined(user: &str) -> PresenceEvent {
     PresenceEvent::Joined(Member {
-        who: Who {
-            user: user.into(),
-            info: Some(r#"{"name":"A \"quoted\" name"}"#.into()),
-        },
+        who: Who::new(user, Some(r#"{"name":"A \"quoted\" name"}"#)),
         sessions: 1,
     })
 }

@@ -69,9 +69,7 @@ async fn check(node: &Node, head: &Parts) -> Result<Arc<Identity>, Problem> {
     visitor.request()?;
     let identity = http::verify(node, head, None).await?;
     identity.may_operate()?;
-    visitor
-        .identified(identity.as_user(), identity.as_api_key())
-        .keyed_request()?;
+    visitor.identified(identity.caller()).keyed_request()?;
     Ok(identity)
 }
 

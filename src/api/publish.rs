@@ -32,7 +32,7 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
             return Err(problem);
         }
     };
-    let visitor = visitor.identified(identity.as_user(), identity.as_api_key());
+    let visitor = visitor.identified(identity.caller());
     let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
     let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
     let answer = match asked {

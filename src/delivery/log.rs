@@ -125,6 +125,16 @@ impl Log {
         }
     }
 
+    /// Lets go of what stands at `last` and before it.
+    pub fn forget(&mut self, last: Offset) {
+        while self.window.front().is_some_and(|oldest| oldest.position.offset <= last) {
+            self.drop_oldest();
+        }
+        if self.window.is_empty() {
+            self.window = VecDeque::new();
+        }
+    }
+
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.window.pop_front() {
             self.bytes -= oldest.bytes_max();

@@ -41,7 +41,7 @@ pub fn carried(head: &request::Parts, hooks: &Hooks) -> Result<Option<Arc<Carrie
     }
     let client = head.extensions.get::<ClientAddress>().filter(|_| hooks.sends_address());
     let carried = Carried {
-        headers: headers.into(),
+        headers: hooks.share_headers(headers),
         address: client.map(|client| client.address),
         is_cookie_withheld,
     };

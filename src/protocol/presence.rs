@@ -138,9 +138,9 @@ fn list(members: &[Member]) -> String {
 
 fn json_of(member: &Member) -> String {
     let object = Object::new()
-        .text("user", &member.who.user)
+        .text("user", member.who.user())
         .number("sessions", member.sessions.into());
-    match &member.who.info {
+    match member.who.info() {
         Some(info) => object.raw("info", info),
         None => object,
     }
@@ -156,10 +156,7 @@ mod tests {
     fn a_push_is_the_same_json_in_every_form() {
         let channel = ChannelName::parse("chat:1").unwrap();
         let member = Member {
-            who: Who {
-                user: "a\"da".into(),
-                info: Some(r#"{"name":"Ada"}"#.into()),
-            },
+            who: Who::new("a\"da", Some(r#"{"name":"Ada"}"#)),
             sessions: 2,
         };
         let counts = Counts { count: 1, sessions: 3 };

@@ -14,35 +14,44 @@ pub(super) struct Aside(Option<Box<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    replies: VecDeque<Push>,
+    #[expect(
+        clippy::box_collection,
+        reason = "whoever is present has no reply waiting at most times"
+    )]
+    replies: Option<Box<VecDeque<Push>>>,
     attendance: Option<Attendance>,
     late: Option<Box<Latecomers>>,
 }
 
 impl Aside {
     pub(super) fn count(&self) -> usize {
-        self.0.as_ref().map_or(0, |kept| kept.replies.len())
+        self.replies().map_or(0, VecDeque::len)
     }
 
     pub(super) fn newest(&self) -> Option<&Push> {
-        self.0.as_ref()?.replies.back()
+        self.replies()?.back()
+    }
+
+    fn replies(&self) -> Option<&VecDeque<Push>> {
+        self.0.as_ref()?.replies.as_deref()
     }
 
     pub(super) fn push(&mut self, push: Push) {
-        self.0.get_or_insert_default().replies.push_back(push);
+        let kept = self.0.get_or_insert_default();
+        kept.replies.get_or_insert_default().push_back(push);
     }
 
     pub(super) fn pop(&mut self) -> Option<Push> {
-        let first = self.0.as_mut()?.replies.pop_front();
+        let first = self.0.as_mut()?.replies.as_mut()?.pop_front();
         self.free();
         first
     }
 
     /// All replies that there are.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Push> + use<> {
-        let replies = self.0.as_mut().map(|kept| std::mem::take(&mut kept.replies));
+        let replies = self.0.as_mut().and_then(|kept| kept.replies.take());
         self.free();
-        replies.into_iter().flatten()
+        replies.into_iter().flat_map(|replies| *replies)
     }
 
     /// The channels on which others see the session, and of which it is told.
@@ -85,13 +94,13 @@ impl Aside {
     /// Keeps no room for what is not there any more.
     pub(super) fn free(&mut self) {
         if let Some(kept) = &mut self.0 {
-            if kept.replies.is_empty() {
-                kept.replies = VecDeque::new();
+            if kept.replies.as_ref().is_some_and(|replies| replies.is_empty()) {
+                kept.replies = None;
             }
             if kept.late.as_ref().is_some_and(|late| late.is_empty()) {
                 kept.late = None;
             }
-            if kept.replies.is_empty() && kept.attendance.is_none() && kept.late.is_none() {
+            if kept.replies.is_none() && kept.attendance.is_none() && kept.late.is_none() {
                 self.0 = None;
             }
         }

@@ -83,7 +83,7 @@ impl Session {
         self.expiry = Expiry::Ahead;
         self.registered.renew(Arc::clone(&identity));
         self.identity = identity;
-        if let Some(attendance) = self.aside.attendance_mut() {
+        if let Some(attendance) = self.aside.attendance() {
             attendance.renew(self.identity.who());
         }
         let expires_at = self.identity.expires_at_ms();

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod presence;
 mod presenting;
 mod ready;
+mod recent;
 mod registry;
 mod subscriptions;
 pub mod webhooks;
@@ -152,7 +153,7 @@ impl Session {
             subscriptions: Subscriptions::new(),
             aside: Aside::default(),
             working: None,
-            seat: seat.identified(identity.as_user(), identity.as_api_key()),
+            seat,
             identity,
             expiry: Expiry::default(),
         }
@@ -193,7 +194,7 @@ impl Session {
             | Command::Presence(_)
             | Command::Refresh(_) => None,
         };
-        match self.seat.command(publish_to) {
+        match self.seat.command(self.identity.caller(), publish_to) {
             Ok(()) => self.carry_out(id, command),
             Err(over) => self.refuse_over(id, over),
         }
@@ -266,7 +267,7 @@ impl Session {
 
     /// Answers a command that could not be read. It counts like one that could.
     pub fn refuse(&mut self, id: Option<CommandId>, problem: Problem) {
-        match self.seat.command(None) {
+        match self.seat.command(self.identity.caller(), None) {
             Ok(()) => self.reply_error(id, problem),
             Err(over) => self.refuse_over(id, over),
         }

@@ -9,10 +9,11 @@ use futures_util::{StreamExt, stream};
 
 use super::control::Control;
 use super::hooks::{Carried, Hooks};
-use super::identity::{Action, Authority, Credential, Identity};
+use super::identity::{Action, Authority, Credential, Grants, Identity};
 use super::occupancy::Occupancies;
 use super::policy::{Policies, Policy};
 use super::presence::{PresenceSettings, Presences};
+use super::recent::Recent;
 use super::registry::{Registered, Registry, draining};
 use super::withdrawn::Vouching;
 use crate::delivery::{
@@ -55,6 +56,8 @@ pub struct Node {
     /// The app, where it decides; another may take its place at any time.
     hooks: ArcSwapOption<Hooks>,
     knows_nobody: Arc<Authority>,
+    /// What is granted, mostly the same to many.
+    grants: Recent<Grants>,
     anybody: Arc<Identity>,
     /// Who is on the channels.
     pub(super) presences: Arc<Presences>,
@@ -88,6 +91,7 @@ impl Node {
             health: None,
             hooks: ArcSwapOption::empty(),
             knows_nobody: Arc::default(),
+            grants: Recent::default(),
             anybody: Arc::new(Identity::anybody()),
             control: Control::new(),
             occupancies: OnceLock::new(),
@@ -169,7 +173,10 @@ impl Node {
             (Some(_), None) if self.policies.load().admit_anonymous() || self.hooks.load().is_some() => {
                 Arc::clone(&self.anonymous)
             }
-            (Some(authority), _) => authority.identify(credential, self.now_ms()).await.map(Arc::new)?,
+            (Some(authority), _) => {
+                let identity = authority.identify(credential, self.now_ms()).await?;
+                Arc::new(identity.sharing(&self.grants))
+            }
         };
         self.check_denied(&identity, None).await?;
         Ok(identity)
@@ -202,7 +209,10 @@ impl Node {
             let detail = "everything is open here: there is no token to be refreshed";
             return Err(Problem::new(Code::BadRequest, detail));
         };
-        let renewed = authority.verify(token.reveal(), self.now_ms()).await?;
+        let renewed = authority
+            .verify(token.reveal(), self.now_ms())
+            .await?
+            .sharing(&self.grants);
         self.check_denied(&renewed, None).await?;
         if renewed.user() == identity.user() {
             return self.admit(Arc::new(renewed), identity.carried().cloned()).await;
@@ -371,7 +381,7 @@ impl Node {
         // Of what is published in its place, too.
         policy.check_size(&item.channel, item.data.len())?;
         let key = item.key.map(|key| IdempotencyKey {
-            publisher: Arc::clone(identity.publisher()),
+            publisher: identity.publisher(),
             key: key.word,
             nth: key.nth,
         });

@@ -73,19 +73,19 @@ impl Session {
             return Ok(());
         }
         let poll = PollMark::read(handed_back, &self.identity, self.node().random_below(u64::MAX));
-        let attendance = Attendance::new(Arc::clone(&self.node().presences), poll.key(), self.identity.who());
+        let presences = Arc::clone(&self.node().presences);
         // Asked after it is called so: an operator who comes meanwhile either sees the session or is seen by it.
         self.registered.call(poll.key());
         if let Some(name) = self.registered.names().of_polls() {
             self.node().refuse_behind(&self.identity, name, channels);
         }
-        self.aside.attend(|| attendance.of_poll(poll));
+        self.aside.attend(|| Attendance::of_poll(presences, poll));
         self.check_denied(None)
     }
 
     /// A poll has its answer: what the next one has to hand back, where presence is on.
     pub fn answered(&mut self, channels: &[ChannelName]) -> Option<String> {
-        self.aside.attendance_mut()?.answered(channels)
+        self.aside.attendance_mut()?.answered(self.identity.who(), channels)
     }
 
     /// Whether there is a channel of which it is still to be told who is on it.
@@ -96,9 +96,9 @@ impl Session {
     /// Enters a channel, the `nth` of its request, if there is presence on it.
     pub(super) fn enter(&mut self, place: Option<Place>, nth: usize) {
         let Some(place) = place else { return };
-        let begin = || Attendance::new(place.presences(), self.registered.key(), self.identity.who());
+        let begin = || Attendance::new(place.presences(), self.registered.key());
         let attendance = self.aside.attend(begin);
-        attendance.enter(place, nth, self.registered.shared());
+        attendance.enter(self.identity.who(), place, nth, self.registered.shared());
     }
 
     /// Leaves a channel.

@@ -85,8 +85,10 @@ fn unreadable() -> EngineError {
 pub(super) fn whose(who: Option<&Who>) -> String {
     match who {
         None => "-".to_owned(),
-        Some(Who { user, info: None }) => format!("+{user}"),
-        Some(Who { user, info: Some(info) }) => format!("+{user}\n{info}"),
+        Some(who) => match who.info() {
+            None => format!("+{}", who.user()),
+            Some(info) => format!("+{}\n{info}", who.user()),
+        },
     }
 }
 
@@ -103,10 +105,7 @@ fn read_whose(bytes: &[u8]) -> Result<Option<Who>, Unreadable> {
             let (user, info) = text
                 .split_once('\n')
                 .map_or((text, None), |(user, info)| (user, Some(info)));
-            Ok(Some(Who {
-                user: user.into(),
-                info: info.map(Arc::from),
-            }))
+            Ok(Some(Who::new(user, info)))
         }
     }
 }
@@ -156,12 +155,7 @@ mod tests {
 
     #[test]
     fn whose_a_session_is_comes_back_as_it_was() {
-        let who = |user: &str, info: Option<&str>| {
-            Some(Who {
-                user: user.into(),
-                info: info.map(Arc::from),
-            })
-        };
+        let who = |user: &str, info: Option<&str>| Some(Who::new(user, info));
         for given in [
             None,
             who("ada", None),

@@ -161,10 +161,10 @@ impl Scripts {
         };
         call.arg(report.number).arg(report.went.len());
         for session in &report.went {
-            call.arg(format!("{:032x}", session.0));
+            call.arg(format!("{:032x}", { session.0 }));
         }
         for (session, who) in &report.came {
-            call.arg(format!("{:032x}", session.0)).arg(whose(who.as_ref()));
+            call.arg(format!("{:032x}", { session.0 })).arg(whose(who.as_ref()));
         }
         call
     }

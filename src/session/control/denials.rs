@@ -11,7 +11,6 @@ use crate::session::registry::Names;
 /// Who is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Who {
-    /// A user, by what [`Identity::as_user`] gives.
     User(Arc<str>),
     Session(SessionId),
     Token(TokenMark),
@@ -20,7 +19,7 @@ pub(super) enum Who {
 impl Who {
     /// All that a client may be refused as.
     fn all(identity: &Identity, session: Option<Names>) -> impl Iterator<Item = Self> {
-        let by_identity = [identity.as_user().map(Self::User), identity.mark().map(Self::Token)];
+        let by_identity = [Self::user(identity), identity.mark().map(Self::Token)];
         let by_name = session.into_iter().flat_map(Names::all).map(Self::Session);
         by_identity.into_iter().flatten().chain(by_name)
     }
@@ -28,13 +27,17 @@ impl Who {
     /// As whom a session is refused whose name says nothing to other nodes.
     pub(super) fn behind(identity: &Identity) -> Option<Self> {
         let mark = identity.mark().map(Self::Token);
-        mark.or_else(|| identity.as_user().map(Self::User))
+        mark.or_else(|| Self::user(identity))
+    }
+
+    fn user(identity: &Identity) -> Option<Self> {
+        identity.user().map(|user| Self::User(user.into()))
     }
 
     /// Whether a session is meant.
     pub(super) fn is(&self, names: Names, identity: &Identity) -> bool {
         match self {
-            Self::User(user) => identity.publisher() == user,
+            Self::User(user) => identity.user() == Some(user),
             Self::Session(session) => names.all().any(|name| name == *session),
             Self::Token(mark) => identity.mark() == Some(*mark),
         }
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     fn user(name: &str) -> Who {
-        Who::User(Identity::user_word(name))
+        Who::User(name.into())
     }
 
     #[test]

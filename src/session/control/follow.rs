@@ -139,7 +139,7 @@ async fn carry_out(node: &Arc<Node>, batch: &[Arc<Publication>]) {
 fn read(publication: &Publication) -> Option<Told> {
     let read = Removal::read_told(&publication.data).and_then(|removal| {
         let who = match &removal.subject {
-            Subject::User(user) => Who::User(Identity::user_word(user)),
+            Subject::User(user) => Who::User((**user).into()),
             Subject::Session(session) => Who::Session(SessionId::parse(session)?),
             Subject::Token(mark) => Who::Token(TokenMark::parse(mark)?),
         };

@@ -118,7 +118,7 @@ impl Hooks {
         if let Some(signed) = &signed {
             headers.push((signature::HEADER, signed.as_bytes()));
         }
-        let carried = carried.map(|carried| &*carried.headers).unwrap_or_default();
+        let carried = carried.map_or(&[][..], |carried| &carried.headers);
         headers.extend(carried.iter().map(|(name, value)| (&**name, &**value)));
         let answer_bytes_max = match hook {
             Hook::Connect | Hook::Subscribe => ANSWER_BYTES_MAX,

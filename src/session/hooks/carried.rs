@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// The headers that the configuration lists, as the client sent them, and its address where that is wanted.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// In the order of the list.
-    pub headers: Box<[CarriedHeader]>,
+    /// In the order of the list. Many clients have the same.
+    pub headers: Arc<[CarriedHeader]>,
     /// Where the client is.
     pub address: Option<IpAddr>,
     /// Whether it has a cookie that stays here, because a page of another origin sent it.

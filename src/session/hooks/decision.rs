@@ -1,5 +1,7 @@
 //! What the app decided, understood: from an answer's fields to what the node does with them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::protocol::{Allowed, Problem};
@@ -9,7 +11,7 @@ use crate::session::identity::{Grants, Refusal, is_user};
 const MS_MIN: u64 = 100_000_000_000;
 
 /// What was decided, and whether by the app.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) decided: Result<Granted, Problem>,
     /// Whether there was no answer; then nobody is let in, and it is asked again soon.
@@ -17,10 +19,10 @@ pub(super) struct Decision {
 }
 
 /// What comes with a yes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Granted {
     pub(super) user: Option<Box<str>>,
-    pub(super) grants: Option<Grants>,
+    pub(super) grants: Option<Arc<Grants>>,
     pub(super) expires_at_ms: Option<u64>,
     pub(super) data: Option<Bytes>,
     pub(super) event: Option<Box<str>>,
@@ -54,7 +56,7 @@ impl Granted {
         let grants = allowed.grants.as_ref().map(Grants::read).transpose();
         Ok(Self {
             user: allowed.user,
-            grants: grants.map_err(|refusal| in_grants(&refusal))?,
+            grants: grants.map_err(|refusal| in_grants(&refusal))?.map(Arc::new),
             expires_at_ms: allowed.expires_at_ms,
             data: allowed.data,
             event: allowed.event,

@@ -26,6 +26,7 @@ use signature::Signing;
 use super::identity::{Action, Identity, token_expired};
 use super::limits::Clock;
 use super::outgoing::Ask;
+use super::recent::Recent;
 use crate::delivery::{ChannelName, Outside};
 use crate::metrics::Metrics;
 use crate::protocol::{Code, Hook, Item, Limits, Problem, Secret, Wish, question};
@@ -116,6 +117,11 @@ pub struct Hooks {
     signing: Option<Signing>,
     around: Surroundings,
     known: Mutex<Known>,
+    /// So that nobody outside can tell which questions have the same key.
+    salt: u128,
+    /// What was decided, and which headers go along: mostly the same for many.
+    decisions: Recent<Decision>,
+    headers: Recent<[CarriedHeader]>,
     /// For each hook, the places for questions that are on their way: so a flood of publications keeps nobody from
     /// connecting.
     turns: [Semaphore; Hook::ALL.len()],
@@ -132,6 +138,9 @@ impl Hooks {
         Arc::new(Self {
             signing: secret.map(|secret| Signing::new(secret.reveal().as_bytes())),
             known: Mutex::new(Known::new(settings.cache_count_max)),
+            salt: u128::from(around.outside.random()) << 64 | u128::from(around.outside.random()),
+            decisions: Recent::default(),
+            headers: Recent::default(),
             turns: Hook::ALL.map(|_| Semaphore::new(settings.in_flight_max.min(Semaphore::MAX_PERMITS))),
             are_unwell: Default::default(),
             is_over: AtomicBool::new(false),
@@ -143,6 +152,11 @@ impl Hooks {
     /// The headers of a client that go along, in lower case.
     pub fn headers(&self) -> &[Arc<str>] {
         &self.settings.headers
+    }
+
+    /// The same headers, kept once with all that are equal.
+    pub fn share_headers(&self, headers: Vec<CarriedHeader>) -> Arc<[CarriedHeader]> {
+        self.headers.share(headers.into())
     }
 
     /// Whether its address goes along.
@@ -231,7 +245,7 @@ impl Hooks {
 
     async fn about(&self, item: &Item, user: Option<&str>, carried: Option<&Arc<Carried>>) -> Arc<Decision> {
         let wish = Wish::Publish(item);
-        let key = shared::key(wish, user, carried);
+        let key = self.key(wish, user, carried);
         if let Some(known) = self.look_up(Hook::Publish, &key) {
             return known;
         }
@@ -242,11 +256,7 @@ impl Hooks {
         // Only now, for what waits should not keep its payload twice.
         let body = question(wish, user, carried.and_then(|carried| carried.address));
         let told = self.call((Hook::Publish, body), user, carried, until).await;
-        let decision = Arc::new(told.decision);
-        if !told.holds.is_zero() {
-            self.keep(key, &decision, told.holds, told.bytes);
-        }
-        decision
+        self.keep(key, told)
     }
 
     /// The yes; or the no, as this client is told it.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use tokio::sync::watch;
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Hooks;
 use super::cache::{Cache, Key};
+use super::call::Told;
 use super::carried::Carried;
 use super::decision::Decision;
 use crate::protocol::{Hook, Wish, question};
@@ -54,7 +54,7 @@ impl Hooks {
         carried: Option<&Arc<Carried>>,
     ) -> Arc<Decision> {
         let hook = wish.hook();
-        let key = key(wish, user, carried);
+        let key = self.key(wish, user, carried);
         let mut awaited = match self.find(hook, &key) {
             Found::Known(decision) => return decision,
             Found::UnderWay(awaited) => awaited,
@@ -90,9 +90,7 @@ impl Hooks {
             return Arc::new(Decision::failure());
         };
         let told = self.call(asked, user.as_deref(), carried.as_ref(), until).await;
-        let decision = Arc::new(told.decision);
-        self.keep(key, &decision, told.holds, told.bytes);
-        decision
+        self.keep(key, told)
     }
 
     fn find(&self, hook: Hook, key: &Key) -> Found {
@@ -127,13 +125,21 @@ impl Hooks {
     }
 
     /// Keeps what was decided; at the same moment the question is no longer under way, so that nobody asks it again.
-    pub(super) fn keep(&self, key: Key, decision: &Arc<Decision>, holds: Duration, bytes: usize) {
-        let until = (self.around.clock)() + holds;
+    pub(super) fn keep(&self, key: Key, told: Told) -> Arc<Decision> {
+        let Told { decision, holds, bytes } = told;
+        // Most are a yes and nothing else.
+        let decision = self.decisions.share(Arc::new(decision));
+        let now = (self.around.clock)();
         let mut known = self.lock();
         known.under_way.remove(&key);
         if !holds.is_zero() {
-            known.cache.insert(key, Arc::clone(decision), until, bytes);
+            known.cache.insert(key, Arc::clone(&decision), (now, holds), bytes);
         }
+        decision
+    }
+
+    pub(super) fn key(&self, wish: Wish<'_>, user: Option<&str>, carried: Option<&Arc<Carried>>) -> Key {
+        key(self.salt, wish, user, carried)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -143,13 +149,14 @@ impl Hooks {
 
 /// Who wants what, with all that the app is shown of it but a publication's payload: two questions of one key have one
 /// answer.
-pub(super) fn key(wish: Wish<'_>, user: Option<&str>, carried: Option<&Arc<Carried>>) -> Key {
+fn key(salt: u128, wish: Wish<'_>, user: Option<&str>, carried: Option<&Arc<Carried>>) -> Key {
     let mut context = Context::new(&SHA256);
     // Each part with its length before it, so that no two sequences of parts are the same bytes.
     let mut add = |part: &[u8]| {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part);
     };
+    add(&salt.to_le_bytes());
     add(wish.hook().as_str().as_bytes());
     match wish {
         Wish::Connect => {}
@@ -169,13 +176,14 @@ pub(super) fn key(wish: Wish<'_>, user: Option<&str>, carried: Option<&Arc<Carri
             .map(|address| address.to_string())
             .unwrap_or_default()
             .as_bytes());
-        for (name, value) in &carried.headers {
+        for (name, value) in &*carried.headers {
             add(name.as_bytes());
             add(value);
         }
     }
     let mut key = Key::default();
-    key.copy_from_slice(context.finish().as_ref());
+    let len = key.len();
+    key.copy_from_slice(&context.finish().as_ref()[..len]);
     key
 }
 
@@ -187,7 +195,7 @@ mod tests {
     fn whatever_the_app_is_shown_makes_another_key() {
         let carried = |name: &str, value: &str, address: Option<&str>| {
             Some(Arc::new(Carried {
-                headers: Box::from([(Arc::from(name), Box::from(value.as_bytes()))]),
+                headers: Arc::from([(Arc::from(name), Box::from(value.as_bytes()))]),
                 address: address.map(|address| address.parse().unwrap()),
                 is_cookie_withheld: false,
             }))
@@ -213,12 +221,13 @@ mod tests {
             .into_iter()
             .flat_map(|wish| {
                 who.iter()
-                    .map(move |(user, carried)| key(wish, *user, carried.as_ref()))
+                    .map(move |(user, carried)| key(7, wish, *user, carried.as_ref()))
             })
             .collect();
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), count);
+        assert_ne!(key(7, Wish::Connect, None, None), key(8, Wish::Connect, None, None));
     }
 }

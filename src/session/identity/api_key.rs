@@ -75,7 +75,8 @@ impl ApiKey {
     /// Whether it is this key's, with the scopes and channels that the key has.
     pub(super) fn vouches_for(&self, identity: &Identity) -> bool {
         let own = &self.identity;
-        own.voucher == identity.voucher && own.kind == identity.kind && own.grants == identity.grants
+        let is_operator = |identity: &Identity| identity.may_operate().is_ok();
+        own.voucher == identity.voucher && is_operator(own) == is_operator(identity) && own.grants == identity.grants
     }
 
     /// The one of `keys` that was given. All of them are compared, each in constant time.

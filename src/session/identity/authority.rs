@@ -117,7 +117,7 @@ impl Authority {
     /// Whether somebody whom this one, or one before it, has let in would still be let in by the same key.
     pub(in crate::session) fn vouches_for(&self, identity: &Identity) -> bool {
         match identity.voucher {
-            None => identity.kind != Kind::Anybody,
+            None => !matches!(identity.kind, Kind::Anybody),
             Some(voucher) => {
                 let is_key = self.api_keys.iter().any(|key| key.vouches_for(identity));
                 is_key || self.issuers.iter().any(|issuer| issuer.has(voucher))

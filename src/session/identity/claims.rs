@@ -1,7 +1,5 @@
 //! What a token says, read strictly: a claim of the wrong kind is refused, and never passed over.
 
-use std::sync::Arc;
-
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -9,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::compact::given;
 use super::{Action, ChannelPattern, Grants, Identity, Lifetime, Refusal};
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, Who};
 use crate::protocol::Fields;
 
 /// The longest `sub`, in bytes.
@@ -111,9 +109,9 @@ impl Claims {
         if issued_ms > now_ms.saturating_add(slack_ms) {
             return Err(Refusal::FromTheFuture);
         }
-        let user = self.user()?;
+        let who = Who::new(self.user()?, self.info()?.as_deref());
         let lifetime = Lifetime::new(expires_at_ms, slack_ms, now_ms);
-        Ok(Identity::of_user(user, self.grants()?, lifetime, self.info()?))
+        Ok(Identity::of_user(who, self.grants()?, lifetime))
     }
 
     fn user(&self) -> Result<&str, Refusal> {
@@ -126,7 +124,7 @@ impl Claims {
     }
 
     /// What others are told of the user.
-    fn info(&self) -> Result<Option<Arc<str>>, Refusal> {
+    fn info(&self) -> Result<Option<String>, Refusal> {
         let Some(Own::Fields(given)) = &self.throughline else {
             return Ok(None);
         };
@@ -137,7 +135,7 @@ impl Claims {
         if json.len() > INFO_BYTES_MAX {
             return Err(Refusal::Claim("throughline.info", "JSON of at most 256 bytes"));
         }
-        Ok(Some(json.into()))
+        Ok(Some(json))
     }
 
     fn grants(&self) -> Result<Grants, Refusal> {

@@ -36,17 +36,13 @@ pub use refusal::Refusal;
 use voucher::Voucher;
 
 use super::hooks::Carried;
+use super::limits::Caller;
+use super::recent::Recent;
 use crate::delivery::{ChannelName, Who};
 use crate::protocol::{Code, Problem};
 
 /// How long before the end of its token a session is told so, in milliseconds; at most half of what is left of it.
 pub(super) const EXPIRING_MS_MAX: u64 = 60_000;
-
-/// What a user's name stands behind, where publishers are told apart.
-const USER: &str = "user ";
-
-/// The same for an API key's name.
-const API_KEY: &str = "key ";
 
 /// What a request asks to do with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,34 +118,32 @@ impl Lifetime {
     }
 }
 
-/// What kind of somebody it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What kind of somebody it is, and what it is called.
+#[derive(Clone, PartialEq, Eq)]
 enum Kind {
     /// Whoever comes, where everything is open.
     Anybody,
     /// Who came without credentials, where some need none.
     Anonymous,
     /// A user, by a token.
-    User,
-    /// A back end, by an API key.
-    BackEnd,
-    /// A back end that may look at the whole node.
-    Operator,
+    User(Who),
+    /// A back end, by the API key of this name. Boxed, so that users, of whom there are many, take less.
+    BackEnd(Box<Arc<str>>),
+    /// The same, which may look at the whole node.
+    Operator(Box<Arc<str>>),
     /// This process.
     Itself,
 }
 
 /// Who asks, and what they may do. It cannot be had but from a credential that was checked, or where none is needed.
+///
+/// There is one for each session, so it is kept small.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Whose idempotency keys are whose: a user, a back end, or nobody in particular. Said once, for there are many
-    /// sessions.
-    publisher: Arc<str>,
-    grants: Grants,
     kind: Kind,
+    /// Many have the same.
+    grants: Arc<Grants>,
     lifetime: Option<Lifetime>,
-    /// What the app says of the user to others, as JSON. Boxed, for few have it.
-    info: Option<Box<Arc<str>>>,
     /// Which key has let it in, if one has.
     voucher: Option<Voucher>,
     mark: Option<TokenMark>,
@@ -175,14 +169,20 @@ impl Identity {
 
     fn of_nobody(kind: Kind, grants: Grants) -> Self {
         Self {
-            publisher: Arc::from(""),
-            grants,
             kind,
+            grants: Arc::new(grants),
             lifetime: None,
-            info: None,
             voucher: None,
             mark: None,
             carried: None,
+        }
+    }
+
+    /// The same, whose grants are kept once with all that are equal.
+    pub(super) fn sharing(self, recent: &Recent<Grants>) -> Self {
+        Self {
+            grants: recent.share(self.grants),
+            ..self
         }
     }
 
@@ -194,34 +194,21 @@ impl Identity {
         }
     }
 
-    fn of_user(user: &str, grants: Grants, lifetime: Lifetime, info: Option<Arc<str>>) -> Self {
+    fn of_user(who: Who, grants: Grants, lifetime: Lifetime) -> Self {
         Self {
-            publisher: Self::user_word(user),
-            grants,
-            kind: Kind::User,
             lifetime: Some(lifetime),
-            info: info.map(Box::new),
-            voucher: None,
-            mark: None,
-            carried: None,
+            ..Self::of_nobody(Kind::User(who), grants)
         }
     }
 
     fn of_key(name: &str, grants: Grants, scopes: &[Scope]) -> Self {
-        Self {
-            publisher: Arc::from(format!("{API_KEY}{name}")),
-            grants,
-            kind: if scopes.contains(&Scope::Operator) {
-                Kind::Operator
-            } else {
-                Kind::BackEnd
-            },
-            lifetime: None,
-            info: None,
-            voucher: None,
-            mark: None,
-            carried: None,
-        }
+        let name = Box::new(Arc::from(name));
+        let kind = if scopes.contains(&Scope::Operator) {
+            Kind::Operator(name)
+        } else {
+            Kind::BackEnd(name)
+        };
+        Self::of_nobody(kind, grants)
     }
 
     /// The same one, as whom the app says it is: this user, if there was none; with these grants instead of its own;
@@ -229,26 +216,22 @@ impl Identity {
     pub(super) fn admitted(
         &self,
         user: Option<&str>,
-        grants: Option<&Grants>,
+        grants: Option<&Arc<Grants>>,
         expires_at_ms: Option<u64>,
         now_ms: u64,
     ) -> Self {
-        let is_new = self.kind == Kind::Anonymous;
-        let user = user.filter(|_| is_new);
         let own_ms = self.lifetime.map_or(u64::MAX, Lifetime::ends_at_ms);
         let until = expires_at_ms.filter(|expires_at_ms| *expires_at_ms < own_ms);
         Self {
-            publisher: match user {
-                Some(user) => Self::user_word(user),
-                None => Arc::clone(&self.publisher),
+            kind: match (user, &self.kind) {
+                (Some(user), Kind::Anonymous) => Kind::User(Who::new(user, None)),
+                (_, kind) => kind.clone(),
             },
-            kind: if user.is_some() { Kind::User } else { self.kind },
             grants: grants.unwrap_or(&self.grants).clone(),
             lifetime: match until {
                 Some(expires_at_ms) => Some(Lifetime::new(expires_at_ms, 0, now_ms)),
                 None => self.lifetime,
             },
-            info: self.info.clone(),
             voucher: self.voucher,
             mark: self.mark,
             carried: self.carried.clone(),
@@ -268,11 +251,6 @@ impl Identity {
         self.mark
     }
 
-    /// How a user is told from API keys and from nobody, where limits and denials tell users apart.
-    pub(crate) fn user_word(user: &str) -> Arc<str> {
-        Arc::from(format!("{USER}{user}"))
-    }
-
     /// The same one, with what the app is shown of it.
     pub(super) fn carrying(self, carried: Option<Arc<Carried>>) -> Self {
         Self { carried, ..self }
@@ -285,29 +263,40 @@ impl Identity {
 
     /// The user, if it is one.
     pub fn user(&self) -> Option<&str> {
-        self.publisher.strip_prefix(USER)
+        self.who().map(Who::user)
     }
 
     /// The user as others see it, if it is one.
-    pub(crate) fn who(&self) -> Option<Who> {
-        let user = self.user()?.into();
-        let info = self.info.as_deref().cloned();
-        Some(Who { user, info })
-    }
-
-    /// What stands for the user, where limits tell users apart.
-    pub(crate) fn as_user(&self) -> Option<Arc<str>> {
-        self.publisher.starts_with(USER).then(|| Arc::clone(&self.publisher))
-    }
-
-    /// The same for an API key.
-    pub(crate) fn as_api_key(&self) -> Option<Arc<str>> {
-        self.publisher.starts_with(API_KEY).then(|| Arc::clone(&self.publisher))
+    pub(crate) fn who(&self) -> Option<&Who> {
+        match &self.kind {
+            Kind::User(who) => Some(who),
+            Kind::Anybody | Kind::Anonymous | Kind::BackEnd(_) | Kind::Operator(_) | Kind::Itself => None,
+        }
     }
 
     /// The name of the API key, if it is one.
     pub(crate) fn api_key(&self) -> Option<&str> {
-        self.publisher.strip_prefix(API_KEY)
+        match &self.kind {
+            Kind::BackEnd(name) | Kind::Operator(name) => Some(name),
+            Kind::Anybody | Kind::Anonymous | Kind::User(_) | Kind::Itself => None,
+        }
+    }
+
+    /// From whose buckets it draws, where limits tell users and API keys apart.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        Caller {
+            user: self.user(),
+            api_key: self.api_key(),
+        }
+    }
+
+    /// Whose idempotency keys and polls are whose: a user, an API key, or nobody in particular.
+    pub(crate) fn publisher(&self) -> Arc<str> {
+        match (self.user(), self.api_key()) {
+            (Some(user), _) => format!("user {user}").into(),
+            (None, Some(name)) => format!("key {name}").into(),
+            (None, None) => Arc::default(),
+        }
     }
 
     /// Whether it came without credentials, where some need none.
@@ -317,7 +306,7 @@ impl Identity {
 
     /// Whether it is the app's own side: an API key, or this process. No policy is about those.
     pub fn is_back_end(&self) -> bool {
-        matches!(self.kind, Kind::BackEnd | Kind::Operator | Kind::Itself)
+        matches!(self.kind, Kind::BackEnd(_) | Kind::Operator(_) | Kind::Itself)
     }
 
     /// Whether it may look at the whole node.
@@ -326,9 +315,9 @@ impl Identity {
     /// `forbidden`; `unauthenticated`, if it came without credentials.
     pub fn may_operate(&self) -> Result<(), Problem> {
         let code = match self.kind {
-            Kind::Anybody | Kind::Operator | Kind::Itself => return Ok(()),
+            Kind::Anybody | Kind::Operator(_) | Kind::Itself => return Ok(()),
             Kind::Anonymous => Code::Unauthenticated,
-            Kind::User | Kind::BackEnd => Code::Forbidden,
+            Kind::User(_) | Kind::BackEnd(_) => Code::Forbidden,
         };
         Err(Problem::new(code, "this needs an API key with the scope `operator`"))
     }
@@ -345,10 +334,6 @@ impl Identity {
 
     pub(crate) fn lifetime(&self) -> Option<Lifetime> {
         self.lifetime
-    }
-
-    pub(crate) fn publisher(&self) -> &Arc<str> {
-        &self.publisher
     }
 
     /// Whether its credentials grant this. What it may do is said by the channel's
@@ -381,7 +366,7 @@ mod tests {
 
     #[test]
     fn what_an_identity_costs_stays_small() {
-        assert!(size_of::<Identity>() <= 104, "{}", size_of::<Identity>());
+        assert!(size_of::<Identity>() <= 64, "{}", size_of::<Identity>());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Which configured key has let somebody in: by it those are found whose key was withdrawn.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use ring::digest::{Context, SHA256};
 
 /// A fingerprint of an API key, or of an issuer and the key that it signs with. Nothing can be learned from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Voucher([u8; 8]);
+pub(super) struct Voucher(NonZeroU64);
 
 impl Voucher {
     /// Of all parts together.
@@ -18,7 +19,7 @@ impl Voucher {
         }
         let mut fingerprint = [0; 8];
         fingerprint.copy_from_slice(&context.finish().as_ref()[..8]);
-        Self(fingerprint)
+        Self(NonZeroU64::new(u64::from_be_bytes(fingerprint)).unwrap_or(NonZeroU64::MAX))
     }
 }
 

@@ -10,6 +10,7 @@ mod network;
 mod open;
 mod rate;
 mod rules;
+mod seat;
 mod settings;
 mod standing;
 mod table;
@@ -32,12 +33,14 @@ use open::{AtMost, Entered, Open};
 pub use rate::Bucket;
 use rate::KeyedRate;
 use rules::Rules;
+use seat::{Commands, Holds, Place};
+pub use seat::{Over, Seat};
 pub use settings::{NamespaceRates, Rate, RateSettings};
 use standing::{Allowance, Standing, Tally};
 pub use table::KEYS_MAX;
 use table::{Key, Table};
-use visitor::{Commands, Guest, Holds, Place};
-pub use visitor::{Over, Seat, Visitor};
+use visitor::Guest;
+pub use visitor::{Caller, Visitor};
 
 /// When whoever has too many open connections may ask again.
 const OPEN_RETRY_MS: u64 = 5_000;
@@ -104,15 +107,16 @@ impl RateLimits {
     }
 
     /// Counts an open connection, for as long as what is returned is kept.
-    fn enter(&self, guest: &Arc<Guest>, tally: &mut Tally) -> Result<Place, Problem> {
+    fn enter(self: &Arc<Self>, network: Option<Network>, tally: &mut Tally) -> Result<Place, Problem> {
         let mut place = Place {
-            guest: Arc::clone(guest),
+            limits: Arc::clone(self),
+            network,
             holds: Holds::Nothing,
         };
         let rules = self.rules.load();
         let settings = &rules.settings;
         let max = settings.ip_open_connections_max;
-        let Some(network) = guest.network.filter(|_| max > 0) else {
+        let Some(network) = network.filter(|_| max > 0) else {
             return Ok(place);
         };
         self.enter_one(settings, network, (Limit::IpOpenConnections, max), tally)?;
@@ -167,19 +171,19 @@ impl RateLimits {
     }
 
     /// Admits what arrives at the rate at which it may.
-    fn admit(&self, guest: &Guest, arrival: Arrival, tally: &mut Tally) -> Result<(), Problem> {
+    fn admit(&self, guest: Guest<'_>, arrival: Arrival, tally: &mut Tally) -> Result<(), Problem> {
         let rules = self.rules.load();
         self.draw(&rules.settings, rules.arrivals(arrival).of(guest, &self.table), tally)
     }
 
-    fn publish(&self, guest: &Guest, channel: &ChannelName, tally: &mut Tally) -> Result<(), Problem> {
+    fn publish(&self, guest: Guest<'_>, channel: &ChannelName, tally: &mut Tally) -> Result<(), Problem> {
         let rules = self.rules.load();
         let by_network = rules.publications.of(guest, &self.table);
         let asked = by_network.chain(rules.by_name(guest, channel, &self.table));
         self.draw(&rules.settings, asked, tally)
     }
 
-    fn may_publish(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
+    fn may_publish(&self, guest: Guest<'_>, tally: &mut Tally) -> Result<(), Problem> {
         let rules = self.rules.load();
         if rules.settings.dry_run {
             return Ok(());
@@ -192,14 +196,14 @@ impl RateLimits {
         Ok(())
     }
 
-    fn request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
+    fn request(&self, guest: Guest<'_>, tally: &mut Tally) -> Result<(), Problem> {
         let rules = self.rules.load();
         self.draw(&rules.settings, rules.publications.of(guest, &self.table), tally)
     }
 
-    fn keyed_request(&self, guest: &Guest, tally: &mut Tally) -> Result<(), Problem> {
+    fn keyed_request(&self, guest: Guest<'_>, tally: &mut Tally) -> Result<(), Problem> {
         let rules = self.rules.load();
-        let by_key = rules.api_keys.as_ref().zip(guest.api_key.as_deref());
+        let by_key = rules.api_keys.as_ref().zip(guest.caller.api_key);
         let by_key = by_key.map(|(rate, name)| (rate, self.table.key((rate.limit(), name))));
         self.draw(&rules.settings, by_key.into_iter(), tally)
     }

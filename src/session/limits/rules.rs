@@ -91,16 +91,16 @@ impl Rules {
     /// The buckets that a publication draws from by who publishes, and where.
     pub(super) fn by_name<'a>(
         &'a self,
-        guest: &Guest,
+        guest: Guest<'_>,
         channel: &ChannelName,
         table: &'a Table,
     ) -> impl Iterator<Item = (&'a KeyedRate, Key)> + use<'a> {
         let namespace = channel.namespace();
         let of_namespace = self.namespaces.get(namespace).unwrap_or(&self.rest);
-        let (user, everywhere) = (guest.user.as_deref(), None);
+        let (user, everywhere) = (guest.caller.user, None);
         let by_name = [
             (&self.users, user, everywhere),
-            (&self.api_keys, guest.api_key.as_deref(), everywhere),
+            (&self.api_keys, guest.caller.api_key, everywhere),
             (&of_namespace.channels, Some(channel.as_str()), everywhere),
             (&of_namespace.users, user, Some(namespace)),
         ];
@@ -116,7 +116,7 @@ impl Tiers {
     /// The buckets of a client's network, and of the one around it.
     pub(super) fn of<'a>(
         &'a self,
-        guest: &Guest,
+        guest: Guest<'_>,
         table: &'a Table,
     ) -> impl Iterator<Item = (&'a KeyedRate, Key)> + use<'a> {
         let client = guest.network;

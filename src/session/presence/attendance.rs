@@ -55,16 +55,20 @@ impl Drop for Place {
     }
 }
 
-/// The channels of one session.
+/// The channels of one session. Many sessions have one, so what few of them need is boxed.
 pub(crate) struct Attendance {
     presences: Arc<Presences>,
     key: SessionKey,
-    who: Option<Who>,
     holds: Vec<Hold>,
     /// Only a session that asks for it is told who is on its channels.
     telling: Option<Box<Telling>>,
-    poll: Option<Box<PollMark>>,
-    /// How a poll is kept that has had its answer.
+    poll: Option<Box<Polling>>,
+}
+
+/// What there is to a session of which each poll is a part.
+struct Polling {
+    mark: PollMark,
+    /// How it is kept until the next one.
     stay: Stay,
 }
 
@@ -78,22 +82,21 @@ struct Telling {
 }
 
 impl Attendance {
-    pub(crate) fn new(presences: Arc<Presences>, key: SessionKey, who: Option<Who>) -> Self {
+    pub(crate) fn new(presences: Arc<Presences>, key: SessionKey) -> Self {
         Self {
             presences,
             key,
-            who,
             holds: Vec::new(),
             telling: None,
             poll: None,
-            stay: Stay::No,
         }
     }
 
-    /// The same, for a poll.
-    pub(crate) fn of_poll(mut self, poll: PollMark) -> Self {
-        self.poll = Some(Box::new(poll));
-        self
+    /// That of a poll.
+    pub(crate) fn of_poll(presences: Arc<Presences>, mark: PollMark) -> Self {
+        let mut poll = Self::new(presences, mark.key);
+        poll.poll = Some(Box::new(Polling { mark, stay: Stay::No }));
+        poll
     }
 
     /// Whether it is on any channel.
@@ -101,13 +104,13 @@ impl Attendance {
         !self.holds.is_empty()
     }
 
-    /// Enters a channel, which the request names as its `nth`.
-    pub(crate) fn enter(&mut self, place: Place, nth: usize, session: &Arc<Shared>) {
+    /// Enters a channel as this user, which the request names as its `nth`.
+    pub(crate) fn enter(&mut self, who: Option<&Who>, place: Place, nth: usize, session: &Arc<Shared>) {
         let channel = Arc::clone(&place.channel);
         self.presences.metrics.note_present();
-        channel.state().roster.enter(self.key, self.who.as_ref());
+        channel.state().roster.enter(self.key, who);
         if place.is_told {
-            let known = self.poll.as_ref().and_then(|poll| *poll.known.get(nth)?);
+            let known = self.poll.as_ref().and_then(|poll| *poll.mark.known.get(nth)?);
             let telling = self.telling.get_or_insert_with(|| Box::new(Telling::new(session)));
             telling.watches.push(Watch::new(Arc::clone(&channel), known));
             telling.at = 0;
@@ -119,10 +122,9 @@ impl Attendance {
     }
 
     /// The session goes on as this user, of whom something else may be said now.
-    pub(crate) fn renew(&mut self, who: Option<Who>) {
-        self.who = who;
+    pub(crate) fn renew(&self, who: Option<&Who>) {
         for Hold { channel } in &self.holds {
-            channel.state().roster.renew(self.key, self.who.as_ref());
+            channel.state().roster.renew(self.key, who);
             self.presences.activate(channel);
         }
     }
@@ -160,28 +162,31 @@ impl Attendance {
 
     /// A poll has its answer: what the next one hands back. It stays for a while, for longer if its client has shown
     /// that it hands back.
-    pub(crate) fn answered(&mut self, channels: &[ChannelName]) -> Option<String> {
-        let mut poll = self.poll.take()?;
-        let PresenceSettings { lease, debounce, .. } = self.presences.settings;
-        self.stay = match (poll.is_handed_back, &self.who) {
-            (true, _) => Stay::For(lease),
-            (false, None) => Stay::For(debounce),
-            (false, Some(_)) => Stay::No,
-        };
+    pub(crate) fn answered(&mut self, who: Option<&Who>, channels: &[ChannelName]) -> Option<String> {
         let known = |name: &ChannelName| self.watched().find(|watch| watch.channel() == name)?.mark();
-        poll.known = if self.watched().next().is_none() {
+        let known = if self.watched().next().is_none() {
             Vec::new()
         } else {
             channels.iter().map(known).collect()
         };
-        self.is_anywhere().then(|| poll.to_string())
+        let is_anywhere = self.is_anywhere();
+        let PresenceSettings { lease, debounce, .. } = self.presences.settings;
+        let Polling { mark, stay } = self.poll.as_deref_mut()?;
+        *stay = match (mark.is_handed_back, who) {
+            (true, _) => Stay::For(lease),
+            (false, None) => Stay::For(debounce),
+            (false, Some(_)) => Stay::No,
+        };
+        mark.known = known;
+        is_anywhere.then(|| mark.to_string())
     }
 
     fn let_go(&self, holds: Vec<Hold>) {
         let now = Instant::now();
+        let stay = self.poll.as_ref().map_or(Stay::No, |poll| poll.stay);
         for Hold { channel } in holds {
             self.presences.metrics.note_absent();
-            channel.state().roster.leave(self.key, self.stay, now);
+            channel.state().roster.leave(self.key, stay, now);
             self.presences.activate(&channel);
         }
     }

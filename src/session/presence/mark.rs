@@ -73,7 +73,7 @@ fn hex(text: &str, len: usize) -> Option<u128> {
 
 impl fmt::Display for PollMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.key.0)?;
+        write!(f, "{:032x}", { self.key.0 })?;
         for mark in &self.known {
             match mark {
                 Some(mark) => write!(f, ".{mark:016x}")?,

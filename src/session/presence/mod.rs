@@ -12,6 +12,7 @@ mod mark;
 mod nodes;
 mod notices;
 mod roster;
+mod users;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

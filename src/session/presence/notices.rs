@@ -155,7 +155,7 @@ impl Notices {
 pub(super) fn listed(members: impl Iterator<Item = Member>, members_max: usize) -> Vec<Member> {
     let mut bytes = 0;
     let fits = members.take(members_max).take_while(|member| {
-        bytes += member.who.user.len() + member.who.info.as_ref().map_or(0, |info| info.len());
+        bytes += member.who.user().len() + member.who.info().map_or(0, str::len);
         bytes <= LIST_BYTES_MAX
     });
     fits.collect()

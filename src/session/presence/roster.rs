@@ -1,16 +1,15 @@
-//! The sessions and users on one channel. Pure: the time comes in from outside.
+//! The sessions on one channel, and through them its users. Pure: the time comes in from outside.
 //!
 //! A user whose last session on this node went is kept for the debounce, so that a reconnect changes nothing. That is
 //! done here, where the session was, and so every other node sees what is debounced already.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::changes::{Change, Changes, Turned};
-use super::infos::Infos;
+use super::changes::{Changes, Turned};
+use super::users::Users;
 use crate::delivery::{Member, Present, SessionKey, Who};
 use crate::protocol::Counts;
 
@@ -37,15 +36,13 @@ pub(super) enum Reach {
 pub(super) struct Roster {
     debounce: Duration,
     sessions: HashMap<SessionKey, Entry>,
-    users: BTreeMap<Arc<str>, User>,
+    users: Users,
     /// Sessions without a user.
     nameless: u64,
     /// Counts the sessions that came and went.
     turn: u64,
     /// Sessions of this node that nobody holds, and when they go.
     kept: BTreeSet<(Instant, SessionKey)>,
-    /// Users whose coming or going is yet to be told.
-    untold: Vec<Arc<str>>,
     /// How many sessions without a user were told of.
     nameless_told: u64,
     /// Whether it was said that anybody is there, and when the last connection went.
@@ -57,13 +54,14 @@ pub(super) struct Roster {
     unreported: Option<HashSet<SessionKey>>,
 }
 
+/// A session. There are many, so it is kept small.
 #[derive(Debug)]
 struct Entry {
     who: Option<Who>,
+    /// When it goes, if nobody here holds it but it is still here. Boxed, for few have it.
+    until: Option<Box<Instant>>,
     /// Connections of this node that hold it.
     holds: u32,
-    /// When it goes, if nobody here holds it but it is still here.
-    until: Option<Instant>,
     /// Whether another node has it.
     is_elsewhere: bool,
 }
@@ -81,31 +79,16 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Default)]
-struct User {
-    infos: Infos,
-    /// Here and elsewhere.
-    sessions: u32,
-    /// Here, but for the one that is kept.
-    here: u32,
-    /// The last one here, which is kept for the debounce.
-    kept: Option<SessionKey>,
-    is_told: bool,
-    /// Stands for what was told of them.
-    told_mark: u64,
-}
-
 impl Roster {
     /// Nobody.
     pub(super) fn new(debounce: Duration, reach: Reach) -> Self {
         Self {
             debounce,
             sessions: HashMap::new(),
-            users: BTreeMap::new(),
+            users: Users::default(),
             nameless: 0,
             turn: 0,
             kept: BTreeSet::new(),
-            untold: Vec::new(),
             nameless_told: 0,
             is_occupied: false,
             left_at: None,
@@ -127,18 +110,18 @@ impl Roster {
         let (was_here, was_held) = (entry.is_here(), entry.holds > 0);
         entry.holds += 1;
         if let Some(until) = entry.until.take() {
-            self.kept.remove(&(until, key));
+            self.kept.remove(&(*until, key));
         }
-        let user = entry.who.as_ref().map(|who| Arc::clone(&who.user));
+        let who = entry.who.clone();
         self.is_changed |= !was_here;
         if !was_held {
             // A poll that comes back here may have been at another node meanwhile, which will say that it left there.
             self.note_unreported(key);
         }
-        let Some(user) = user.and_then(|user| self.users.get_mut(&user)) else {
+        let Some(user) = who.and_then(|who| self.users.get_mut(who.user())) else {
             return;
         };
-        let kept = user.kept.take();
+        let kept = user.kept.take().map(|kept| *kept);
         if !was_here || kept == Some(key) {
             user.here += 1;
         }
@@ -164,16 +147,11 @@ impl Roster {
         let (Some(known), Some(who)) = (&mut entry.who, who) else {
             return false;
         };
-        if known.user != who.user || known.info == who.info {
+        if known.user() != who.user() || known == who {
             return false;
         }
-        let before = std::mem::replace(&mut known.info, who.info.clone());
-        if let Some(user) = self.users.get_mut(&who.user) {
-            // Before the other goes: the user is there all the time.
-            user.infos.add(&who.info);
-            user.infos.remove(&before);
-            self.untold.push(Arc::clone(&who.user));
-        }
+        let before = std::mem::replace(known, who.clone());
+        self.users.say(&before, who);
         self.turn += 1;
         true
     }
@@ -188,7 +166,7 @@ impl Roster {
             return;
         }
         self.left_at = Some(now);
-        let user = entry.who.as_ref().and_then(|who| self.users.get_mut(&who.user));
+        let user = entry.who.as_ref().and_then(|who| self.users.get_mut(who.user()));
         let stays = match (stay, user) {
             (Stay::For(stays), _) => Some(stays),
             (Stay::No, None) => None,
@@ -196,13 +174,13 @@ impl Roster {
                 user.here = user.here.saturating_sub(1);
                 // Whether there is another one elsewhere does not count: both may go at once, and come back.
                 let is_last = user.here == 0 && !self.debounce.is_zero();
-                user.kept = is_last.then_some(key);
+                user.kept = is_last.then(|| Box::new(key));
                 is_last.then_some(self.debounce)
             }
         };
         match stays {
             Some(stays) => {
-                entry.until = Some(now + stays);
+                entry.until = Some(Box::new(now + stays));
                 self.kept.insert((now + stays, key));
             }
             None => self.go(key),
@@ -239,9 +217,9 @@ impl Roster {
                 continue;
             }
             self.admit(key, who.as_ref(), Where::Elsewhere);
-            let user = who.and_then(|who| self.users.get_mut(&who.user));
+            let user = who.and_then(|who| self.users.get_mut(who.user()));
             if let Some(kept) = user.and_then(|user| user.kept.take()) {
-                self.go(kept);
+                self.go(*kept);
             }
         }
     }
@@ -307,28 +285,7 @@ impl Roster {
             is_nameless_new: std::mem::replace(&mut self.nameless_told, self.nameless) != self.nameless,
             ..Changes::default()
         };
-        for name in std::mem::take(&mut self.untold) {
-            let Some(user) = self.users.get_mut(&name) else {
-                continue;
-            };
-            let is_there = user.sessions > 0;
-            let mark = if is_there { user.infos.mark(&name) } else { 0 };
-            let (was_told, told_mark) = (user.is_told, user.told_mark);
-            (user.is_told, user.told_mark) = (is_there, mark);
-            let change = Change {
-                member: user.member(&name),
-                mark: told_mark ^ mark,
-            };
-            match (was_told, is_there) {
-                (false, true) => changes.joined.push(change),
-                (true, false) => changes.left.push(change),
-                (true, true) if told_mark != mark => changes.renewed.push(change),
-                _ => {}
-            }
-            if !is_there {
-                self.users.remove(&name);
-            }
-        }
+        self.users.take_changes(&mut changes);
         changes.turned = self.turned(now);
         changes
     }
@@ -345,7 +302,7 @@ impl Roster {
 
     /// Whether everything was told.
     pub(super) fn is_told(&self) -> bool {
-        self.untold.is_empty() && self.nameless_told == self.nameless
+        self.users.is_told() && self.nameless_told == self.nameless
     }
 
     /// Whether nothing is going to change by itself, and nothing has to be told.
@@ -368,25 +325,23 @@ impl Roster {
 
     pub(super) fn counts(&self) -> Counts {
         Counts {
-            count: self.nameless + self.users.values().filter(|user| user.sessions > 0).count() as u64,
+            count: self.nameless + self.users.count_there() as u64,
             sessions: self.sessions.len() as u64,
         }
     }
 
     /// Those who were told of, by name.
     pub(super) fn told(&self) -> impl Iterator<Item = Member> {
-        let told = self.users.iter().filter(|(_, user)| user.is_told);
-        told.map(|(name, user)| user.member(name))
+        self.users.told()
     }
 
     /// Those who are there, by name.
     pub(super) fn there(&self) -> impl Iterator<Item = Member> {
-        let there = self.users.iter().filter(|(_, user)| user.sessions > 0);
-        there.map(|(name, user)| user.member(name))
+        self.users.there()
     }
 
     pub(super) fn user_count(&self) -> usize {
-        self.users.len()
+        self.users.count()
     }
 
     fn admit(&mut self, key: SessionKey, who: Option<&Who>, at: Where) {
@@ -398,23 +353,17 @@ impl Roster {
         };
         self.sessions.insert(key, entry);
         self.turn += 1;
-        let Some(who) = who else {
-            self.nameless += 1;
-            return;
-        };
-        let user = self.users.entry(Arc::clone(&who.user)).or_default();
-        user.sessions += 1;
-        user.infos.add(&who.info);
-        if user.sessions == 1 || user.infos.mark(&who.user) != user.told_mark {
-            self.untold.push(Arc::clone(&who.user));
+        match who {
+            Some(who) => self.users.admit(who),
+            None => self.nameless += 1,
         }
     }
 
     /// A kept session's time is over.
     fn expire(&mut self, key: SessionKey) {
         let who = self.sessions.get(&key).and_then(|entry| entry.who.as_ref());
-        if let Some(user) = who.and_then(|who| self.users.get_mut(&who.user)) {
-            if user.kept == Some(key) {
+        if let Some(user) = who.and_then(|who| self.users.get_mut(who.user())) {
+            if user.kept.as_deref() == Some(&key) {
                 user.kept = None;
             } else {
                 user.here = user.here.saturating_sub(1);
@@ -432,7 +381,7 @@ impl Roster {
         let until = entry.until.take();
         let is_elsewhere = entry.is_elsewhere;
         if let Some(until) = until {
-            self.kept.remove(&(until, key));
+            self.kept.remove(&(*until, key));
         }
         self.is_changed = true;
         self.note_unreported(key);
@@ -447,34 +396,15 @@ impl Roster {
             return;
         };
         self.turn += 1;
-        let Some(who) = entry.who else {
-            self.nameless = self.nameless.saturating_sub(1);
-            return;
-        };
-        if let Some(user) = self.users.get_mut(&who.user) {
-            user.sessions = user.sessions.saturating_sub(1);
-            user.infos.remove(&who.info);
-            if user.sessions == 0 || user.infos.mark(&who.user) != user.told_mark {
-                self.untold.push(who.user);
-            }
+        match entry.who {
+            Some(who) => self.users.dismiss(who),
+            None => self.nameless = self.nameless.saturating_sub(1),
         }
     }
 
     fn note_unreported(&mut self, key: SessionKey) {
         if let Some(unreported) = &mut self.unreported {
             unreported.insert(key);
-        }
-    }
-}
-
-impl User {
-    fn member(&self, name: &Arc<str>) -> Member {
-        Member {
-            who: Who {
-                user: Arc::clone(name),
-                info: self.infos.newest().clone(),
-            },
-            sessions: self.sessions,
         }
     }
 }
@@ -486,14 +416,11 @@ mod tests {
     const DEBOUNCE: Duration = Duration::from_secs(5);
 
     fn who(user: &str) -> Who {
-        Who {
-            user: user.into(),
-            info: None,
-        }
+        Who::new(user, None)
     }
 
-    fn names(changes: &[Change]) -> Vec<&str> {
-        changes.iter().map(|change| &*change.member.who.user).collect()
+    fn names(changes: &[super::super::changes::Change]) -> Vec<&str> {
+        changes.iter().map(|change| change.member.who.user()).collect()
     }
 
     #[test]
@@ -566,16 +493,13 @@ mod tests {
     #[test]
     fn what_is_said_of_a_user_is_told_anew_and_nobody_joins_or_leaves_by_it() {
         let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::AllNodes), Instant::now());
-        let said = |info: &str| Who {
-            user: "ada".into(),
-            info: Some(info.into()),
-        };
+        let said = |info: &str| Who::new("ada", Some(info));
         let renewed = |roster: &mut Roster| {
             let changes = roster.take_changes(began);
             assert!(changes.left.is_empty());
             let told = changes.joined.iter().chain(&changes.renewed);
             let told: Vec<_> = told
-                .map(|change| change.member.who.info.as_deref().unwrap().to_owned())
+                .map(|change| change.member.who.info().unwrap().to_owned())
                 .collect();
             (changes.joined.len(), told)
         };
@@ -603,5 +527,10 @@ mod tests {
         roster.enter(SessionKey(1), Some(&who("ada")));
         roster.leave(SessionKey(1), Stay::No, began);
         assert!(roster.take_changes(began).is_empty() && roster.is_empty());
+    }
+
+    #[test]
+    fn what_a_session_costs_stays_small() {
+        assert!(size_of::<(SessionKey, Entry)>() <= 40, "{}", size_of::<Entry>());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::delivery::{Ack, ChannelName, Draft, Epoch, Log, LogPolicy, Position, Publication, Since};
+use crate::delivery::{Ack, ChannelName, Draft, Epoch, Log, LogPolicy, Offset, Position, Publication, Since};
 
 /// How much is kept for receivers that are behind.
 #[derive(Debug)]
@@ -97,6 +97,11 @@ impl Backlog {
             .is_some_and(|first| first.position.offset > start.offset)
     }
 
+    /// Keeps no more what all receivers have taken.
+    pub(super) fn forget(&self, taken: Offset) {
+        self.log().forget(taken);
+    }
+
     /// The position after which nothing has fallen out yet.
     pub(super) fn start(&self, now_ms: u64) -> Position {
         let mut log = self.log();
@@ -140,6 +145,22 @@ mod tests {
         assert_eq!((offsets, batch.lost), (vec![4, 5], 3));
         let rest = backlog.next(&batch.end().unwrap(), 2, 0).unwrap();
         assert_eq!((rest.events.len(), rest.lost), (1, 0));
+    }
+
+    #[test]
+    fn what_was_taken_is_not_kept_and_not_called_lost() {
+        let (backlog, begin) = backlog(10);
+        for _ in 0..3 {
+            backlog.add("member_joined", "{}".to_owned(), 0);
+        }
+        let batch = backlog.next(&begin, 2, 0).unwrap();
+        backlog.forget(batch.end().unwrap().offset);
+        assert_eq!(backlog.start(0), batch.end().unwrap());
+        let rest = backlog.next(&batch.end().unwrap(), 2, 0).unwrap();
+        assert_eq!((rest.events.len(), rest.lost), (1, 0));
+        backlog.forget(rest.end().unwrap().offset);
+        assert!(backlog.log().is_empty());
+        assert_eq!(backlog.top(), rest.end().unwrap());
     }
 
     #[test]

@@ -57,9 +57,9 @@ pub(super) fn to_json(channel: &ChannelName, event: &PresenceEvent) -> String {
 
 fn of_member(member: &Member) -> String {
     let object = Object::new()
-        .text("user", &member.who.user)
+        .text("user", member.who.user())
         .number("sessions", u64::from(member.sessions));
-    match &member.who.info {
+    match member.who.info() {
         Some(info) => object.raw("info", info),
         None => object,
     }

@@ -170,6 +170,9 @@ impl Shared {
                 receiver.taken = position;
                 receiver.is_losing = false;
             }
+            if let Some(by_all) = receivers.iter().map(|receiver| receiver.taken.offset).min() {
+                self.backlog.forget(by_all);
+            }
         });
         self.look();
     }
