@@ -21,8 +21,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use support::cores::{self, Cores};
+use support::memory::Kind;
 use support::report::Placement;
-use support::terms::{self, Terms};
+use support::terms::{self, Crowd, Extent, Terms};
 use support::{Options, bare, delivery, limits, memory, report};
 
 fn main() -> ExitCode {
@@ -56,11 +57,21 @@ fn bench() -> io::Result<()> {
         }
         report::delivery(Placement::Shared, &delivery::measure(options, &shared).await?);
         report::memory_title(options);
-        for kind in memory::Kind::ALL {
+        for kind in Kind::ALL {
             let open = memory::per_idle_connection(kind, options.idle, &shared, &terms::OPEN).await?;
             let guarded = Terms::guarded().await?;
             let guarded = memory::per_idle_connection(kind, options.idle, &shared, &guarded).await?;
             report::memory(kind, open, guarded);
+        }
+        report::parts_title();
+        for crowd in [Crowd::OneUser, Crowd::Users] {
+            let mut before = memory::per_idle_connection(Kind::WebSocket, options.idle, &shared, &terms::OPEN).await?;
+            for extent in [Extent::Limits, Extent::Tokens, Extent::Presence, Extent::All] {
+                let terms = Terms::with(extent, crowd).await?;
+                let now = memory::per_idle_connection(Kind::WebSocket, options.idle, &shared, &terms).await?;
+                report::part(crowd, extent, now - before);
+                before = now;
+            }
         }
         Ok::<_, io::Error>(())
     })?;

@@ -1,6 +1,7 @@
 //! User memory of the server for each idle connection, and that every one of them is alive afterwards.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -17,11 +18,15 @@ const CHANNEL: &str = "idle";
 const CONNECTING_MAX: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The memory has settled when it stays this near to itself for so many looks.
+/// Connections that come and go before the first look, so that what a server makes once is not counted.
+const WARM_UP: usize = 2 * CONNECTING_MAX;
+
+/// The memory has settled when it stays this near to itself for so many looks: for longer than a user who left is kept,
+/// and a connection to the app.
 const SETTLED_WITHIN_BYTES: u64 = 65_536;
-const SETTLED_LOOKS: usize = 10;
+const SETTLED_LOOKS: usize = 70;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const LOOKS_MAX: usize = 200;
+const LOOKS_MAX: usize = 600;
 
 /// What the connections are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,14 +56,18 @@ pub(crate) async fn per_idle_connection(kind: Kind, count: usize, cores: &Cores,
     let request = Request::new(CHANNEL, 1, terms);
     let position = position_in(publisher.publish(&request).await?)?;
     let path = format!("/v1/poll?channel={CHANNEL}&since={position}&wait=55");
-    let before = settled_bytes(&server).await?;
     let client = |number| Client {
         server: &server,
         terms,
         number,
     };
-    let connecting = (0..count).map(|number| connect(kind, client(number), &path));
-    let connections: Vec<Connected> = stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await?;
+    let connect = async |numbers: Range<usize>| -> io::Result<Vec<Connected>> {
+        let connecting = numbers.map(|number| connect(kind, client(number), &path));
+        stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await
+    };
+    drop(connect(count..count + WARM_UP).await?);
+    let before = settled_bytes(&server).await?;
+    let connections = connect(0..count).await?;
     let after = settled_bytes(&server).await?;
     assert_idle(kind, &connections)?;
     publisher.revive().await?;

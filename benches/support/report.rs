@@ -4,6 +4,7 @@ use super::Options;
 use super::delivery::{Flight, Measured, Outcome};
 use super::memory::Kind;
 use super::publisher::PAYLOAD_BYTES;
+use super::terms::{Crowd, Extent};
 
 /// At most this many times the bare loop's CPU time for a delivery.
 const RATIO_MAX: f64 = 1.3;
@@ -98,6 +99,26 @@ pub(crate) fn memory(kind: Kind, open: f64, guarded: f64) {
         Kind::Poll => ("long-poll, parked", String::new()),
     };
     println!("{name:<34}{open:>7.0}{guarded:>16.0}{bar}");
+}
+
+pub(crate) fn parts_title() {
+    println!(
+        "\nWhat an idle WebSocket takes more than at an open server, in bytes, one thing switched on after the other.\n"
+    );
+}
+
+pub(crate) fn part(crowd: Crowd, extent: Extent, bytes: f64) {
+    let crowd = match crowd {
+        Crowd::OneUser => "all of one user",
+        Crowd::Users => "each of its own user",
+    };
+    let part = match extent {
+        Extent::Limits => "limits",
+        Extent::Tokens => "tokens",
+        Extent::Presence => "presence",
+        Extent::All => "hooks, webhooks",
+    };
+    println!("{:<34}{bytes:>7.0}", format!("{crowd}: {part}"));
 }
 
 /// Prints a row without its end; gives the ratio to the bare loop, round by round.

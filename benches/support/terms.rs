@@ -30,7 +30,31 @@ pub(crate) struct Terms {
     guarded: Option<Guarded>,
 }
 
+/// How much is on, each with all that stands before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Extent {
+    /// Limits that bind everybody, and trusted proxies.
+    Limits,
+    /// Everybody shows a token; API keys and origins.
+    Tokens,
+    /// Everybody is present on the channel.
+    Presence,
+    /// The app is asked about each subscription and told who comes.
+    All,
+}
+
+/// Whose the connections are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Crowd {
+    /// All of one user, by one token.
+    OneUser,
+    /// Each of a user of its own, by a token of its own.
+    Users,
+}
+
 struct Guarded {
+    extent: Extent,
+    crowd: Crowd,
     directory: PathBuf,
     api_key: String,
     signing: SigningKey,
@@ -42,6 +66,11 @@ impl Terms {
     /// Tokens, API keys, namespaces, presence, hooks, webhooks, origins, trusted proxies and limits that bind everybody
     /// are on, and the operators have their own listener.
     pub(crate) async fn guarded() -> io::Result<Terms> {
+        Terms::with(Extent::All, Crowd::Users).await
+    }
+
+    /// So much of that is on, for such a crowd.
+    pub(crate) async fn with(extent: Extent, crowd: Crowd) -> io::Result<Terms> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let app = listener.local_addr()?.to_string();
         let NewApiKey { key, hash } = NewApiKey::from_random(&std::array::from_fn(|_| fastrand::u8(..)));
@@ -55,6 +84,8 @@ impl Terms {
             let _ = axum::serve(listener, router).await;
         });
         let guarded = Guarded {
+            extent,
+            crowd,
             directory,
             api_key: key,
             signing: SigningKey::from_secret(SECRET.as_bytes()),
@@ -64,7 +95,7 @@ impl Terms {
                 .map_err(io::Error::other)?
                 .as_secs(),
         };
-        fs::write(guarded.path(), configuration(&app, &hash))?;
+        fs::write(guarded.path(), configuration(extent, &app, &hash))?;
         Ok(Terms { guarded: Some(guarded) })
     }
 
@@ -77,27 +108,18 @@ impl Terms {
         Process::throughline_with(cores, &[("THROUGHLINE_CONFIG", path)])
     }
 
-    /// The header lines of the `number`-th client, which is a user of its own.
+    /// The header lines of the `number`-th client.
     pub(crate) fn client(&self, number: usize) -> io::Result<String> {
         let Some(guarded) = &self.guarded else {
             return Ok(String::new());
         };
-        let claims = MintedClaims {
-            iss: Some(ISSUER.to_owned()),
-            aud: Some(AUDIENCE.to_owned()),
-            sub: format!("user-{number}"),
-            iat: guarded.now_s,
-            exp: guarded.now_s + TOKEN_LIFE_S,
-            throughline: GrantClaims {
-                subscribe: vec!["*".to_owned()],
-                ..GrantClaims::default()
-            },
-        };
-        let token = mint(&claims, &guarded.signing).map_err(io::Error::other)?;
-        let mut lines = String::new();
-        let _ = write!(lines, "Authorization: Bearer {token}\r\nOrigin: {ORIGIN}\r\n");
+        let number = if guarded.crowd == Crowd::OneUser { 0 } else { number };
         // As a proxy says it that is trusted.
-        let _ = write!(lines, "X-Forwarded-For: 203.0.113.{}\r\n", number % 250);
+        let mut lines = format!("X-Forwarded-For: 203.0.113.{}\r\n", number % 250);
+        if guarded.extent >= Extent::Tokens {
+            let token = guarded.token(number)?;
+            let _ = write!(lines, "Authorization: Bearer {token}\r\nOrigin: {ORIGIN}\r\n");
+        }
         Ok(lines)
     }
 
@@ -110,6 +132,21 @@ impl Terms {
 }
 
 impl Guarded {
+    fn token(&self, number: usize) -> io::Result<String> {
+        let claims = MintedClaims {
+            iss: Some(ISSUER.to_owned()),
+            aud: Some(AUDIENCE.to_owned()),
+            sub: format!("user-{number}"),
+            iat: self.now_s,
+            exp: self.now_s + TOKEN_LIFE_S,
+            throughline: GrantClaims {
+                subscribe: vec!["*".to_owned()],
+                ..GrantClaims::default()
+            },
+        };
+        mint(&claims, &self.signing).map_err(io::Error::other)
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.join("throughline.toml")
     }
@@ -122,42 +159,22 @@ impl Drop for Guarded {
     }
 }
 
-fn configuration(app: &str, key_hash: &str) -> String {
-    format!(
-        r#"trusted_proxies = ["127.0.0.0/8"]
+fn configuration(extent: Extent, app: &str, key_hash: &str) -> String {
+    let parts = [
+        (Extent::Limits, LIMITS.to_owned()),
+        (Extent::Tokens, tokens(key_hash)),
+        (Extent::Presence, PRESENCE.to_owned()),
+        (Extent::All, hooks(app)),
+    ];
+    let is_on = |(least, part): (Extent, String)| (extent >= least).then_some(part);
+    parts.into_iter().filter_map(is_on).collect()
+}
+
+const LIMITS: &str = r#"trusted_proxies = ["127.0.0.0/8"]
 origins = ["https://*.app.example"]
 
 [operations]
 listen = "127.0.0.1:0"
-
-[auth]
-[[auth.issuers]]
-issuer = "{ISSUER}"
-audience = "{AUDIENCE}"
-secret = "{SECRET}"
-
-[[auth.api_keys]]
-name = "app"
-hash = "{key_hash}"
-scopes = ["publish", "history", "presence"]
-channels = ["*"]
-
-[[namespaces]]
-name = "*"
-publish = "granted"
-presence_on = true
-publication_bytes_max = 4096
-
-[hooks]
-subscribe_url = "http://{app}/hooks"
-publish_url = "http://{app}/hooks"
-secret = "{SECRET}"
-forward_headers = ["origin"]
-forward_address = true
-
-[webhooks]
-url = "http://{app}/webhooks"
-secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 [rates]
 ip_connections_per_s = 100000
@@ -173,6 +190,47 @@ key_publications_per_s = 100000
 key_publications_burst = 100000
 channel_publications_per_s = 100000
 channel_publications_burst = 100000
+"#;
+
+fn tokens(key_hash: &str) -> String {
+    format!(
+        r#"
+[auth]
+[[auth.issuers]]
+issuer = "{ISSUER}"
+audience = "{AUDIENCE}"
+secret = "{SECRET}"
+
+[[auth.api_keys]]
+name = "app"
+hash = "{key_hash}"
+scopes = ["publish", "history", "presence"]
+channels = ["*"]
+"#
+    )
+}
+
+const PRESENCE: &str = r#"
+[[namespaces]]
+name = "*"
+publish = "granted"
+presence_on = true
+publication_bytes_max = 4096
+"#;
+
+fn hooks(app: &str) -> String {
+    format!(
+        r#"
+[hooks]
+subscribe_url = "http://{app}/hooks"
+publish_url = "http://{app}/hooks"
+secret = "{SECRET}"
+forward_headers = ["origin"]
+forward_address = true
+
+[webhooks]
+url = "http://{app}/webhooks"
+secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 "#
     )
 }

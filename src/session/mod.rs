@@ -145,16 +145,16 @@ impl Session {
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
     pub fn open_last(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Self {
-        let registered = node.register(Arc::clone(&identity));
+        let registered = node.register(identity);
         Self {
             counted: Counted::open(Arc::clone(node), transport, registered.id()),
-            registered,
             waker: None,
             subscriptions: Subscriptions::new(),
             aside: Aside::default(),
             working: None,
             seat,
-            identity,
+            identity: registered.identity(),
+            registered,
             expiry: Expiry::default(),
         }
     }

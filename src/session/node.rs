@@ -58,6 +58,8 @@ pub struct Node {
     knows_nobody: Arc<Authority>,
     /// What is granted, mostly the same to many.
     grants: Recent<Grants>,
+    /// Who came by a token: a page for everybody may have one token for all.
+    identities: Recent<Identity>,
     anybody: Arc<Identity>,
     /// Who is on the channels.
     pub(super) presences: Arc<Presences>,
@@ -92,6 +94,7 @@ impl Node {
             hooks: ArcSwapOption::empty(),
             knows_nobody: Arc::default(),
             grants: Recent::default(),
+            identities: Recent::default(),
             anybody: Arc::new(Identity::anybody()),
             control: Control::new(),
             occupancies: OnceLock::new(),
@@ -296,7 +299,14 @@ impl Node {
         self.outside.random() % below.max(1)
     }
 
+    /// Enters a session of somebody, who is kept once with all that are the same.
     pub(super) fn register(&self, identity: Arc<Identity>) -> Registered {
+        let is_one_of_many = identity.mark().is_some();
+        let identity = if is_one_of_many {
+            self.identities.share(identity)
+        } else {
+            identity
+        };
         let bits = u128::from(self.outside.random()) << 64 | u128::from(self.outside.random());
         self.registry.register(bits, identity)
     }

@@ -73,13 +73,12 @@ impl Session {
             return Ok(());
         }
         let poll = PollMark::read(handed_back, &self.identity, self.node().random_below(u64::MAX));
-        let presences = Arc::clone(&self.node().presences);
         // Asked after it is called so: an operator who comes meanwhile either sees the session or is seen by it.
         self.registered.call(poll.key());
         if let Some(name) = self.registered.names().of_polls() {
             self.node().refuse_behind(&self.identity, name, channels);
         }
-        self.aside.attend(|| Attendance::of_poll(presences, poll));
+        self.aside.attend(|| Attendance::of_poll(poll));
         self.check_denied(None)
     }
 
@@ -96,9 +95,8 @@ impl Session {
     /// Enters a channel, the `nth` of its request, if there is presence on it.
     pub(super) fn enter(&mut self, place: Option<Place>, nth: usize) {
         let Some(place) = place else { return };
-        let begin = || Attendance::new(place.presences(), self.registered.key());
-        let attendance = self.aside.attend(begin);
-        attendance.enter(self.identity.who(), place, nth, self.registered.shared());
+        let attendance = self.aside.attend(|| Attendance::new(self.registered.key()));
+        attendance.enter(self.identity.who(), &place, nth, self.registered.shared());
     }
 
     /// Leaves a channel.

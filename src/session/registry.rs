@@ -285,6 +285,11 @@ impl Registered {
         self.shared.names()
     }
 
+    /// Whose it is.
+    pub(super) fn identity(&self) -> Arc<Identity> {
+        self.shared.identity()
+    }
+
     /// It is a poll's, and the next one comes under this name.
     pub(super) fn call(&self, polls: SessionKey) {
         self.shared.note(|notices| notices.polls = Some(SessionId(polls.0)));

@@ -218,6 +218,7 @@ impl RateLimits {
             Box::new(Commands {
                 bucket: Bucket::of(rules.settings.session_commands, self.ticks.clone()),
                 generation: rules.commands_generation,
+                refused_in_a_row: 0,
             })
         }));
         let Some(Err(retry_ms)) = commands.bucket.as_ref().map(Bucket::draw) else {

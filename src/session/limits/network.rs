@@ -1,49 +1,42 @@
 //! Whom an address stands for: one IPv4 address, or an IPv6 network that one customer was given.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Bits of the IPv6 network that counts as one client: what a home or a phone is given at least.
-const CLIENT_BITS: u8 = 64;
+/// Bytes of the IPv6 network that counts as one client, a /64: what a home or a phone is given at least.
+const CLIENT_BYTES: usize = 8;
 
-/// Bits of the IPv6 network of the second tier: what a site is given at most, which holds 65,536 of the first.
-const SITE_BITS: u8 = 48;
+/// Bytes of the IPv6 network of the second tier, a /48: what a site is given at most, which holds 65,536 of the first.
+const SITE_BYTES: usize = 6;
 
-/// Whose addresses count together.
+/// Whose addresses count together. In bytes, for each limited session has one and is kept small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Network {
-    V4(u32),
-    V6 {
-        /// The upper half of the address, its host bits cleared.
-        prefix: u64,
-        bits: u8,
-    },
+    V4(Ipv4Addr),
+    V6([u8; CLIENT_BYTES]),
+    /// One of the second tier.
+    V6Site([u8; SITE_BYTES]),
 }
 
 impl Network {
     /// The network that counts as one client. IPv4 inside of IPv6 is IPv4.
     pub(super) fn client(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => Self::V6 {
-                prefix: u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
-                bits: CLIENT_BITS,
-            },
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6(first(address.octets())),
         }
     }
 
     /// The larger network around it, where there is a second tier.
     pub(super) fn site(self) -> Option<Self> {
         match self {
-            Self::V6 {
-                prefix,
-                bits: CLIENT_BITS,
-            } => Some(Self::V6 {
-                prefix: prefix >> (CLIENT_BITS - SITE_BITS) << (CLIENT_BITS - SITE_BITS),
-                bits: SITE_BITS,
-            }),
-            Self::V6 { .. } | Self::V4(_) => None,
+            Self::V6(prefix) => Some(Self::V6Site(first(prefix))),
+            Self::V6Site(_) | Self::V4(_) => None,
         }
     }
+}
+
+fn first<const FEWER: usize, const ALL: usize>(bytes: [u8; ALL]) -> [u8; FEWER] {
+    std::array::from_fn(|at| bytes[at])
 }
 
 #[cfg(test)]

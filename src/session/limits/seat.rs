@@ -21,7 +21,6 @@ struct Limited {
     place: Place,
     /// From its first command on: most sessions never send one.
     commands: Option<Box<Commands>>,
-    refused_in_a_row: u8,
 }
 
 /// A session's own bucket for its commands.
@@ -31,6 +30,7 @@ pub(super) struct Commands {
     pub(super) bucket: Option<Bucket>,
     /// Of which of all rates that is.
     pub(super) generation: u16,
+    pub(super) refused_in_a_row: u8,
 }
 
 /// Why a command may not be carried out.
@@ -48,11 +48,7 @@ impl Seat {
 
     /// A place that has just been taken.
     pub(super) fn at(place: Place) -> Self {
-        Self(Some(Box::new(Limited {
-            place,
-            commands: None,
-            refused_in_a_row: 0,
-        })))
+        Self(Some(Box::new(Limited { place, commands: None })))
     }
 
     /// Admits one command of the session's client; for a publication, `publish_to` says where it goes.
@@ -63,12 +59,18 @@ impl Seat {
         let Some(limited) = &mut self.0 else {
             return Ok(());
         };
-        let Err(problem) = limited.admit(caller, publish_to) else {
-            limited.refused_in_a_row = 0;
+        let admitted = limited.admit(caller, publish_to);
+        let mut nothing = 0;
+        let in_a_row = limited
+            .commands
+            .as_mut()
+            .map_or(&mut nothing, |commands| &mut commands.refused_in_a_row);
+        let Err(problem) = admitted else {
+            *in_a_row = 0;
             return Ok(());
         };
-        limited.refused_in_a_row = limited.refused_in_a_row.saturating_add(1);
-        Err(if limited.refused_in_a_row >= Self::REFUSED_MAX {
+        *in_a_row = in_a_row.saturating_add(1);
+        Err(if *in_a_row >= Self::REFUSED_MAX {
             Over::Enough(problem)
         } else {
             Over::Refused(problem)
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_limited_costs_little_more() {
-        assert!(size_of::<Limited>() <= 48, "{}", size_of::<Limited>());
+        assert!(size_of::<Limited>() <= 32, "{}", size_of::<Limited>());
         assert_eq!(size_of::<Seat>(), size_of::<usize>());
     }
 }

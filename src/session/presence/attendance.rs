@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::time::Instant;
-
 use super::channel::{PresentChannel, Watch};
 use super::mark::PollMark;
 use super::roster::Stay;
@@ -19,7 +17,6 @@ use crate::session::registry::Shared;
 /// A channel with presence that a session may enter, and whether it is told of it.
 #[derive(Debug)]
 pub(crate) struct Place {
-    presences: Arc<Presences>,
     channel: Arc<PresentChannel>,
     is_told: bool,
 }
@@ -31,7 +28,6 @@ impl Presences {
     /// What other nodes' sessions cannot be had for.
     pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, presence: PresenceAsk) -> Result<Place, Problem> {
         let place = Place {
-            presences: Arc::clone(self),
             channel: self.channel(name),
             is_told: presence == PresenceAsk::Members,
         };
@@ -42,27 +38,27 @@ impl Presences {
     }
 }
 
-impl Place {
-    pub(crate) fn presences(&self) -> Arc<Presences> {
-        Arc::clone(&self.presences)
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         // Whether it was entered or not, somebody has to look whether it is still of use.
-        self.presences.activate(&self.channel);
+        self.channel.activate();
     }
 }
 
-/// The channels of one session. Many sessions have one, so what few of them need is boxed.
+/// The channels of one session. Most that have any have one and are told of none, so that takes little.
 pub(crate) struct Attendance {
-    presences: Arc<Presences>,
     key: SessionKey,
-    holds: Vec<Hold>,
+    first: Option<Arc<PresentChannel>>,
+    more: Option<Box<More>>,
+}
+
+/// What few sessions have.
+#[derive(Default)]
+struct More {
+    others: Vec<Arc<PresentChannel>>,
     /// Only a session that asks for it is told who is on its channels.
-    telling: Option<Box<Telling>>,
-    poll: Option<Box<Polling>>,
+    telling: Option<Telling>,
+    poll: Option<Polling>,
 }
 
 /// What there is to a session of which each poll is a part.
@@ -82,63 +78,91 @@ struct Telling {
 }
 
 impl Attendance {
-    pub(crate) fn new(presences: Arc<Presences>, key: SessionKey) -> Self {
+    pub(crate) fn new(key: SessionKey) -> Self {
         Self {
-            presences,
             key,
-            holds: Vec::new(),
-            telling: None,
-            poll: None,
+            first: None,
+            more: None,
         }
     }
 
     /// That of a poll.
-    pub(crate) fn of_poll(presences: Arc<Presences>, mark: PollMark) -> Self {
-        let mut poll = Self::new(presences, mark.key);
-        poll.poll = Some(Box::new(Polling { mark, stay: Stay::No }));
+    pub(crate) fn of_poll(mark: PollMark) -> Self {
+        let mut poll = Self::new(mark.key);
+        poll.more.get_or_insert_default().poll = Some(Polling { mark, stay: Stay::No });
         poll
+    }
+
+    fn channels(&self) -> impl Iterator<Item = &Arc<PresentChannel>> {
+        let others = self.more.iter().flat_map(|more| &more.others);
+        self.first.iter().chain(others)
+    }
+
+    fn poll_mut(&mut self) -> Option<&mut Polling> {
+        self.more.as_mut()?.poll.as_mut()
+    }
+
+    fn telling_mut(&mut self) -> Option<&mut Telling> {
+        self.more.as_mut()?.telling.as_mut()
     }
 
     /// Whether it is on any channel.
     pub(crate) fn is_anywhere(&self) -> bool {
-        !self.holds.is_empty()
+        self.channels().next().is_some()
     }
 
     /// Enters a channel as this user, which the request names as its `nth`.
-    pub(crate) fn enter(&mut self, who: Option<&Who>, place: Place, nth: usize, session: &Arc<Shared>) {
-        let channel = Arc::clone(&place.channel);
-        self.presences.metrics.note_present();
-        channel.state().roster.enter(self.key, who);
+    pub(crate) fn enter(&mut self, who: Option<&Who>, place: &Place, nth: usize, session: &Arc<Shared>) {
+        let channel = &place.channel;
+        channel.enter(self.key, who);
         if place.is_told {
-            let known = self.poll.as_ref().and_then(|poll| *poll.mark.known.get(nth)?);
-            let telling = self.telling.get_or_insert_with(|| Box::new(Telling::new(session)));
-            telling.watches.push(Watch::new(Arc::clone(&channel), known));
+            let more = self.more.get_or_insert_default();
+            let known = more.poll.as_ref().and_then(|poll| *poll.mark.known.get(nth)?);
+            let telling = more.telling.get_or_insert_with(|| Telling::new(session));
+            telling.watches.push(Watch::new(Arc::clone(channel), known));
             telling.at = 0;
         }
-        // Most sessions are on one channel.
-        self.holds.reserve_exact(1);
-        self.holds.push(Hold { channel });
-        drop(place);
+        match &self.first {
+            None => self.first = Some(Arc::clone(channel)),
+            Some(_) => self.more.get_or_insert_default().others.push(Arc::clone(channel)),
+        }
     }
 
     /// The session goes on as this user, of whom something else may be said now.
     pub(crate) fn renew(&self, who: Option<&Who>) {
-        for Hold { channel } in &self.holds {
+        for channel in self.channels() {
             channel.state().roster.renew(self.key, who);
-            self.presences.activate(channel);
+            channel.activate();
         }
     }
 
     /// Leaves a channel.
     pub(crate) fn leave(&mut self, name: &ChannelName) {
-        if let Some(telling) = &mut self.telling {
+        if let Some(telling) = self.telling_mut() {
             telling.watches.retain(|watch| watch.channel() != name);
             telling.at = 0;
         }
-        let holds = std::mem::take(&mut self.holds);
-        let (left, kept) = holds.into_iter().partition(|hold| hold.channel.name == *name);
-        self.holds = kept;
-        self.let_go(left);
+        let stay = self.stay();
+        let is_it = |channel: &mut Arc<PresentChannel>| channel.name == *name;
+        let others = self.more.as_mut().map(|more| &mut more.others);
+        let left = match self.first.take_if(is_it) {
+            Some(first) => {
+                self.first = others.and_then(Vec::pop);
+                Some(first)
+            }
+            None => others.and_then(|others| {
+                let at = others.iter().position(|channel| channel.name == *name)?;
+                Some(others.swap_remove(at))
+            }),
+        };
+        if let Some(left) = left {
+            left.leave(self.key, stay);
+        }
+    }
+
+    fn stay(&self) -> Stay {
+        let poll = self.more.as_ref().and_then(|more| more.poll.as_ref());
+        poll.map_or(Stay::No, |poll| poll.stay)
     }
 
     /// Whether it is told of a channel.
@@ -147,7 +171,8 @@ impl Attendance {
     }
 
     fn watched(&self) -> impl Iterator<Item = &Watch> {
-        self.telling.iter().flat_map(|telling| &telling.watches)
+        let telling = self.more.as_ref().and_then(|more| more.telling.as_ref());
+        telling.into_iter().flat_map(|telling| &telling.watches)
     }
 
     /// Whether there is a channel of which it has not been told what it begins with.
@@ -157,7 +182,7 @@ impl Attendance {
 
     /// What it is told next. The session's task is woken when there is more.
     pub(crate) fn poll(&mut self) -> Option<PresenceFrame> {
-        self.telling.as_mut()?.poll()
+        self.telling_mut()?.poll()
     }
 
     /// A poll has its answer: what the next one hands back. It stays for a while, for longer if its client has shown
@@ -169,26 +194,15 @@ impl Attendance {
         } else {
             channels.iter().map(known).collect()
         };
-        let is_anywhere = self.is_anywhere();
-        let PresenceSettings { lease, debounce, .. } = self.presences.settings;
-        let Polling { mark, stay } = self.poll.as_deref_mut()?;
+        let PresenceSettings { lease, debounce, .. } = self.first.as_ref()?.settings;
+        let Polling { mark, stay } = self.poll_mut()?;
         *stay = match (mark.is_handed_back, who) {
             (true, _) => Stay::For(lease),
             (false, None) => Stay::For(debounce),
             (false, Some(_)) => Stay::No,
         };
         mark.known = known;
-        is_anywhere.then(|| mark.to_string())
-    }
-
-    fn let_go(&self, holds: Vec<Hold>) {
-        let now = Instant::now();
-        let stay = self.poll.as_ref().map_or(Stay::No, |poll| poll.stay);
-        for Hold { channel } in holds {
-            self.presences.metrics.note_absent();
-            channel.state().roster.leave(self.key, stay, now);
-            self.presences.activate(&channel);
-        }
+        Some(mark.to_string())
     }
 }
 
@@ -218,25 +232,23 @@ impl Telling {
     }
 }
 
-/// The session is on this channel. It must be given back by [`Attendance::let_go`].
-#[derive(Debug)]
-struct Hold {
-    channel: Arc<PresentChannel>,
-}
-
 impl Drop for Attendance {
     fn drop(&mut self) {
+        let stay = self.stay();
         // Whoever is not told any more is no reason to keep a channel.
-        self.telling = None;
-        let holds = std::mem::take(&mut self.holds);
-        self.let_go(holds);
+        if let Some(more) = &mut self.more {
+            more.telling = None;
+        }
+        for channel in self.channels() {
+            channel.leave(self.key, stay);
+        }
     }
 }
 
 impl fmt::Debug for Attendance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attendance")
-            .field("channels", &self.holds.len())
+            .field("channels", &self.channels().count())
             .finish_non_exhaustive()
     }
 }
@@ -265,5 +277,15 @@ impl Wake for Raised {
         if !self.is_raised.swap(true, Ordering::SeqCst) {
             self.session.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_on_one_channel_costs_stays_small() {
+        assert!(size_of::<Attendance>() <= 32, "{}", size_of::<Attendance>());
     }
 }

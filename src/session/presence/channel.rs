@@ -1,18 +1,18 @@
 //! One channel whose sessions this node counts, and those who watch it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::PresenceSettings;
 use super::changes::Changes;
 use super::nodes::Ties;
 use super::notices::{Notice, Notices, listed};
-use super::roster::{Reach, Roster};
-use crate::delivery::{ChannelName, Parked, Parking, Woken};
+use super::roster::{Reach, Roster, Stay};
+use super::{PresenceSettings, Presences};
+use crate::delivery::{ChannelName, Parked, Parking, SessionKey, Who, Woken};
 use crate::protocol::{PresenceQuery, PresenceReply};
 
 /// The least time between two times at which watchers are told of changes.
@@ -26,7 +26,9 @@ const TOLD_BYTES_PER_S: u64 = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct PresentChannel {
     pub(super) name: ChannelName,
-    settings: PresenceSettings,
+    pub(super) settings: PresenceSettings,
+    /// Those that it is one of.
+    presences: Weak<Presences>,
     state: Mutex<State>,
     /// The version up to which those who have begun may read.
     told: AtomicU64,
@@ -57,7 +59,8 @@ pub(super) struct Look {
 }
 
 impl PresentChannel {
-    pub(super) fn new(name: ChannelName, settings: PresenceSettings, reach: Reach) -> Self {
+    /// Nobody is on it yet.
+    pub(super) fn new(name: ChannelName, settings: PresenceSettings, reach: Reach, presences: Weak<Presences>) -> Self {
         let state = State {
             roster: Roster::new(settings.debounce, reach),
             notices: Notices::default(),
@@ -67,12 +70,37 @@ impl PresentChannel {
         Self {
             name,
             settings,
+            presences,
             state: Mutex::new(state),
             told: AtomicU64::new(0),
             watching: AtomicUsize::new(0),
             watchers: Parking::new(),
             newcomers: Parking::new(),
             is_active: AtomicBool::new(false),
+        }
+    }
+
+    /// A session of this node is on it from now on.
+    pub(super) fn enter(&self, key: SessionKey, who: Option<&Who>) {
+        if let Some(presences) = self.presences.upgrade() {
+            presences.metrics.note_present();
+        }
+        self.state().roster.enter(key, who);
+    }
+
+    /// A session of this node is on it no more.
+    pub(super) fn leave(self: &Arc<Self>, key: SessionKey, stay: Stay) {
+        if let Some(presences) = self.presences.upgrade() {
+            presences.metrics.note_absent();
+        }
+        self.state().roster.leave(key, stay, Instant::now());
+        self.activate();
+    }
+
+    /// Something happened on it.
+    pub(super) fn activate(self: &Arc<Self>) {
+        if let Some(presences) = self.presences.upgrade() {
+            presences.activate(self);
         }
     }
 

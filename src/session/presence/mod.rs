@@ -8,6 +8,7 @@ mod attendance;
 mod changes;
 mod channel;
 mod infos;
+mod kept;
 mod mark;
 mod nodes;
 mod notices;
@@ -105,7 +106,7 @@ impl Presences {
     pub(super) async fn reply(&self, query: PresenceQuery) -> Result<PresenceReply, Problem> {
         let known = lock(&self.channels).get(&query.channel).cloned();
         let Some(nodes) = &self.nodes else {
-            let channel = known.unwrap_or_else(|| Arc::new(self.empty(query.channel.clone())));
+            let channel = known.unwrap_or_else(|| Arc::new(self.empty(query.channel.clone(), Weak::new())));
             return Ok(channel.reply(query));
         };
         if let Some(known) = &known
@@ -114,7 +115,7 @@ impl Presences {
             return Ok(known.reply(query));
         }
         let others = nodes.port.others(&query.channel).await?;
-        let whole = self.empty(query.channel.clone());
+        let whole = self.empty(query.channel.clone(), Weak::new());
         whole.state().roster.set_others(others.sessions);
         let here: Vec<_> = known.map_or_else(Vec::new, |known| known.state().roster.here().collect());
         for (key, who) in here {
@@ -123,17 +124,17 @@ impl Presences {
         Ok(whole.reply(query))
     }
 
-    fn empty(&self, name: ChannelName) -> PresentChannel {
+    fn empty(&self, name: ChannelName, presences: Weak<Self>) -> PresentChannel {
         let reach = self.nodes.as_ref().map_or(Reach::ThisNode, |_| Reach::AllNodes);
-        PresentChannel::new(name, self.settings, reach)
+        PresentChannel::new(name, self.settings, reach, presences)
     }
 
-    fn channel(&self, name: &ChannelName) -> Arc<PresentChannel> {
+    fn channel(self: &Arc<Self>, name: &ChannelName) -> Arc<PresentChannel> {
         let mut channels = lock(&self.channels);
         if let Some(channel) = channels.get(name) {
             return Arc::clone(channel);
         }
-        let channel = Arc::new(self.empty(name.clone()));
+        let channel = Arc::new(self.empty(name.clone(), Arc::downgrade(self)));
         channels.insert(name.clone(), Arc::clone(&channel));
         self.metrics.set_presence_channels(channels.len());
         channel

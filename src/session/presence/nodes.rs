@@ -403,7 +403,8 @@ mod tests {
             node: 1,
         };
         let settings = PresenceSettings::default();
-        let presences = Presences::new(settings, Arc::new(Metrics::new()), Vec::new()).with_nodes(Some(nodes.clone()));
+        let presences = Presences::new(settings, Arc::new(Metrics::new()), Vec::new());
+        let presences = Arc::new(presences.with_nodes(Some(nodes.clone())));
         let channel = presences.channel(&ChannelName::parse("c").unwrap());
         presences.follow(&channel).await.unwrap();
         let there = || channel.state().roster.counts().count;

@@ -3,12 +3,13 @@
 //! A user whose last session on this node went is kept for the debounce, so that a reconnect changes nothing. That is
 //! done here, where the session was, and so every other node sees what is debounced already.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::changes::{Changes, Turned};
+use super::kept::Kept;
 use super::users::Users;
 use crate::delivery::{Member, Present, SessionKey, Who};
 use crate::protocol::Counts;
@@ -41,8 +42,7 @@ pub(super) struct Roster {
     nameless: u64,
     /// Counts the sessions that came and went.
     turn: u64,
-    /// Sessions of this node that nobody holds, and when they go.
-    kept: BTreeSet<(Instant, SessionKey)>,
+    kept: Kept,
     /// How many sessions without a user were told of.
     nameless_told: u64,
     /// Whether it was said that anybody is there, and when the last connection went.
@@ -58,10 +58,10 @@ pub(super) struct Roster {
 #[derive(Debug)]
 struct Entry {
     who: Option<Who>,
-    /// When it goes, if nobody here holds it but it is still here. Boxed, for few have it.
-    until: Option<Box<Instant>>,
     /// Connections of this node that hold it.
     holds: u32,
+    /// Whether it is still here, though nobody here holds it.
+    is_kept: bool,
     /// Whether another node has it.
     is_elsewhere: bool,
 }
@@ -75,7 +75,7 @@ enum Where {
 
 impl Entry {
     fn is_here(&self) -> bool {
-        self.holds > 0 || self.until.is_some()
+        self.holds > 0 || self.is_kept
     }
 }
 
@@ -88,7 +88,7 @@ impl Roster {
             users: Users::default(),
             nameless: 0,
             turn: 0,
-            kept: BTreeSet::new(),
+            kept: Kept::default(),
             nameless_told: 0,
             is_occupied: false,
             left_at: None,
@@ -109,8 +109,8 @@ impl Roster {
         };
         let (was_here, was_held) = (entry.is_here(), entry.holds > 0);
         entry.holds += 1;
-        if let Some(until) = entry.until.take() {
-            self.kept.remove(&(*until, key));
+        if std::mem::take(&mut entry.is_kept) {
+            self.kept.remove(key);
         }
         let who = entry.who.clone();
         self.is_changed |= !was_here;
@@ -180,8 +180,8 @@ impl Roster {
         };
         match stays {
             Some(stays) => {
-                entry.until = Some(Box::new(now + stays));
-                self.kept.insert((now + stays, key));
+                entry.is_kept = true;
+                self.kept.insert(key, now + stays);
             }
             None => self.go(key),
         }
@@ -276,9 +276,7 @@ impl Roster {
 
     /// What changed until now.
     pub(super) fn take_changes(&mut self, now: Instant) -> Changes {
-        while let Some((until, key)) = self.kept.first().copied()
-            && until <= now
-        {
+        while let Some(key) = self.kept.first_until(now) {
             self.expire(key);
         }
         let mut changes = Changes {
@@ -348,7 +346,7 @@ impl Roster {
         let entry = Entry {
             who: who.cloned(),
             holds: 0,
-            until: None,
+            is_kept: false,
             is_elsewhere: at == Where::Elsewhere,
         };
         self.sessions.insert(key, entry);
@@ -378,10 +376,9 @@ impl Roster {
             return;
         };
         entry.holds = 0;
-        let until = entry.until.take();
         let is_elsewhere = entry.is_elsewhere;
-        if let Some(until) = until {
-            self.kept.remove(&(*until, key));
+        if std::mem::take(&mut entry.is_kept) {
+            self.kept.remove(key);
         }
         self.is_changed = true;
         self.note_unreported(key);
@@ -531,6 +528,6 @@ mod tests {
 
     #[test]
     fn what_a_session_costs_stays_small() {
-        assert!(size_of::<(SessionKey, Entry)>() <= 40, "{}", size_of::<Entry>());
+        assert!(size_of::<(SessionKey, Entry)>() <= 32, "{}", size_of::<Entry>());
     }
 }
