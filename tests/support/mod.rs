@@ -31,6 +31,7 @@ pub(crate) mod redis_proxy;
 pub(crate) mod redis_sentinel;
 pub(crate) mod served;
 pub(crate) mod service;
+pub(crate) mod slow_motion;
 pub(crate) mod text;
 pub(crate) mod tokens;
 pub(crate) mod traffic;
