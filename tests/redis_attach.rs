@@ -18,38 +18,25 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use serde_json::json;
-use support::crowd::until;
-use support::deadline::within;
+use support::deadline::{until, until_told, within};
 use support::edge::{Edge, took_at_most};
 use support::http;
 use support::link::Receive;
 use support::publisher::Publisher;
-use support::redis::Redis;
+use support::redis::{Redis, engine};
 use support::served::Served;
 use support::slow_motion::waits;
 use support::websocket::WebSocket;
 use throughline::delivery::{
-    Ack, ChannelName, Delivery, Draft, Engine, Health, Joined, LogPolicy, Position, Resume, Since, Subscription,
-    subscribe,
+    Ack, ChannelName, Delivery, Draft, Engine, Joined, LogPolicy, Position, Resume, Since, Subscription, subscribe,
 };
-use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
+use throughline::engine::RedisEngine;
 use tokio::time::Instant;
 
 const CHANNELS: usize = 20_000;
 
 /// What is begun at once.
 const AT_ONCE: usize = 500;
-
-async fn engine(url: &str) -> Arc<RedisEngine> {
-    let settings = RedisSettings {
-        url: url.to_owned(),
-        prefix: Prefix::default(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-    until("Redis", || engine.check().is_ok()).await;
-    engine
-}
 
 fn channel(number: usize) -> ChannelName {
     ChannelName::parse(&format!("many:{number}")).unwrap()
@@ -355,16 +342,11 @@ async fn who_may_not_subscribe_at_redis_is_told_so_and_readers_are_refused_in_ti
     let names: Vec<_> = (0..5).map(|number| format!("c{number}")).collect();
     let query: Vec<_> = names.iter().map(|name| ("channel", name.as_str())).collect();
     let mut publisher = Publisher::new(node.address);
-    within("why it is not ready", async {
-        loop {
-            let (status, ready) = publisher.send(&http::get("/readyz", &[])).await.unwrap();
-            assert_eq!(status, 503);
-            let detail = ready["detail"].as_str().unwrap();
-            if detail.contains("does not tell this node of publications") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    until_told("why it is not ready", async || {
+        let (status, ready) = publisher.send(&http::get("/readyz", &[])).await.unwrap();
+        assert_eq!(status, 503);
+        let detail = ready["detail"].as_str().unwrap();
+        detail.contains("does not tell this node of publications")
     })
     .await;
     for path in ["/v1/sse", "/v1/poll"] {
@@ -382,9 +364,8 @@ async fn who_may_not_subscribe_at_redis_is_told_so_and_readers_are_refused_in_ti
     );
     assert!(again.is_none() && !said.contains("word@"), "said once:\n{said}");
     let _: String = redis.ask(&["ACL", "SETUSER", "app", "+subscribe"]).await;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while publisher.status(&http::get("/readyz", &[])).await.unwrap() != 200 {
-        assert!(Instant::now() < deadline, "it may subscribe now");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told("a node that may subscribe", async || {
+        publisher.status(&http::get("/readyz", &[])).await.unwrap() == 200
+    })
+    .await;
 }

@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod deadline;
+pub(crate) mod draft;
 pub(crate) mod edge;
 pub(crate) mod event_source;
 pub(crate) mod event_stream;
