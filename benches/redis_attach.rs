@@ -8,6 +8,7 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people to read")]
 
 mod attach;
+#[allow(dead_code, reason = "each benchmark uses its own part of this")]
 mod redis_server;
 #[allow(dead_code, reason = "each benchmark uses its own part of this")]
 mod support;

@@ -13,9 +13,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use throughline::delivery::{Ack, ChannelName, Draft, Engine, Health, LogPolicy};
-use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
+use throughline::delivery::{Ack, ChannelName, Draft, Engine, LogPolicy};
 
 use redis_server::Redis;
 
@@ -69,14 +67,7 @@ fn bench() -> io::Result<()> {
 }
 
 async fn measure(url: &str, channels: usize, time: Duration) -> io::Result<f64> {
-    let settings = RedisSettings {
-        url: url.to_owned(),
-        prefix: Prefix::default(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).map_err(io::Error::other)?);
-    while engine.check().is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let engine = redis_server::engine(url).await?;
     let began = Instant::now();
     let publishers = (0..CONCURRENCY).map(|publisher| {
         let engine = Arc::clone(&engine);

@@ -20,7 +20,7 @@ use throughline::delivery::{
 use throughline::engine::redis::Prefix;
 use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings};
 
-use crate::support::deadline::within;
+use crate::support::deadline::until;
 use crate::support::redis::Redis;
 use crate::support::redis_cluster::Cluster;
 
@@ -85,12 +85,7 @@ async fn on_redis(keepers: Vec<Redis>, url: String) -> World {
         prefix: Prefix::default(),
     };
     let engine = RedisEngine::start(settings, Arc::clone(&outside) as Arc<dyn Outside>).unwrap();
-    within("Redis", async {
-        while engine.check().is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until("Redis", || engine.check().is_ok()).await;
     World {
         outside,
         engine: Arc::new(engine),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::app::{App, Asked, Reply};
-use support::deadline::within;
+use support::deadline::{until, until_told, within};
 use support::event_source::{Answer, EventSource};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
@@ -437,10 +437,8 @@ async fn a_thousand_sessions_are_one_question() {
     // All of them wait for one answer.
     within("the first question", app.count_reaches(1)).await;
     let metrics = || async { node.edge().node().metrics().to_text() };
-    within("everybody", async {
-        while value(&metrics().await, "hook=\"connect\",outcome=\"shared\"") < 999 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    until_told("everybody", async || {
+        value(&metrics().await, "hook=\"connect\",outcome=\"shared\"") >= 999
     })
     .await;
     assert_eq!(app.asked().len(), 1);
@@ -1046,10 +1044,8 @@ async fn the_first_to_ask_may_leave_and_the_others_have_their_answer() {
         others.spawn(async move { (way, ask(address, &come(way, "a", &[])).await.0.status) });
     }
     let waiting = "hook=\"subscribe\",outcome=\"shared\"";
-    within("the others", async {
-        while value(&node.edge().node().metrics().to_text(), waiting) < 4 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    until("the others", || {
+        value(&node.edge().node().metrics().to_text(), waiting) >= 4
     })
     .await;
     first.reset();

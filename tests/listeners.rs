@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::deadline::within;
+use support::deadline::{until, within};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
@@ -216,12 +216,7 @@ async fn a_real_lack_of_files_is_survived() {
         links.push(link);
     }
     let folder = format!("/proc/{}/fd", process.child.id().unwrap());
-    within("the lack", async {
-        while std::fs::read_dir(&folder).unwrap().count() < 256 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    until("the lack", || std::fs::read_dir(&folder).unwrap().count() >= 256).await;
     let before = ticks(&process);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let spent = ticks(&process) - before;

@@ -9,20 +9,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use support::crowd::until;
-use support::deadline::within;
+use support::deadline::{until, within};
 use support::event_source::{Answer, EventSource};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup, read_config};
 use support::poll::Poll;
 use support::push::Push;
-use support::redis::Redis;
+use support::redis::{Redis, engine_under};
 use support::tokens::{SECRET, api_key, hash, token};
 use support::websocket::{Said, WebSocket};
-use throughline::delivery::{ChannelName, Draft, Engine, EngineError, Health, Page, Published, Since, Tail};
+use throughline::delivery::{ChannelName, Draft, Engine, EngineError, Page, Published, Since, Tail};
 use throughline::engine::redis::Prefix;
-use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings, System};
+use throughline::engine::{MemoryEngine, System};
 use tokio::sync::Semaphore;
 
 /// An issuer, and a back end that may publish anywhere.
@@ -142,12 +141,8 @@ async fn windows_in_memory_keep_what_their_namespaces_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_in_redis_keep_what_their_namespaces_say() {
     let redis = Redis::start(&[]).await;
-    let settings = RedisSettings {
-        url: redis.url(),
-        prefix: Prefix::parse("namespaces:").unwrap(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-    until("Redis", || engine.check().is_ok()).await;
+    let prefix = Prefix::parse("namespaces:").unwrap();
+    let engine = engine_under(&redis.url(), prefix).await;
     keep_what_their_namespaces_say(Some(engine)).await;
 }
 

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::client::{self, Client, TRANSPORTS, ask, bearer, code_of, operate, read, token_of};
-use support::crowd::until;
-use support::deadline::within;
+use support::deadline::{until, until_told, within};
 use support::http;
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
@@ -138,13 +137,10 @@ async fn a_refusal_is_over_when_its_time_has_come() {
     if began.elapsed() < Duration::from_secs(2) {
         assert_eq!(denied.unwrap_err(), "denied");
     }
-    within("the end of the refusal", async {
-        while Client::open(node.address, "sse", &token_of("ada"), &["a"])
+    until_told("the end of the refusal", async || {
+        Client::open(node.address, "sse", &token_of("ada"), &["a"])
             .await
-            .is_err()
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            .is_ok()
     })
     .await;
     assert!(began.elapsed() >= Duration::from_millis(1_900), "{:?}", began.elapsed());
@@ -447,12 +443,7 @@ async fn a_poll_that_was_sent_away_is_on_no_list_any_more() {
     assert_eq!(count().await, 1);
     operate(node.address, "/v1/disconnect", &json!({"session": session})).await;
     assert_eq!(within("its end", Client::Poll(link).next()).await, "closing denied");
-    within("the end of its stay", async {
-        while count().await > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    until_told("the end of its stay", async || count().await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -640,10 +631,8 @@ async fn channels_are_listed_by_name_page_by_page() {
     .await;
     assert_eq!(status, 403);
     drop(clients);
-    within("channels that nobody follows", async {
-        while read(node.address, "/v1/channels").await.1 != json!({"channels": []}) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    until_told("channels that nobody follows", async || {
+        read(node.address, "/v1/channels").await.1 == json!({"channels": []})
     })
     .await;
 }

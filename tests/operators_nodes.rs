@@ -5,11 +5,10 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 use support::client::{self, Client, TRANSPORTS, code_of, operate, token_of};
-use support::deadline::within;
+use support::deadline::{until_told, within};
 use support::folder::Folder;
 use support::redis::Redis;
 use support::redis_proxy::Proxy;
@@ -35,10 +34,8 @@ async fn serve(file: &Path, url: &str) -> Served {
 }
 
 async fn is_ready(address: SocketAddr) {
-    within("a node that is ready", async {
-        while client::read(address, "/readyz").await.0 != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    until_told("a node that is ready", async || {
+        client::read(address, "/readyz").await.0 == 200
     })
     .await;
 }
@@ -65,10 +62,8 @@ async fn are_refused(nodes: &[&Served], token: &str) {
 
 /// What is to be refused is refused as soon as a node has heard of it.
 async fn come_to_be_refused(node: &Served, token: &str) {
-    within("a refusal", async {
-        while Client::open(node.address, "sse", token, &["chat:1"]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    until_told("a refusal", async || {
+        Client::open(node.address, "sse", token, &["chat:1"]).await.is_err()
     })
     .await;
 }
@@ -113,10 +108,8 @@ async fn a_user_is_sent_away_from_two_nodes_on_three_transports_and_a_restart_ch
     // It is taken back on one, and so on both.
     operate(other.address, "/v1/disconnect", &json!({"user": "ada"})).await;
     for node in [&one, &other] {
-        within("the end of a refusal", async {
-            while Client::open(node.address, "sse", &ada, &["chat:1"]).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+        until_told("the end of a refusal", async || {
+            Client::open(node.address, "sse", &ada, &["chat:1"]).await.is_ok()
         })
         .await;
     }
@@ -163,10 +156,8 @@ async fn a_node_whose_redis_was_away_catches_up_and_one_that_begins_without_it_l
     let ada = token_of("ada");
     let mut there = Client::open(far.address, "sse", &ada, &["chat:1"]).await.unwrap();
     way.lead_to(0);
-    within("a node that knows that Redis is away", async {
-        while client::read(far.address, "/readyz").await.0 == 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    until_told("a node that knows that Redis is away", async || {
+        client::read(far.address, "/readyz").await.0 != 200
     })
     .await;
     assert_eq!(
@@ -305,12 +296,7 @@ async fn where_replicas_are_waited_for_a_failover_lets_nobody_in_again() {
     come_to_be_refused(&node, &token_of("bob")).await;
     // Said again when the replica is back, it is sure.
     replication.lead_to(primary.port);
-    within("the replica", async {
-        while refuse("bob").await.0 != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    until_told("the replica", async || refuse("bob").await.0 == 200).await;
     primary.kill();
     let _: String = replica.ask(&["REPLICAOF", "NO", "ONE"]).await;
     // A node that knows only what the replica has. Nobody has it beside: acks of the node itself are another matter.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::deadline::within;
+use support::deadline::{until_told, within};
 use support::event_source::EventSource;
 use support::http;
 use support::link::{Link, Receive};
@@ -298,12 +298,7 @@ async fn a_poll_is_there_between_two_requests_once_and_gone_after_the_lease() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let gone = async {
-        while ask(node.address, "/v1/presence?channel=room", "bob").await["count"] != 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    within("the end of the lease", gone).await;
+    until_told("the end of the lease", async || there(node.address).await["count"] == 0).await;
 }
 
 /// Whoever hands back no session does not become many.
@@ -388,6 +383,10 @@ async fn a_slow_watcher_ends_with_the_true_set_and_costs_no_queue() {
 
 /// A node as a process of its own, on a Redis that others share.
 async fn process(redis: &Redis) -> Process {
+    process_with(redis, LEASE, DEBOUNCE).await
+}
+
+async fn process_with(redis: &Redis, lease: Duration, debounce: Duration) -> Process {
     let mut command = command(&[], &["serve", "--listen", "127.0.0.1:0"]);
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config/presence.toml");
     command
@@ -395,16 +394,19 @@ async fn process(redis: &Redis) -> Process {
         .env("THROUGHLINE_ENGINE__KIND", "redis")
         .env("THROUGHLINE_ENGINE__REDIS__URL", redis.url())
         .env("THROUGHLINE_PRESENCE__ENABLED", "true")
-        .env("THROUGHLINE_PRESENCE__LEASE_S", LEASE.as_secs().to_string())
-        .env("THROUGHLINE_PRESENCE__DEBOUNCE_MS", DEBOUNCE.as_millis().to_string());
+        .env("THROUGHLINE_PRESENCE__LEASE_S", lease.as_secs().to_string())
+        .env("THROUGHLINE_PRESENCE__DEBOUNCE_MS", debounce.as_millis().to_string());
     let process = Process::start(command).await;
-    let ready = async {
-        while status(process.address, "/readyz").await != 200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    within("a node that is ready", ready).await;
+    until_told("a node that is ready", async || {
+        status(process.address, "/readyz").await == 200
+    })
+    .await;
     process
+}
+
+/// Who is in the room, as a node answers it.
+async fn there(address: SocketAddr) -> Value {
+    ask(address, "/v1/presence?channel=room", "bob").await
 }
 
 async fn status(address: SocketAddr, target: &str) -> u16 {
@@ -477,17 +479,12 @@ async fn a_poll_on_two_nodes_in_turn_is_one_session() {
         session = given;
     }
     for address in [first.address, second.address] {
-        let counted = async {
-            loop {
-                let there = ask(address, "/v1/presence?channel=room", "bob").await;
-                assert_eq!(there["count"], 1, "{there}");
-                if there["sessions"] == 1 {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within("one session", counted).await;
+        until_told("one session", async || {
+            let there = there(address).await;
+            assert_eq!(there["count"], 1, "{there}");
+            there["sessions"] == 1
+        })
+        .await;
     }
 }
 
@@ -496,17 +493,15 @@ async fn a_redis_that_lost_everything_knows_who_is_there_again() {
     let redis = Redis::start(&[]).await;
     let (first, second) = tokio::join!(process(&redis), process(&redis));
     let ada = Watcher::open(first.address, "ws", "ada").await;
-    let seen = async |count: u64| {
-        while ask(second.address, "/v1/presence?channel=room", "bob").await["count"] != count {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let seen = async |what: &str, count: u64| {
+        until_told(what, async || there(second.address).await["count"] == count).await;
     };
-    within("ada", seen(1)).await;
+    seen("ada", 1).await;
     redis.ask::<()>(&["FLUSHALL"]).await;
     assert_eq!(redis.ask::<u64>(&["DBSIZE"]).await, 0, "all is lost");
-    within("ada again", seen(1)).await;
+    seen("ada again", 1).await;
     drop(ada);
-    within("nobody", seen(0)).await;
+    seen("nobody", 0).await;
 }
 
 /// All leases end meanwhile, for nobody can renew them.
@@ -543,47 +538,54 @@ async fn a_redis_that_stands_still_for_longer_than_a_lease_sends_nobody_away() {
     drop(bob);
 }
 
-/// Both tabs of a user go, and each comes back at the other node: at no moment was the user away.
+/// All tabs of a user go from two nodes at once, and come back later at the other node: at no moment was the user away.
+/// Each node let the last one there go at once, for it knew of one elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tabs_that_swap_their_nodes_have_neither_left_nor_joined() {
+    /// Whoever comes back, comes back before that on any machine, and so does who polls.
+    const LONG: Duration = Duration::from_secs(600);
     let redis = Redis::start(&[]).await;
-    let (first, second) = tokio::join!(process(&redis), process(&redis));
-    let mut watchers = Watcher::all(second.address).await;
-    let mut tabs = Vec::new();
-    for address in [first.address, second.address] {
-        tabs.push(Watcher::open(address, "ws", "ada").await);
-    }
-    all_until(&mut watchers, "ada", &users(["ada".to_owned()])).await;
-    for address in [first.address, second.address] {
-        let seen = async {
-            while ask(address, "/v1/presence?channel=room", "bob").await["sessions"] != 5 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within("both tabs, at both nodes", seen).await;
-    }
-    let before: Vec<_> = watchers.iter().map(|(_, view)| view.pushes).collect();
-    for addresses in [[second.address, first.address], [first.address, second.address]] {
-        tabs.clear();
-        for address in addresses {
-            tabs.push(Watcher::open(address, "ws", "ada").await);
-        }
-    }
-    // One is closed for good, and the other stays.
-    tabs.pop();
-    let left_behind = async {
-        while ask(second.address, "/v1/presence?channel=room", "bob").await["sessions"] != 4 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let process = || process_with(&redis, LONG, LONG);
+    let (first, second) = tokio::join!(process(), process());
+    let nodes = [first.address, second.address];
+    let sessions = async |what: &str, is_so: &dyn Fn(u64) -> bool| {
+        for node in nodes {
+            until_told(what, async || is_so(there(node).await["sessions"].as_u64().unwrap())).await;
         }
     };
-    within("one tab", left_behind).await;
-    let bob = Watcher::open(first.address, "ws", "bob").await;
-    all_until(&mut watchers, "bob", &users(["ada".to_owned(), "bob".to_owned()])).await;
-    for ((_, view), before) in watchers.iter().zip(before) {
-        assert_eq!(view.pushes, before + 1, "{view:?}");
+    let mut watchers = Watcher::all(second.address).await;
+    // Two at each node: that one of them is gone tells that the node has seen them go.
+    let mut tabs = Vec::new();
+    for node in [nodes, nodes].concat() {
+        tabs.push(Watcher::open(node, "ws", "ada").await);
     }
-    drop((tabs, bob));
-    all_until(&mut watchers, "nobody", &users([])).await;
+    all_until(&mut watchers, "ada", &users(["ada".to_owned()])).await;
+    sessions("all tabs, at both nodes", &|count| count == 3 + 4).await;
+    let before: Vec<_> = watchers.iter().map(|(_, view)| view.pushes).collect();
+    tabs.clear();
+    sessions("the end of the tabs, at both nodes", &|count| count <= 3 + 2).await;
+    // Who comes after that is told after that.
+    let bob = Watcher::open(first.address, "ws", "bob").await;
+    for node in nodes {
+        let mut members = Value::Null;
+        until_told("bob, at both nodes", async || {
+            members = there(node).await["members"].take();
+            members.to_string().contains("\"bob\"")
+        })
+        .await;
+        assert!(members.to_string().contains("\"ada\""), "{members}");
+    }
+    all_until(&mut watchers, "bob", &users(["ada".to_owned(), "bob".to_owned()])).await;
+    for node in nodes {
+        tabs.push(Watcher::open(node, "ws", "ada").await);
+    }
+    let eve = Watcher::open(second.address, "ws", "eve").await;
+    let all = users(["ada".to_owned(), "bob".to_owned(), "eve".to_owned()]);
+    all_until(&mut watchers, "eve", &all).await;
+    for ((_, view), before) in watchers.iter().zip(before) {
+        assert_eq!(view.pushes, before + 2, "{view:?}");
+    }
+    drop((tabs, bob, eve));
 }
 
 /// What is kept of a channel is let go of when nobody is on it any more, on both nodes; else a server that runs for long
@@ -622,21 +624,11 @@ async fn channels_that_nobody_is_on_are_forgotten_on_every_node() {
         }
     }
     for address in [first.address, second.address] {
-        let all = async {
-            while kept(address).await < CHANNELS {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within("all channels", all).await;
+        until_told("all channels", async || kept(address).await >= CHANNELS).await;
     }
     drop(sessions);
     for address in [first.address, second.address] {
-        let none = async {
-            while kept(address).await > 0 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        within("none of them", none).await;
+        until_told("none of them", async || kept(address).await == 0).await;
     }
 }
 

@@ -7,11 +7,10 @@ mod support;
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::deadline::within;
+use support::deadline::until_told;
 use support::frames::{self, Frame};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
@@ -320,15 +319,12 @@ async fn in_a_storm_exactly_so_many_connections_are_open() {
 
     // Whoever leaves makes room for one, however it leaves.
     drop(open.split_off(open.len() / 2));
-    within("room", async {
-        while ask(&node, client(2), &http::get("/v1/poll?channel=a", &[]))
+    until_told("room", async || {
+        ask(&node, client(2), &http::get("/v1/poll?channel=a", &[]))
             .await
             .0
             .status
-            != 200
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            == 200
     })
     .await;
 }

@@ -11,21 +11,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::crowd::until;
-use support::deadline::{PATIENCE, within};
+use support::deadline::{PATIENCE, until_told, within};
 use support::http;
 use support::link::Receive;
 use support::node::{Node, Setup};
 use support::publisher::Publisher;
-use support::redis::Redis;
+use support::redis::{Redis, engine};
 use support::redis_proxy::Proxy;
 use support::websocket::{Said, WebSocket};
 use throughline::delivery::{
-    Ack, ChannelName, Draft, Engine, EngineErrorKind, Health, IdempotencyKey, LogPolicy, Published, Replicas,
-    Shortfall, Since,
+    Ack, ChannelName, Draft, Engine, EngineErrorKind, IdempotencyKey, LogPolicy, Published, Replicas, Shortfall, Since,
 };
-use throughline::engine::redis::Prefix;
-use throughline::engine::{MemoryEngine, RedisEngine, RedisSettings, System};
+use throughline::engine::{MemoryEngine, RedisEngine, System};
 use tokio::time::Instant;
 
 /// A primary, its replica, and what lies between them.
@@ -71,13 +68,7 @@ impl Pair {
     }
 
     async fn engine(&self) -> Arc<RedisEngine> {
-        let settings = RedisSettings {
-            url: self.primary.url(),
-            prefix: Prefix::default(),
-        };
-        let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-        until("Redis", || engine.check().is_ok()).await;
-        engine
+        engine(&self.primary.url()).await
     }
 
     /// A node that acknowledges what one replica has.
@@ -288,9 +279,7 @@ async fn waiting_for_replicas_holds_up_nobody_who_does_not_ask_for_them() {
         let many = (0..16).map(|n| publish(&*engine, draft(&channel, &n.to_string(), None, replicated(2, 1_600))));
         let mut many = Box::pin(join_all(many));
         let others = async {
-            while holds(&*engine, &channel).await == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            until_told("what is waited for", async || holds(&*engine, &channel).await > 0).await;
             let stored = draft("other", "1", None, Ack::Stored);
             let replicated = draft("other", "2", Some(&channel), replicated(1, 800));
             let published = publish_until_acknowledged(&*engine, &[stored, replicated]).await;
@@ -390,9 +379,7 @@ async fn a_redis_that_stands_still_while_it_is_waited_for_is_answered_in_time_an
         let engine = Arc::clone(&engine);
         async move { publish(&*engine, keyed()).await }
     });
-    while holds(&*engine, "a").await < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_told("what is waited for", async || holds(&*engine, "a").await == 2).await;
     // It is stored and not replicated. If it was answered by now, it was answered with that.
     pair.primary.freeze();
     let answer = within("an answer", waiting).await.unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::client::{TRANSPORTS, ask};
-use support::deadline::within;
+use support::deadline::{until_told, within};
 use support::edge::Edge;
 use support::event_source::EventSource;
 use support::http;
@@ -53,7 +53,7 @@ impl World {
         let flighty = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]).await;
         let edge = Edge::start(format!("{} {}", steady.url(), flighty.url()));
         edge.becomes_ready().await;
-        support::crowd::until("both", || {
+        support::deadline::until("both", || {
             throughline::delivery::Health::shards(&*edge.engine).down == 0
         })
         .await;
@@ -144,12 +144,10 @@ async fn publish(address: SocketAddr, channel: &str, number: u32) -> Result<Stri
 
 /// Publishes until it is taken.
 async fn publish_surely(address: SocketAddr, channel: &str, number: u32) {
-    let publishing = async {
-        while publish(address, channel, number).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("a publication that is taken", publishing).await;
+    until_told("a publication that is taken", async || {
+        publish(address, channel, number).await.is_ok()
+    })
+    .await;
 }
 
 /// A client that knows nothing but its transport, and keeps what it was told.

@@ -5,31 +5,19 @@ mod command;
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use support::crowd::until;
-use support::deadline::within;
+use support::deadline::{until, until_told, within};
 use support::http;
 use support::publisher::Publisher;
-use support::redis::{Redis, free_port};
+use support::redis::{Redis, engine, engine_under, free_port};
 use support::served::Served;
 use throughline::delivery::{
     Ack, ChannelName, Delivery, Draft, Engine, Health, LogPolicy, Position, Since, Subscription, subscribe,
 };
+use throughline::engine::RedisEngine;
 use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
-
-async fn engine(url: &str, prefix: &str) -> Arc<RedisEngine> {
-    let settings = RedisSettings {
-        url: url.to_owned(),
-        prefix: Prefix::parse(prefix).unwrap(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-    until("Redis", || engine.check().is_ok()).await;
-    engine
-}
 
 fn channel() -> ChannelName {
     ChannelName::parse("}{a}:{}").unwrap()
@@ -97,7 +85,7 @@ async fn a_unix_socket_a_user_with_few_rights_and_a_database_will_do() {
     setting.extend(rights.iter().map(String::as_str));
     let _: String = redis.ask(&setting).await;
     let url = format!("redis+unix://{}?db=3&user=app&pass=secret", socket.display());
-    let engine = engine(&url, "throughline:").await;
+    let engine = engine(&url).await;
     let mut follower = reader(&engine, Since::Now).await;
     publish(&engine, "1").await;
     assert_eq!(next(&mut follower).await, (1, "1".to_owned()));
@@ -109,10 +97,11 @@ async fn a_unix_socket_a_user_with_few_rights_and_a_database_will_do() {
 async fn databases_and_prefixes_are_apart() {
     let redis = Redis::start(&[]).await;
     let other = format!("redis://127.0.0.1:{}/1", redis.port);
+    let [a, b] = ["a:", "b:"].map(|text| Prefix::parse(text).unwrap());
     let engines = [
-        engine(&redis.url(), "a:").await,
-        engine(&redis.url(), "b:").await,
-        engine(&other, "a:").await,
+        engine_under(&redis.url(), a.clone()).await,
+        engine_under(&redis.url(), b).await,
+        engine_under(&other, a).await,
     ];
     let mut followers = join_all(engines.iter().map(|engine| reader(engine, Since::Now))).await;
     for (engine, data) in engines.iter().zip(["1", "2", "3"]) {
@@ -128,7 +117,7 @@ async fn databases_and_prefixes_are_apart() {
 #[tokio::test]
 async fn scripts_that_redis_has_forgotten_are_told_again() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis.url(), "throughline:").await;
+    let engine = engine(&redis.url()).await;
     let mut follower = reader(&engine, Since::Now).await;
     for number in 1..=3 {
         let _: String = redis.ask(&["SCRIPT", "FLUSH"]).await;
@@ -151,7 +140,7 @@ async fn key_of(redis: &Redis, end: &str) -> String {
 #[tokio::test]
 async fn a_lost_end_is_told_although_nothing_comes_after_it() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis.url(), "throughline:").await;
+    let engine = engine(&redis.url()).await;
     let mut follower = reader(&engine, Since::Now).await;
     for _ in 0..3 {
         publish(&engine, "1").await;
@@ -186,7 +175,7 @@ async fn a_lost_end_is_told_although_nothing_comes_after_it() {
 #[tokio::test]
 async fn a_top_is_kept_for_as_long_as_its_newest_publication_says() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis.url(), "throughline:").await;
+    let engine = engine(&redis.url()).await;
     let _follower = reader(&engine, Since::Now).await;
     publish(&engine, "1").await;
     let top = key_of(&redis, ":top").await;
@@ -223,7 +212,7 @@ async fn a_top_is_kept_for_as_long_as_its_newest_publication_says() {
 #[tokio::test]
 async fn a_primary_that_becomes_a_replica_is_left() {
     let (primary, heir) = (Redis::start(&[]).await, Redis::start(&[]).await);
-    let engine = engine(&primary.url(), "throughline:").await;
+    let engine = engine(&primary.url()).await;
     let port = heir.port.to_string();
     let _: String = primary.ask(&["REPLICAOF", "127.0.0.1", &port]).await;
     until("doubt", || engine.check().is_err()).await;
@@ -235,17 +224,13 @@ async fn a_primary_that_becomes_a_replica_is_left() {
 #[tokio::test]
 async fn a_channel_is_let_go_some_time_after_its_last_reader() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis.url(), "throughline:").await;
+    let engine = engine(&redis.url()).await;
     let readers = join_all((0..10).map(|_| reader(&engine, Since::Now))).await;
     let told = || async { redis.ask::<Vec<String>>(&["PUBSUB", "CHANNELS"]).await.len() };
     assert_eq!((told().await, engine.channel_count()), (1, 1));
     drop(readers);
     until("its end", || engine.channel_count() == 0).await;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while told().await > 0 {
-        assert!(tokio::time::Instant::now() < deadline, "Redis still tells of it");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told("the end of what Redis tells of it", async || told().await == 0).await;
     let mut follower = reader(&engine, Since::Now).await;
     let position = publish(&engine, "1").await;
     assert_eq!(next(&mut follower).await.0, position.offset);
@@ -254,7 +239,7 @@ async fn a_channel_is_let_go_some_time_after_its_last_reader() {
 #[tokio::test]
 async fn however_many_wait_the_log_is_read_for_them_at_once() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis.url(), "throughline:").await;
+    let engine = engine(&redis.url()).await;
     let first = publish(&engine, "1").await;
     for _ in 0..40 {
         publish(&engine, "2").await;
@@ -328,12 +313,7 @@ async fn over_tls_only_a_redis_that_is_trusted_is_taken() {
             .await
             .unwrap()
     };
-    within("a node that is ready", async {
-        while ready(friend.address).await != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    until_told("a node that is ready", async || ready(friend.address).await == 200).await;
     assert_eq!(ready(stranger.address).await, 503, "it does not know the authority");
     for (environment, code, said) in [
         (&variables[..], 0, "a primary without replicas"),

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use support::crowd::{Crowd, Size, until};
+use support::crowd::{Crowd, Size};
+use support::deadline::{until, until_told};
 use support::edge::{Edge, took_at_most};
 use support::http;
 use support::promise::connection::Transport;
@@ -20,7 +21,8 @@ use support::redis::Redis;
 use support::redis_proxy::Proxy;
 use support::redis_sentinel::{info, offset, until_replicated};
 use support::served::Served;
-use throughline::delivery::{Ack, Engine, Replicas};
+use throughline::delivery::{Ack, Replicas};
+use throughline::engine::RedisEngine;
 use tokio::time::Instant;
 
 /// Two nodes on one Redis, and a crowd that reads and publishes.
@@ -34,18 +36,12 @@ impl Scene {
     async fn start(options: &[&str]) -> Self {
         let redis = Redis::start(options).await;
         let edges = [Edge::start(redis.url()), Edge::start(redis.url())];
-        for edge in &edges {
-            edge.becomes_ready().await;
-        }
-        let nodes = edges.iter().map(|edge| edge.node.address).collect();
-        let crowd = Crowd::gather(nodes, Size::FULL).await;
-        crowd.begin_publishing();
-        crowd.publishes(100).await;
+        let crowd = Crowd::at_work(&edges).await;
         Self { redis, edges, crowd }
     }
 
-    fn engine(&self) -> &dyn Engine {
-        &*self.edges[0].engine
+    fn engine(&self) -> Arc<RedisEngine> {
+        Arc::clone(&self.edges[0].engine)
     }
 
     /// No reader but those that poll has lost its connection.
@@ -74,11 +70,10 @@ impl Scene {
         let refusals = &self.crowd.ground.refusals;
         let before = refusals.load(Ordering::SeqCst);
         until("refusals", || refusals.load(Ordering::SeqCst) >= before + 20).await;
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while self.edges[1].status("/readyz").await != 503 {
-            assert!(Instant::now() < deadline, "ready without Redis");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let began = Instant::now();
+        let is_not_ready = async || self.edges[1].status("/readyz").await == 503;
+        until_told("a node that is not ready without Redis", is_not_ready).await;
+        took_at_most("saying that it is not ready", began.elapsed(), BACK_MAX);
         assert_eq!(self.edges[1].status("/livez").await, 200);
     }
 
@@ -91,11 +86,9 @@ impl Scene {
 
     /// Everything was published, received, and held, once.
     async fn ends_well(mut self) {
-        self.crowd.publishes(100).await;
-        self.crowd.end_publishing().await;
-        let caught_up = self.crowd.catches_up(self.engine()).await;
+        let caught_up = self.crowd.ends(100, &*self.engine()).await;
         took_at_most("all caught up", caught_up, BACK_MAX);
-        self.crowd.lost_nothing(self.engine()).await;
+        self.crowd.lost_nothing(&*self.engine()).await;
         self.stayed_connected();
         self.crowd.leave().await;
     }
@@ -134,10 +127,8 @@ async fn redis_is_restarted_empty() {
     let began = Instant::now();
     scene.crowd.all("told of it", |seen| !seen.gaps().is_empty()).await;
     took_at_most("all told that it is empty", began.elapsed(), Duration::from_secs(5));
-    scene.crowd.publishes(100).await;
-    scene.crowd.end_publishing().await;
-    scene.crowd.catches_up(scene.engine()).await;
-    scene.crowd.was_told_what_is_lost(scene.engine()).await;
+    scene.crowd.ends(100, &*scene.engine()).await;
+    scene.crowd.was_told_what_is_lost(&*scene.engine()).await;
     for seen in &scene.crowd.readers {
         assert_eq!(seen.gaps().len(), 1, "{seen:?}");
     }
@@ -181,7 +172,7 @@ async fn what_redis_tells_is_lost_on_its_way_the_last_one_too() {
     let redis = Redis::start(&[]).await;
     let proxy = Proxy::start_lossy(redis.port).await;
     let edges = [Edge::start(redis.url()), Edge::start(proxy.url())];
-    let mut crowd = crowd_on(&edges).await;
+    let mut crowd = Crowd::at_work(&edges).await;
     proxy.lose(200);
     crowd.publishes(600).await;
     assert!(proxy.lost() > 20, "{} were lost", proxy.lost());
@@ -204,7 +195,7 @@ async fn the_end_of_the_log_is_lost_in_a_failover() {
     let replica = Redis::start(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await;
     let entrance = Proxy::start(primary.port).await;
     let edges = [Edge::start(entrance.url()), Edge::start(entrance.url())];
-    let mut crowd = crowd_on(&edges).await;
+    let mut crowd = Crowd::at_work(&edges).await;
     until_replicated(&primary, &replica).await;
     replication.lead_to(0);
     // These are acknowledged and delivered, and only the primary has them.
@@ -236,7 +227,7 @@ async fn the_replica_stands_still_and_nothing_is_acknowledged_as_replicated() {
         Edge::start_with(primary.url(), ack),
         Edge::start_with(primary.url(), ack),
     ];
-    let mut crowd = crowd_on(&edges).await;
+    let mut crowd = Crowd::at_work(&edges).await;
     let (acked, refusals) = (&crowd.ground.acked, &crowd.ground.refusals);
     let before = refusals.load(Ordering::SeqCst);
     replica.freeze();
@@ -255,9 +246,7 @@ async fn the_replica_stands_still_and_nothing_is_acknowledged_as_replicated() {
     let began = Instant::now();
     crowd.publishes(20).await;
     took_at_most("acknowledged again", began.elapsed(), BACK_MAX);
-    crowd.publishes(100).await;
-    crowd.end_publishing().await;
-    crowd.catches_up(&*edges[0].engine).await;
+    crowd.ends(100, &*edges[0].engine).await;
     crowd.lost_nothing(&*edges[0].engine).await;
     crowd.leave().await;
 }
@@ -279,18 +268,12 @@ async fn redis_is_full_and_evicts_what_it_likes() {
     for _ in 0..10 {
         let before = evicted(&scene.redis).await;
         let _: String = scene.redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while evicted(&scene.redis).await <= before {
-            assert!(Instant::now() < deadline, "nothing is evicted");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_told("an eviction", async || evicted(&scene.redis).await > before).await;
         let _: String = scene.redis.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
         scene.crowd.publishes(20).await;
     }
-    scene.crowd.publishes(100).await;
-    scene.crowd.end_publishing().await;
-    scene.crowd.catches_up(scene.engine()).await;
-    scene.crowd.was_told_what_is_lost(scene.engine()).await;
+    scene.crowd.ends(100, &*scene.engine()).await;
+    scene.crowd.was_told_what_is_lost(&*scene.engine()).await;
     assert!(scene.crowd.readers.iter().all(|seen| !seen.gaps().is_empty()));
     scene.stayed_connected();
     scene.crowd.leave().await;
@@ -314,10 +297,8 @@ async fn a_node_is_killed_and_its_clients_move() {
         crowd.readers.iter().filter(moved).count() > 50,
         "many were on the node that was killed"
     );
-    crowd.publishes(200).await;
-    crowd.end_publishing().await;
     let judge = Edge::start(redis.url());
-    crowd.catches_up(&*judge.engine).await;
+    crowd.ends(200, &*judge.engine).await;
     crowd.lost_nothing(&*judge.engine).await;
     crowd.leave().await;
 }
@@ -335,10 +316,8 @@ async fn three_nodes_are_restarted_one_after_the_other() {
         crowd.move_to(nodes.iter().map(|node| node.address).collect());
         old.stop().await;
     }
-    crowd.publishes(200).await;
-    crowd.end_publishing().await;
     let judge = Edge::start(redis.url());
-    crowd.catches_up(&*judge.engine).await;
+    crowd.ends(200, &*judge.engine).await;
     crowd.lost_nothing(&*judge.engine).await;
     assert!(
         crowd.readers.iter().any(|seen| seen.cuts.load(Ordering::SeqCst) > 0),
@@ -352,17 +331,6 @@ async fn three_nodes_are_restarted_one_after_the_other() {
     crowd.leave().await;
 }
 
-async fn crowd_on(edges: &[Edge]) -> Crowd {
-    for edge in edges {
-        edge.becomes_ready().await;
-    }
-    let nodes = edges.iter().map(|edge| edge.node.address).collect();
-    let crowd = Crowd::gather(nodes, Size::FULL).await;
-    crowd.begin_publishing();
-    crowd.publishes(100).await;
-    crowd
-}
-
 async fn serve(redis: &Redis) -> Served {
     let served = Served::start(&[
         ("THROUGHLINE_ENGINE__KIND", "redis"),
@@ -373,11 +341,10 @@ async fn serve(redis: &Redis) -> Served {
     ])
     .await;
     let mut publisher = Publisher::new(served.address);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while publisher.status(&http::get("/readyz", &[])).await.unwrap() != 200 {
-        assert!(Instant::now() < deadline, "not ready");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_told("a node that is ready", async || {
+        publisher.status(&http::get("/readyz", &[])).await.unwrap() == 200
+    })
+    .await;
     served
 }
 

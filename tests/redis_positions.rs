@@ -8,26 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use support::crowd::until;
-use support::deadline::within;
-use support::redis::Redis;
+use support::deadline::{until_told, within};
+use support::redis::{Redis, engine};
 use throughline::delivery::{
     Ack, ChannelName, Delivery, Draft, Engine, Health, LogPolicy, Position, Since, Subscription, subscribe,
 };
-use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
+use throughline::engine::RedisEngine;
 
 const ALL: u64 = 1_000;
-
-async fn engine(redis: &Redis) -> Arc<RedisEngine> {
-    let settings = RedisSettings {
-        url: redis.url(),
-        prefix: Prefix::default(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-    until("Redis", || engine.check().is_ok()).await;
-    engine
-}
 
 fn channel() -> ChannelName {
     ChannelName::parse("positions").unwrap()
@@ -93,7 +81,7 @@ async fn readings(redis: &Redis) -> u64 {
 #[tokio::test]
 async fn a_position_that_was_made_up_is_a_gap_wherever_it_points_to() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis).await;
+    let engine = engine(&redis.url()).await;
     let positions = publish(&engine, ALL).await;
     let before = readings(&redis).await;
     for at in [0, 1, 63, 64, 65, 127, 128, 129, 254, 255, 256, 257, 500, 900, 998, 999] {
@@ -126,7 +114,7 @@ async fn a_position_that_was_made_up_is_a_gap_wherever_it_points_to() {
 #[tokio::test]
 async fn a_long_end_that_is_lost_and_written_anew_is_told_to_all_who_saw_it() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis).await;
+    let engine = engine(&redis.url()).await;
     let mut live = reader(&engine, Since::Now).await;
     publish(&engine, 600).await;
     let keys: Vec<String> = redis.ask(&["KEYS", "*positions*:top"]).await;
@@ -162,7 +150,7 @@ async fn a_long_end_that_is_lost_and_written_anew_is_told_to_all_who_saw_it() {
 #[tokio::test]
 async fn what_redis_counted_and_did_not_store_is_a_gap_and_what_follows_is_told() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis).await;
+    let engine = engine(&redis.url()).await;
     let mut live = reader(&engine, Since::Now).await;
     let positions = publish(&engine, 3).await;
     assert_eq!(follow(&mut live, 3).await, (None, 1));
@@ -184,7 +172,7 @@ async fn what_redis_counted_and_did_not_store_is_a_gap_and_what_follows_is_told(
 #[tokio::test]
 async fn large_publications_are_read_in_small_parts() {
     let redis = Redis::start(&[]).await;
-    let engine = engine(&redis).await;
+    let engine = engine(&redis.url()).await;
     let data: Bytes = format!("\"{}\"", "x".repeat(300_000)).into();
     for _ in 0..4 {
         let batch = vec![draft(data.clone()); 10];
@@ -213,12 +201,10 @@ async fn a_redis_that_cannot_save_is_read_and_takes_nothing() {
         "yes",
     ])
     .await;
-    let engine = engine(&redis).await;
+    let engine = engine(&redis.url()).await;
     let positions = publish(&engine, 9).await;
-    within("a refusal", async {
-        while engine.publish(&[draft("1".into())]).await[0].is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    until_told("a refusal", async || {
+        engine.publish(&[draft("1".into())]).await[0].is_err()
     })
     .await;
     assert!(engine.check().is_ok(), "it is there for readers");

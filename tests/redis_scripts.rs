@@ -8,15 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::crowd::until;
-use support::redis::Redis;
+use support::redis::{Redis, engine};
 use support::redis_cluster::Cluster;
 use support::redis_sentinel::info;
-use throughline::delivery::{
-    Ack, ChannelName, Draft, Engine, EngineErrorKind, Health, IdempotencyKey, LogPolicy, Since,
-};
-use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
+use throughline::delivery::{Ack, ChannelName, Draft, Engine, EngineErrorKind, IdempotencyKey, LogPolicy, Since};
+use throughline::engine::RedisEngine;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,16 +20,6 @@ const CHANNELS: usize = 3;
 
 /// Publications in a request: more than Redis reads at once, so that it may do something else in between.
 const BATCH: u64 = 90;
-
-async fn engine(url: &str) -> Arc<RedisEngine> {
-    let settings = RedisSettings {
-        url: url.to_owned(),
-        prefix: Prefix::default(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
-    until("Redis", || engine.check().is_ok()).await;
-    engine
-}
 
 fn channel(number: usize) -> ChannelName {
     ChannelName::parse(&format!("batch:{number}")).unwrap()

@@ -6,29 +6,17 @@ mod support;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use support::crowd::{Crowd, Size, until};
+use support::crowd::Crowd;
+use support::deadline::until_told;
+use support::draft::draft;
 use support::edge::{Edge, took_at_most};
 use support::redis::Redis;
-use support::redis_sentinel::{Watched, info, until_replicated};
-use throughline::delivery::{Ack, ChannelName, Draft, Engine, EngineError, Health, LogPolicy, Published};
+use support::redis_sentinel::{Watched, is_primary, until_replicated};
+use throughline::delivery::{Engine, EngineError, Published};
 use tokio::time::Instant;
 
 async fn publish(edge: &Edge) -> Result<Published, EngineError> {
-    let draft = Draft {
-        channel: ChannelName::parse("news").unwrap(),
-        data: "1".into(),
-        event: None,
-        sender: None,
-        key: None,
-        policy: LogPolicy {
-            count_max: 1_000,
-            bytes_max: 1 << 20,
-            age_ms_max: 600_000,
-            position_ttl_ms: 600_000,
-        },
-        ack: Ack::Stored,
-    };
-    edge.engine.publish(&[draft]).await.remove(0)
+    edge.engine.publish(&[draft("news", "1")]).await.remove(0)
 }
 
 /// Publishes until it is stored.
@@ -41,10 +29,6 @@ async fn is_stored(edge: &Edge) -> Published {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-async fn is_primary(redis: &Redis) -> bool {
-    info(redis, "replication", "role").await == "master"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,27 +80,16 @@ async fn an_operator_asks_for_a_failover_and_the_old_primary_is_left() {
     let port = primary.port;
     let watched = Watched::start(primary, &[port]).await;
     let edges = [Edge::start(watched.url()), Edge::start(watched.url())];
-    for edge in &edges {
-        edge.becomes_ready().await;
-        until("the primary", || edge.engine.shards().down == 0).await;
-    }
-    let nodes = edges.iter().map(|edge| edge.node.address).collect();
-    let mut crowd = Crowd::gather(nodes, Size::FULL).await;
-    crowd.begin_publishing();
-    crowd.publishes(100).await;
+    let mut crowd = Crowd::at_work(&edges).await;
     until_replicated(&watched.primary, &watched.replicas[0]).await;
     let () = watched.sentinels[0].ask(&["FAILOVER", "mymaster"]).await;
     let began = Instant::now();
     watched.fails_over().await;
     crowd.publishes(20).await;
     took_at_most("publishing on the other", began.elapsed(), Duration::from_secs(6));
-    while is_primary(&watched.primary).await {
-        assert!(began.elapsed() < Duration::from_secs(60), "the old one stays a primary");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    crowd.publishes(200).await;
-    crowd.end_publishing().await;
-    crowd.catches_up(&*edges[0].engine).await;
+    let is_left = async || !is_primary(&watched.primary).await;
+    until_told("a replica of the new one", is_left).await;
+    crowd.ends(200, &*edges[0].engine).await;
     // It is not waited for the replica, so what came in the last moment may be lost; then it was told.
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     crowd.leave().await;
@@ -133,17 +106,16 @@ async fn a_failover_that_goes_on_because_of_a_replica_does_not_take_the_new_prim
     is_stored(&edge).await;
     // One that is never chosen, and cannot be told whose replica it is now: the failover does not end for long.
     let _: String = other.ask(&["CONFIG", "SET", "replica-priority", "0"]).await;
-    let began = Instant::now();
     let is_known = |replicas: Vec<HashMap<String, String>>| {
         let port = other.port.to_string();
         replicas
             .iter()
             .any(|replica| replica["port"] == port && replica["slave-priority"] == "0")
     };
-    while !is_known(leader.ask(&["REPLICAS", "mymaster"]).await) {
-        assert!(began.elapsed() < Duration::from_secs(60), "nobody looks at it");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_told("a Sentinel that knows of it", async || {
+        is_known(leader.ask(&["REPLICAS", "mymaster"]).await)
+    })
+    .await;
     let _: String = other
         .ask(&["ACL", "SETUSER", "default", "-replicaof", "-slaveof"])
         .await;

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use command::Folder;
 use serde_json::json;
+use support::deadline::until_told;
 use support::edge::took_at_most;
 use support::http;
 use support::publisher::Publisher;
 use support::redis::{Redis, free_port};
+use support::redis_cluster::says;
 use support::redis_sentinel::{Sentinel, info, until_replicated};
 use support::served::Served;
 use tokio::time::Instant;
@@ -121,16 +123,12 @@ async fn held(served: &Served, channel: &str) -> Vec<u64> {
 
 /// Waits until a Redis has all three connections of a node, by the port with TLS.
 async fn is_reached_over_tls(redis: &Redis, port: u16) {
-    let deadline = Instant::now() + Duration::from_secs(30);
     let place = format!("laddr=127.0.0.1:{port} ");
-    loop {
+    until_told("a node that came over TLS", async || {
         let clients: String = redis.ask(&["CLIENT", "LIST"]).await;
-        if clients.lines().filter(|line| line.contains(&place)).count() >= 3 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "not over TLS: {clients}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        clients.lines().filter(|line| line.contains(&place)).count() >= 3
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,12 +143,8 @@ async fn sentinels_name_another_primary_over_tls() {
     for _ in 0..3 {
         sentinels.push(certificate.sentinel(primary_port).await);
     }
-    let deadline = Instant::now() + Duration::from_secs(60);
     for (sentinel, _) in &sentinels {
-        while sentinel.fact("num-slaves").await != "1" || sentinel.fact("num-other-sentinels").await != "2" {
-            assert!(Instant::now() < deadline, "the Sentinels do not know each other");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        sentinel.knows_all(1).await;
     }
     let hosts: Vec<_> = sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
     let url = format!("rediss+sentinel://{}/mymaster", hosts.join(","));
@@ -211,14 +205,9 @@ async fn a_cluster_speaks_tls_and_its_nodes_are_known_by_the_names_of_their_cert
         let (first, last) = (first.to_string(), (last - 1).to_string());
         let _: String = node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
     }
-    let deadline = Instant::now() + Duration::from_secs(60);
     for ((node, _), _) in &nodes {
-        let all = ["cluster_state:ok\r\n", &format!("cluster_slots_assigned:{SLOTS}\r\n")];
-        let is_well = |info: String| all.iter().all(|fact| info.contains(fact));
-        while !is_well(node.ask(&["CLUSTER", "INFO"]).await) {
-            assert!(Instant::now() < deadline, "the nodes do not know each other");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        says(node, "cluster_slots_assigned", &SLOTS.to_string()).await;
+        says(node, "cluster_state", "ok").await;
     }
     let url = format!("rediss+cluster://localhost:{}", nodes[0].0.1);
     certificate.is_not_trusted(&url).await;

@@ -12,16 +12,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use support::crowd::{Crowd, Size, channel_name, until};
-use support::deadline::within;
+use support::crowd::{Crowd, Size, channel_name};
+use support::deadline::{until, until_told, within};
+use support::draft::draft;
 use support::edge::{Edge, took_at_most};
 use support::redis::{Redis, free_port};
 use support::redis_cluster::Cluster;
 use support::redis_proxy::Proxy;
-use support::redis_sentinel::{Sentinel, Watched, info, offset, until_replicated};
-use throughline::delivery::{
-    Ack, ChannelName, Delivery, Draft, Engine, Health, IdempotencyKey, LogPolicy, Replicas, Since, subscribe,
-};
+use support::redis_sentinel::{Sentinel, Watched, is_primary, offset, until_replicated};
+use throughline::delivery::{Ack, ChannelName, Delivery, Engine, IdempotencyKey, Replicas, Since, subscribe};
 use tokio::time::Instant;
 
 const BACK_MAX: Duration = Duration::from_secs(6);
@@ -29,32 +28,23 @@ const BACK_MAX: Duration = Duration::from_secs(6);
 /// Two nodes, and a crowd that reads and publishes.
 async fn gather(url: &str, ack: Ack) -> ([Edge; 2], Crowd) {
     let edges = [(); 2].map(|()| Edge::start_with(url.to_owned(), ack));
-    for edge in &edges {
-        edge.becomes_ready().await;
-        until("all shards", || edge.engine.shards().down == 0).await;
-    }
-    let nodes = edges.iter().map(|edge| edge.node.address).collect();
-    let crowd = Crowd::gather(nodes, Size::FULL).await;
-    crowd.begin_publishing();
-    crowd.publishes(100).await;
+    let crowd = Crowd::at_work(&edges).await;
     (edges, crowd)
 }
 
-fn draft(channel: &str, data: &'static str) -> Draft {
-    Draft {
-        channel: ChannelName::parse(channel).unwrap(),
-        data: data.into(),
-        event: None,
-        sender: None,
-        key: None,
-        policy: LogPolicy {
-            count_max: 1_000,
-            bytes_max: 1 << 20,
-            age_ms_max: 600_000,
-            position_ttl_ms: 600_000,
-        },
-        ack: Ack::Stored,
-    }
+/// The primary is killed, and in time another goes on with what that has.
+async fn is_replaced(watched: &mut Watched, crowd: &Crowd) {
+    watched.primary.kill();
+    let began = Instant::now();
+    watched.fails_over().await;
+    crowd.publishes(20).await;
+    took_at_most("going on with the other", began.elapsed(), BACK_MAX);
+}
+
+/// The primary has what its replica has not.
+async fn is_ahead(watched: &Watched) {
+    let behind = (offset(&watched.primary).await, offset(&watched.replicas[0]).await);
+    assert!(behind.0 > behind.1, "the replica has everything: {behind:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,15 +54,8 @@ async fn sentinels_replace_a_primary_that_was_killed() {
     let mut watched = Watched::start(primary, &[port]).await;
     let (edges, mut crowd) = gather(&watched.url(), Ack::Stored).await;
     until_replicated(&watched.primary, &watched.replicas[0]).await;
-    watched.primary.kill();
-    let began = Instant::now();
-    let failed_over = watched.fails_over().await;
-    crowd.publishes(20).await;
-    took_at_most("publishing on the other", began.elapsed(), BACK_MAX);
-    assert!(began.elapsed() > failed_over, "not before there was another");
-    crowd.publishes(200).await;
-    crowd.end_publishing().await;
-    crowd.catches_up(&*edges[0].engine).await;
+    is_replaced(&mut watched, &crowd).await;
+    crowd.ends(200, &*edges[0].engine).await;
     // What was acknowledged in the last moment, the replica may not have had: then it was told.
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     crowd.leave().await;
@@ -88,16 +71,9 @@ async fn sentinels_replace_a_primary_whose_replica_lacks_the_end_of_the_log() {
     replication.lead_to(0);
     // These are acknowledged and delivered, and only the primary has them.
     crowd.publishes(200).await;
-    let behind = (offset(&watched.primary).await, offset(&watched.replicas[0]).await);
-    assert!(behind.0 > behind.1, "the replica has everything: {behind:?}");
-    watched.primary.kill();
-    let began = Instant::now();
-    watched.fails_over().await;
-    crowd.publishes(20).await;
-    took_at_most("publishing on the other", began.elapsed(), BACK_MAX);
-    crowd.publishes(300).await;
-    crowd.end_publishing().await;
-    crowd.catches_up(&*edges[0].engine).await;
+    is_ahead(&watched).await;
+    is_replaced(&mut watched, &crowd).await;
+    crowd.ends(300, &*edges[0].engine).await;
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     let told = crowd.readers.iter().filter(|seen| !seen.gaps().is_empty()).count();
     assert!(told > 0, "nobody had seen one that was lost");
@@ -119,16 +95,9 @@ async fn what_replicas_have_acknowledged_outlives_the_primary() {
         refusals.load(Ordering::SeqCst) >= before + 20
     })
     .await;
-    let behind = (offset(&watched.primary).await, offset(&watched.replicas[0]).await);
-    assert!(behind.0 > behind.1, "the replica has everything: {behind:?}");
-    watched.primary.kill();
-    let began = Instant::now();
-    watched.fails_over().await;
-    crowd.publishes(20).await;
-    took_at_most("acknowledged by the other and its replica", began.elapsed(), BACK_MAX);
-    crowd.publishes(200).await;
-    crowd.end_publishing().await;
-    crowd.catches_up(&*edges[0].engine).await;
+    is_ahead(&watched).await;
+    is_replaced(&mut watched, &crowd).await;
+    crowd.ends(200, &*edges[0].engine).await;
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     crowd.holds_all_that_was_acknowledged(&*edges[0].engine).await;
     crowd.leave().await;
@@ -176,22 +145,13 @@ async fn one_of_three_primaries_of_a_cluster_is_killed() {
     let elsewhere = on_victim.iter().position(|is_victim| !is_victim).unwrap();
     go_on_elsewhere(&edges, elsewhere, &cluster.replicas[victim]).await;
     let victims = ChannelName::parse(&channel_name(0)).unwrap();
-    let stored = || async {
-        edges[0]
-            .engine
-            .publish(&[draft(victims.as_str(), "999999999")])
-            .await
-            .remove(0)
-            .is_ok()
+    let stored = async || {
+        let draft = draft(victims.as_str(), "999999999");
+        edges[0].engine.publish(&[draft]).await.remove(0).is_ok()
     };
-    while !stored().await {
-        assert!(began.elapsed() < Duration::from_secs(60), "not back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told("the slots of the one that was killed", stored).await;
     took_at_most("the slots of the one that was killed", began.elapsed(), BACK_MAX);
-    crowd.publishes(300).await;
-    crowd.end_publishing().await;
-    crowd.catches_up(&*edges[0].engine).await;
+    crowd.ends(300, &*edges[0].engine).await;
     crowd.was_told_what_is_lost(&*edges[0].engine).await;
     for (seen, is_victim) in crowd.readers.iter().map(|seen| (seen, on_victim[seen.channel])) {
         assert!(
@@ -210,7 +170,7 @@ async fn go_on_elsewhere(edges: &[Edge; 2], channel: usize, heir: &Redis) {
         page.unwrap().top.offset
     };
     let (began, before, mut slowest) = (Instant::now(), top().await, Duration::ZERO);
-    while info(heir, "replication", "role").await != "master" {
+    while !is_primary(heir).await {
         assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
         let asked = Instant::now();
         top().await;

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use throughline::delivery::{
-    Ack, ChannelName, Delivery, Draft, Engine, Health, LogPolicy, Since, Subscription, subscribe,
-};
-use throughline::engine::redis::Prefix;
-use throughline::engine::{RedisEngine, RedisSettings, System};
+use throughline::delivery::{Ack, ChannelName, Delivery, Draft, Engine, LogPolicy, Since, Subscription, subscribe};
+use throughline::engine::RedisEngine;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::percentile;
-use crate::redis_server::Redis;
-use crate::support::connect::{self, Connected};
+use crate::redis_server::{Redis, engine};
+use crate::support::connect::Connected;
 use crate::support::cores::Cores;
 use crate::support::process::Process;
 use crate::support::publisher::{PAYLOAD_BYTES, Publisher, Request};
@@ -134,21 +131,9 @@ struct Engines {
     subscription: Subscription,
 }
 
-async fn engine(redis: &Redis) -> io::Result<Arc<RedisEngine>> {
-    let settings = RedisSettings {
-        url: redis.url(),
-        prefix: Prefix::default(),
-    };
-    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).map_err(io::Error::other)?);
-    while engine.check().is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(engine)
-}
-
 impl Engines {
     async fn start(redis: &Redis) -> io::Result<Self> {
-        let (publishing, hearing) = (engine(redis).await?, engine(redis).await?);
+        let (publishing, hearing) = (engine(&redis.url()).await?, engine(&redis.url()).await?);
         let channel = ChannelName::parse("engines").map_err(io::Error::other)?;
         let subscribed = subscribe(hearing as Arc<dyn Engine>, channel, Since::Now).await;
         let (_, subscription) = subscribed.map_err(io::Error::other)?;
@@ -200,14 +185,7 @@ struct Clients {
 impl Clients {
     async fn start(redis: &Redis, cores: &Cores) -> io::Result<Self> {
         let nodes = [super::start(redis, cores)?, super::start(redis, cores)?];
-        let subscriber = loop {
-            match connect::websocket(super::client(&nodes[1], 0), CHANNEL).await {
-                Ok(subscriber) => break subscriber,
-                // It has not found Redis yet.
-                Err(error) if error.to_string().contains("503") => tokio::time::sleep(Duration::from_millis(50)).await,
-                Err(error) => return Err(error),
-            }
-        };
+        let subscriber = super::connect_first(&nodes[1], CHANNEL).await?;
         Ok(Self {
             publisher: Publisher::connect(nodes[0].address).await?,
             _nodes: nodes,

@@ -3,8 +3,10 @@
 pub(crate) mod latency;
 pub(crate) mod sharing;
 
+use std::time::Duration;
+
 use crate::redis_server::Redis;
-use crate::support::connect::Client;
+use crate::support::connect::{self, Client, Connected};
 use crate::support::cores::Cores;
 use crate::support::process::Process;
 use crate::support::terms;
@@ -22,6 +24,16 @@ fn start(redis: &Redis, cores: &Cores) -> std::io::Result<Process> {
         ("THROUGHLINE_RATES__CHANNEL_PUBLICATIONS_PER_S", "0".to_owned()),
     ];
     Process::throughline_with(cores, &variables)
+}
+
+/// The first client of a node, as soon as that has found Redis.
+async fn connect_first(node: &Process, channel: &str) -> std::io::Result<Connected> {
+    loop {
+        match connect::websocket(client(node, 0), channel).await {
+            Err(error) if error.to_string().contains("503") => tokio::time::sleep(Duration::from_millis(50)).await,
+            connected => return connected,
+        }
+    }
 }
 
 /// The `number`-th client of a node.

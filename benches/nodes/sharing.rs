@@ -1,7 +1,6 @@
 //! The CPU time of a delivery where two nodes share a channel's subscribers, and where one has them all.
 
 use std::io;
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -76,7 +75,7 @@ impl Scene {
         let mut seated: Vec<Connected> = Vec::new();
         for subscribers in sizes {
             let node = super::start(redis, cores)?;
-            is_ready(&node, channel).await?;
+            super::connect_first(&node, channel).await?;
             let client = |number| super::client(&node, number);
             let connecting = (0..*subscribers).map(|number| connect::websocket(client(number), channel));
             let connected: Vec<_> = stream::iter(connecting).buffered(CONNECTING_MAX).try_collect().await?;
@@ -110,16 +109,5 @@ impl Scene {
     fn cpu_times(&self) -> io::Result<Vec<u64>> {
         let times = self.nodes.iter().map(|(node, _)| Ok(node.cpu_time()?.total_ns));
         times.collect()
-    }
-}
-
-/// Waits until a node has found Redis.
-async fn is_ready(node: &Process, channel: &str) -> io::Result<()> {
-    loop {
-        match connect::websocket(super::client(node, 0), channel).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.to_string().contains("503") => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(error) => return Err(error),
-        }
     }
 }

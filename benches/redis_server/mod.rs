@@ -1,9 +1,14 @@
-//! What the benchmarks of the Redis engine share: a `redis-server` of their own.
+//! What the benchmarks of the Redis engine share: a `redis-server` of their own, and engines on it.
 
 use std::io;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
+
+use throughline::delivery::Health;
+use throughline::engine::redis::Prefix;
+use throughline::engine::{RedisEngine, RedisSettings, System};
 
 /// A `redis-server` of its own; killed on drop.
 pub(crate) struct Redis {
@@ -43,6 +48,19 @@ impl Redis {
         let output = Command::new("redis-cli").args(["-p", &port]).args(words).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// An engine that has found Redis.
+pub(crate) async fn engine(url: &str) -> io::Result<Arc<RedisEngine>> {
+    let settings = RedisSettings {
+        url: url.to_owned(),
+        prefix: Prefix::default(),
+    };
+    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).map_err(io::Error::other)?);
+    while engine.check().is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(engine)
 }
 
 impl Drop for Redis {

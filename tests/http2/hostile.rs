@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::{Method, Request};
 use throughline::transport::Timings;
 
-use super::support::deadline::within;
+use super::support::deadline::until;
 use super::support::http2::{Http2, Sent, Window};
 use super::support::link::{Link, Receive};
 use super::support::node::{Node, Setup};
@@ -157,12 +157,7 @@ async fn a_client_that_never_reads_is_cut() {
         link.send(&bytes).await.unwrap();
     }
     let sessions_are = async |count: usize| {
-        within("the sessions", async {
-            while node.sessions() != count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        until("the sessions", || node.sessions() == count).await;
     };
     sessions_are(1).await;
     let mut client = Http2::connect(node.address, Window::Usual).await;

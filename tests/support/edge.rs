@@ -6,8 +6,8 @@ use std::time::Duration;
 use throughline::delivery::{Ack, Engine, Health};
 use throughline::engine::redis::Prefix;
 use throughline::engine::{RedisEngine, RedisSettings, System};
-use tokio::time::Instant;
 
+use super::deadline::until_told;
 use super::http;
 use super::node::{Node, Setup};
 use super::publisher::Publisher;
@@ -47,11 +47,7 @@ impl Edge {
     }
 
     pub(crate) async fn becomes_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while self.status("/readyz").await != 200 {
-            assert!(Instant::now() < deadline, "not ready");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_told("a node that is ready", async || self.status("/readyz").await == 200).await;
     }
 }
 

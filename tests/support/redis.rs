@@ -4,13 +4,16 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use throughline::delivery::Health;
+use throughline::engine::redis::Prefix;
+use throughline::engine::{RedisEngine, RedisSettings, System};
 use tokio::time::Instant;
 
-use super::deadline::PATIENCE;
+use super::deadline::{PATIENCE, until};
 
 /// A running `redis-server`; dropping it kills it and removes its files.
 #[derive(Debug)]
@@ -164,6 +167,22 @@ impl Drop for Redis {
 /// The program: Redis of the system, or another that `THROUGHLINE_TEST_REDIS_SERVER` names, such as a Valkey.
 pub(crate) fn server() -> std::ffi::OsString {
     std::env::var_os("THROUGHLINE_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
+
+/// An engine that has found where its logs are kept.
+pub(crate) async fn engine(url: &str) -> Arc<RedisEngine> {
+    engine_under(url, Prefix::default()).await
+}
+
+/// The same, whose keys begin with this.
+pub(crate) async fn engine_under(url: &str, prefix: Prefix) -> Arc<RedisEngine> {
+    let settings = RedisSettings {
+        url: url.to_owned(),
+        prefix,
+    };
+    let engine = Arc::new(RedisEngine::start(settings, Arc::new(System)).unwrap());
+    until("Redis", || engine.check().is_ok()).await;
+    engine
 }
 
 pub(crate) fn free_port() -> u16 {

@@ -1,10 +1,8 @@
 //! A Redis Cluster of a test's own, whose nodes can be killed and whose slots can be moved.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
+use super::deadline::until_told;
 use super::redis::{Redis, free_port};
+use super::redis_sentinel::info;
 
 const SLOTS: usize = 16_384;
 
@@ -27,7 +25,7 @@ impl Cluster {
             meet(&nodes[0], other).await;
         }
         for node in &nodes {
-            until(node, "cluster_known_nodes", &nodes.len().to_string()).await;
+            says(node, "cluster_known_nodes", &nodes.len().to_string()).await;
         }
         for (number, node) in nodes.iter().take(primaries).enumerate() {
             let [first, last] = [number, number + 1].map(|number| number * SLOTS / primaries);
@@ -50,18 +48,11 @@ impl Cluster {
     /// Waits until all nodes say that the Cluster is well, and all replicas are.
     async fn is_well(&self) {
         for node in self.primaries.iter().chain(&self.replicas) {
-            until(node, "cluster_state", "ok").await;
+            says(node, "cluster_state", "ok").await;
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
         for replica in &self.replicas {
-            while !replica
-                .ask::<String>(&["INFO", "replication"])
-                .await
-                .contains("master_link_status:up")
-            {
-                assert!(Instant::now() < deadline, "no replication");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            let is_linked = async || info(replica, "replication", "master_link_status").await == "up";
+            until_told("replication", is_linked).await;
         }
     }
 
@@ -76,9 +67,9 @@ impl Cluster {
         meet(&self.primaries[0], &fresh).await;
         let count = (self.primaries.len() + self.replicas.len() + 1).to_string();
         for node in self.primaries.iter().chain([&fresh]) {
-            until(node, "cluster_known_nodes", &count).await;
+            says(node, "cluster_known_nodes", &count).await;
         }
-        until(&fresh, "cluster_state", "ok").await;
+        says(&fresh, "cluster_state", "ok").await;
         self.primaries.push(fresh);
     }
 
@@ -162,15 +153,12 @@ async fn id(node: &Redis) -> String {
     node.ask(&["CLUSTER", "MYID"]).await
 }
 
-async fn until(node: &Redis, fact: &str, value: &str) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let line = format!("{fact}:{value}\r");
-    loop {
+/// Waits until a node says this of the Cluster.
+pub(crate) async fn says(node: &Redis, fact: &str, value: &str) {
+    let line = format!("{fact}:{value}");
+    until_told(&line, async || {
         let info: String = node.ask(&["CLUSTER", "INFO"]).await;
-        if info.split('\n').any(|found| found == line) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "not {fact}:{value} but\n{info}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        info.lines().any(|found| found == line)
+    })
+    .await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::deadline::{until, until_told};
 use super::redis::{Redis, free_port, server};
 
 /// A running Sentinel; dropping it kills it and removes its files.
@@ -54,11 +55,8 @@ impl Sentinel {
             .spawn()
             .expect("redis-server; scripts/test installs it");
         self.process = Some(process);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < deadline, "the Sentinel did not start");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let is_there = || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        until("the Sentinel", is_there).await;
     }
 
     pub(crate) fn kill(&mut self) {
@@ -72,6 +70,15 @@ impl Sentinel {
     pub(crate) async fn fact(&self, name: &str) -> String {
         let facts: std::collections::HashMap<String, String> = self.ask(&["MASTER", "mymaster"]).await;
         facts[name].clone()
+    }
+
+    /// Waits until it knows so many replicas, and two other Sentinels.
+    pub(crate) async fn knows_all(&self, replicas: usize) {
+        let replicas = replicas.to_string();
+        until_told("a Sentinel that knows all", async || {
+            self.fact("num-slaves").await == replicas && self.fact("num-other-sentinels").await == "2"
+        })
+        .await;
     }
 
     /// Asks it something, or has it do something: `SENTINEL` and these words.
@@ -115,20 +122,14 @@ impl Watched {
         for _ in 0..3 {
             sentinels.push(Sentinel::start(primary.port).await);
         }
-        let watched = Self {
+        for sentinel in &sentinels {
+            sentinel.knows_all(replicas.len()).await;
+        }
+        Self {
             primary,
             replicas,
             sentinels,
-        };
-        let replicas = replicate_from.len().to_string();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        for sentinel in &watched.sentinels {
-            while sentinel.fact("num-slaves").await != replicas || sentinel.fact("num-other-sentinels").await != "2" {
-                assert!(Instant::now() < deadline, "the Sentinels do not know each other");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
         }
-        watched
     }
 
     pub(crate) fn url(&self) -> String {
@@ -143,16 +144,22 @@ impl Watched {
     /// Waits until a replica is the primary, and says how long that took.
     pub(crate) async fn fails_over(&self) -> Duration {
         let began = Instant::now();
-        loop {
+        until_told("a failover", async || {
             for replica in &self.replicas {
-                if info(replica, "replication", "role").await == "master" {
-                    return began.elapsed();
+                if is_primary(replica).await {
+                    return true;
                 }
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "no failover took place");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            false
+        })
+        .await;
+        began.elapsed()
     }
+}
+
+/// Whether it takes itself for one.
+pub(crate) async fn is_primary(redis: &Redis) -> bool {
+    info(redis, "replication", "role").await == "master"
 }
 
 /// What a Redis says about itself.
@@ -174,14 +181,8 @@ pub(crate) async fn offset(redis: &Redis) -> u64 {
 
 /// Waits until the replica's link is up, and it has come close.
 pub(crate) async fn until_replicated(primary: &Redis, replica: &Redis) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while info(replica, "replication", "master_link_status").await != "up" {
-        assert!(Instant::now() < deadline, "no replication");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let is_linked = async || info(replica, "replication", "master_link_status").await == "up";
+    until_told("replication", is_linked).await;
     let least = offset(primary).await;
-    while offset(replica).await < least {
-        assert!(Instant::now() < deadline, "no replication");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_told("replication", async || offset(replica).await >= least).await;
 }

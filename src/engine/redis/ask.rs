@@ -58,7 +58,10 @@ async fn follow(
                     tokio::time::sleep(ON_ITS_WAY).await;
                 }
             }
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                way(&home).note_answer();
+                return Ok(answer);
+            }
             Err(error) => {
                 tracing::debug!(redis = %home.place, %error, "a call was not answered");
                 way(&home).doubt();

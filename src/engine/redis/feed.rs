@@ -4,7 +4,7 @@
 //! away, it stops telling of by itself.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub(super) struct Feed {
     is_asking: AtomicBool,
     /// Answers on the connection may be mistaken for each other.
     is_astray: AtomicBool,
-    /// Counts the channels that Redis has begun to tell of.
-    moves: AtomicU64,
+    /// When Redis began to tell of a channel, the last time.
+    moved_at: Mutex<Instant>,
     told: Told,
 }
 
@@ -82,7 +82,7 @@ impl Feed {
             leaving: Mutex::default(),
             is_asking: AtomicBool::new(false),
             is_astray: AtomicBool::new(false),
-            moves: AtomicU64::new(0),
+            moved_at: Mutex::new(Instant::now()),
             told: Told::default(),
         }
     }
@@ -101,9 +101,13 @@ impl Feed {
         !state.is_up && state.since.elapsed() > BREAK_MAX
     }
 
-    /// How many channels Redis has begun to tell of: whoever waits for one sees that others come before.
-    pub(super) fn moves(&self) -> u64 {
-        self.moves.load(Ordering::SeqCst)
+    /// When Redis began to tell of a channel, the last time: whoever waits for one sees that others come before.
+    pub(super) fn moved_at(&self) -> Instant {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_move(&self) {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn is_heard(&self) {
@@ -339,7 +343,7 @@ impl Ear<'_> {
 
     fn is_told(&self, channel: &Channel, top: Option<Top>) {
         channel.heard.send_replace(Heard::From(top.map(Box::new)));
-        self.home.feed.moves.fetch_add(1, Ordering::SeqCst);
+        self.home.feed.note_move();
     }
 
     async fn ask(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {

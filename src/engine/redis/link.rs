@@ -167,6 +167,8 @@ pub(super) struct Link {
     up: watch::Sender<Option<MultiplexedConnection>>,
     /// When it came or went last.
     changed_at: Mutex<Instant>,
+    /// When a question was answered, the last time.
+    answered_at: Mutex<Instant>,
     doubted: Notify,
 }
 
@@ -175,6 +177,7 @@ impl Link {
         Self {
             up: watch::Sender::new(None),
             changed_at: Mutex::new(Instant::now()),
+            answered_at: Mutex::new(Instant::now()),
             doubted: Notify::new(),
         }
     }
@@ -200,6 +203,16 @@ impl Link {
         let found = timeout_at(deadline, up.wait_for(Option::is_some)).await;
         let found = found.ok().and_then(Result::ok).and_then(|found| found.clone());
         found.ok_or_else(|| EngineErrorKind::Unavailable.into())
+    }
+
+    /// When a question was answered on it, the last time.
+    pub(super) fn answered_at(&self) -> Instant {
+        *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A question was answered on it.
+    pub(super) fn note_answer(&self) {
+        *self.answered_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Something went wrong with it: it is asked at once whether it still is a connection.

@@ -26,6 +26,7 @@ mod keys;
 mod link;
 mod nodes;
 mod part;
+mod patience;
 mod presence;
 mod reads;
 mod redirect;
@@ -44,7 +45,6 @@ mod url;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,7 +59,8 @@ use self::channel::Channel;
 use self::channels::{Channels, Wakes};
 use self::entry::Top;
 use self::keys::Keys;
-use self::link::{ANSWER_TIMEOUT, Place};
+use self::link::Place;
+use self::patience::Patience;
 use self::scripts::{Hints, Scripts};
 use self::shard::Shard;
 use self::store::{Call, store};
@@ -224,6 +225,7 @@ impl Shared {
     async fn attach(
         self: &Arc<Self>,
         name: &ChannelName,
+        patience: &mut Patience,
     ) -> Result<(Arc<Channel>, Arc<Live>, Option<Top>), EngineError> {
         let unavailable = || EngineError::from(EngineErrorKind::Unavailable);
         let home = self.shard(name).ok_or_else(unavailable)?;
@@ -232,19 +234,24 @@ impl Shared {
         }
         // Held until the tail is: a channel that nobody holds may be let go.
         let channel = self.channel(name);
-        let (give_up, mut moves) = (Instant::now() + ATTACH_TIMEOUT, home.feed.moves());
-        let mut attaching = pin!(self.live(&channel));
-        loop {
-            if let Ok(attached) = timeout(ANSWER_TIMEOUT, &mut attaching).await {
-                let (live, top) = attached?;
-                return Ok((Arc::clone(&channel), live, top));
-            }
-            // With very many, the others come first.
-            let before = std::mem::replace(&mut moves, home.feed.moves());
-            if moves == before || Instant::now() >= give_up {
-                return Err(unavailable());
-            }
-        }
+        let attaching = patience.wait(|| Some(home.feed.moved_at()), self.live(&channel));
+        let attached = timeout(ATTACH_TIMEOUT, attaching).await;
+        let (live, top) = attached.unwrap_or_else(|_| Err(unavailable()))?;
+        Ok((channel, live, top))
+    }
+
+    /// What the log holds, for a request.
+    async fn read(
+        self: &Arc<Self>,
+        channel: &Arc<Channel>,
+        (since, limit): (Since, usize),
+        patience: &mut Patience,
+    ) -> Result<Page, EngineError> {
+        let home = self.shard(&channel.name);
+        let answered_at = || home.as_ref().map(|home| home.reading.answered_at());
+        patience
+            .wait(answered_at, reads::read(self, channel, since, limit))
+            .await
     }
 }
 
@@ -334,12 +341,16 @@ impl Engine for RedisEngine {
         after: Since,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, EngineError>> {
-        async move { reads::read(&self.shared, &self.shared.channel(channel), after, limit).await }.boxed()
+        async move {
+            let channel = self.shared.channel(channel);
+            self.shared.read(&channel, (after, limit), &mut Patience::begin()).await
+        }
+        .boxed()
     }
 
     fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
         async move {
-            let (_channel, live, _) = self.shared.attach(channel).await?;
+            let (_channel, live, _) = self.shared.attach(channel, &mut Patience::begin()).await?;
             Ok(Tail::new(live))
         }
         .boxed()
@@ -352,13 +363,14 @@ impl Engine for RedisEngine {
         limit: usize,
     ) -> BoxFuture<'a, Result<(Tail, Backlog), EngineError>> {
         async move {
-            let (channel, live, read) = self.shared.attach(channel).await?;
+            let mut patience = Patience::begin();
+            let (channel, live, read) = self.shared.attach(channel, &mut patience).await?;
             let tail = Tail::new(live);
             if let Some((top, backlog)) = read.and_then(|top| Some((top, at_top(top.position, since)?))) {
                 channel.note_handed(top);
                 return Ok((tail, backlog));
             }
-            let page = reads::read(&self.shared, &channel, since, limit).await?;
+            let page = self.shared.read(&channel, (since, limit), &mut patience).await?;
             Ok((tail, page.into()))
         }
         .boxed()

@@ -487,6 +487,23 @@ mod tests {
         assert!(roster.is_empty());
     }
 
+    /// Of two tabs at two nodes, each was let go at once where it was, for there was the other one; and when both went, the
+    /// user had left.
+    #[test]
+    fn the_last_session_here_is_kept_though_there_is_one_elsewhere() {
+        let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::AllNodes), Instant::now());
+        let ada = who("ada");
+        roster.enter(SessionKey(1), Some(&ada));
+        roster.set_others(vec![(SessionKey(2), Some(ada.clone()))]);
+        assert_eq!(names(&roster.take_changes(began).joined), ["ada"]);
+        roster.leave(SessionKey(1), Stay::No, began);
+        roster.set_others(Vec::new());
+        assert!(roster.take_changes(began).is_empty());
+        roster.enter(SessionKey(3), Some(&ada));
+        assert_eq!(roster.counts(), Counts { count: 1, sessions: 1 });
+        assert!(roster.take_changes(began + DEBOUNCE * 2).is_empty());
+    }
+
     #[test]
     fn what_is_said_of_a_user_is_told_anew_and_nobody_joins_or_leaves_by_it() {
         let (mut roster, began) = (Roster::new(DEBOUNCE, Reach::AllNodes), Instant::now());

@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use throughline::delivery::{ChannelName, Engine, Since};
+use throughline::delivery::{ChannelName, Engine, Health, Since};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::deadline::until;
+use super::edge::Edge;
 use super::promise::connection::Transport;
 
 pub(crate) use reader::Seen;
@@ -115,6 +117,19 @@ impl Crowd {
         crowd
     }
 
+    /// Gathers on these nodes, once they have found whatever keeps their logs, and is at work.
+    pub(crate) async fn at_work(edges: &[Edge]) -> Self {
+        for edge in edges {
+            edge.becomes_ready().await;
+            until("all shards", || edge.engine.shards().down == 0).await;
+        }
+        let nodes = edges.iter().map(|edge| edge.node.address).collect();
+        let crowd = Self::gather(nodes, Size::FULL).await;
+        crowd.begin_publishing();
+        crowd.publishes(100).await;
+        crowd
+    }
+
     /// Readers that lose their connection, and publishers, go to these nodes from now on.
     pub(crate) fn move_to(&self, nodes: Vec<SocketAddr>) {
         *self.ground.nodes.lock().unwrap() = nodes;
@@ -177,6 +192,13 @@ impl Crowd {
         }
         self.all("caught up", |seen| seen.cursor().as_ref() == Some(&tops[seen.channel]))
             .await
+    }
+
+    /// Publishes so many more, and waits until every reader has them all; says how long that took after the last one.
+    pub(crate) async fn ends(&mut self, more: u64, engine: &dyn Engine) -> Duration {
+        self.publishes(more).await;
+        self.end_publishing().await;
+        self.catches_up(engine).await
     }
 
     /// Compares what everybody saw with what the engine holds, in the end, for a fault that loses nothing:
@@ -247,13 +269,4 @@ async fn holds(engine: &dyn Engine, channel: usize) -> (String, Vec<(String, u64
         .iter()
         .map(|publication| (publication.position.to_string(), number(&publication.data)));
     (page.top.to_string(), held.collect())
-}
-
-/// Waits until something is true.
-pub(crate) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_true() {
-        assert!(Instant::now() < deadline, "{what} did not come within 60 s");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
