@@ -770,6 +770,20 @@ async fn the_server_says_as_the_check_does_what_a_redis_lacks() {
         connections.extend(full.try_connect().await.ok());
     }
     let at = |redis: &Redis| format!("redis://app:secret-word@127.0.0.1:{}/0", redis.port);
+    let _: () = redis
+        .ask(&[
+            "ACL",
+            "SETUSER",
+            "other",
+            "on",
+            ">secret-word",
+            "~other:*",
+            "&*",
+            "+@all",
+        ])
+        .await;
+    let other = at(&redis).replace("app", "other");
+    let is_denied = "the user may not do all that is needed";
     let is_unknown = "a command that is needed is not known";
     let is_full = "it has as many connections as it may";
     let is_wrong = "the user or the password is wrong";
@@ -778,6 +792,7 @@ async fn the_server_says_as_the_check_does_what_a_redis_lacks() {
         (at(&greeted), "it does not know HELLO", is_unknown),
         (full.url(), is_full, is_full),
         (at(&redis), is_wrong, is_wrong),
+        (other, is_denied, is_denied),
     ])
     .await;
 }

@@ -106,10 +106,15 @@ async fn must_keep_all(connection: &mut MultiplexedConnection, keys: &[String]) 
     for key in keys {
         pipeline.cmd("GET").arg(key);
     }
-    let answers = answers(connection, &pipeline).await?;
-    let is_of_cluster = |answer: &Value| matches!(answer, Value::ServerError(error) if ["MOVED", "CLUSTERDOWN"].contains(&error.code()));
-    if answers.iter().any(is_of_cluster) {
-        return Err(Trouble::InCluster.into());
+    for answer in answers(connection, &pipeline).await? {
+        let Value::ServerError(error) = answer else { continue };
+        match error.code() {
+            "MOVED" | "CLUSTERDOWN" => return Err(Trouble::InCluster.into()),
+            // Nothing at all could be read.
+            "NOPERM" => return Err(error.into()),
+            // Whatever else is the matter with it is seen by probing.
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -74,7 +74,12 @@ impl Shard {
         // What Redis says of a key may have a channel's name in it: told is its word for it, or ours.
         tracing::debug!(%redis, ?error, "a call was refused");
         let trouble = Trouble::of_refusal(error);
-        let why = if matches!(trouble, Trouble::Unknown(_) | Trouble::InCluster) {
+        let is_of_command = if let Trouble::Denied(why) = &trouble {
+            why.contains(" to run ")
+        } else {
+            matches!(trouble, Trouble::Unknown(_) | Trouble::InCluster)
+        };
+        let why = if is_of_command {
             trouble.to_string()
         } else {
             error.code().to_owned()

@@ -198,7 +198,7 @@ impl<'a> Rights<'a> {
             )),
             (Err(error), _) | (_, Err(error)) => Some(Finding::new(
                 Weight::Fault,
-                format!("replicas cannot be waited for: {error}"),
+                format!("replicas cannot be waited for: {}", Trouble::of(&error)),
                 "see whether WAIT is there at all: proxies before Redis often lack it",
             )),
             (Ok(_), Ok(answer)) => Some(Finding::new(
@@ -370,4 +370,36 @@ fn refusal(command: &str, error: &RedisError, kind: Kind) -> Finding {
     };
     let why = shown(error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     Finding::new(weight, format!("{command} is refused: {why}"), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_right_is_about_is_known_in_the_words_of_each_version() {
+        for (words, of) in [
+            (
+                "this user has no permissions to access one of the keys used as arguments",
+                "key",
+            ),
+            ("No permissions to access a key", "key"),
+            (
+                "this user has no permissions to access one of the channels used as arguments",
+                "channel",
+            ),
+            ("No permissions to access a channel", "channel"),
+            ("this user has no permissions to run the 'xadd' command", "neither"),
+            (
+                "User access-key has no permissions to run the 'xadd' command",
+                "neither",
+            ),
+        ] {
+            assert_eq!(
+                (is_of(words, "key"), is_of(words, "channel")),
+                (of == "key", of == "channel"),
+                "{words}"
+            );
+        }
+    }
 }

@@ -46,7 +46,13 @@ impl Settings {
             Ok(Value::BulkString(bytes)) => seen.info = read_info(&String::from_utf8_lossy(&bytes)),
             Ok(Value::VerbatimString { text, .. }) => seen.info = read_info(&text),
             Ok(_) => {}
-            Err(error) => seen.unseen.0 = Some(Trouble::of(&error)),
+            Err(error) => {
+                seen.unseen.0 = Some(Trouble::of(&error));
+                if error.is_io_error() {
+                    // What else is asked would wait as long.
+                    return seen;
+                }
+            }
         }
         for name in NAMES {
             let answer = ask(connection, &["CONFIG", "GET", name]).await;
