@@ -14,6 +14,8 @@ use super::deadline::within;
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     process: Child,
+    /// What it said until it told its address.
+    began: String,
     said: Arc<Mutex<String>>,
 }
 
@@ -21,6 +23,11 @@ impl Served {
     /// What it has said on its standard error since it told its address.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    /// All that it has said on its standard error.
+    pub(crate) fn said_from_the_start(&self) -> String {
+        format!("{}{}", self.began, self.said())
     }
 
     /// Starts it with these variables and no others of its own, and reads its address from its start-up block.
@@ -39,10 +46,13 @@ impl Served {
             .spawn()
             .expect("the server's binary starts");
         let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let mut began = String::new();
         let address = within("the server's address", async {
             loop {
                 let line = lines.next_line().await.expect("text");
                 let line = line.expect("the server ended before it said its address");
+                began.push_str(&line);
+                began.push('\n');
                 if let Some(address) = address_in(&line) {
                     return address;
                 }
@@ -59,7 +69,12 @@ impl Served {
                 said.push('\n');
             }
         });
-        Self { address, process, said }
+        Self {
+            address,
+            process,
+            began,
+            said,
+        }
     }
 
     /// Ends it at once, as a crash would.

@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::link::{Place, dial, too_late};
+use super::link::{dial, too_late};
 use super::nodes::{Host, Primary, View};
 use super::sentinel::with_host;
 use super::shard::Shard;
 use super::topology::{Map, Member, Route};
+use super::trouble::{Trouble, answered};
 
 /// How often nodes are asked while all is well, and while something is not.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -45,7 +46,6 @@ pub(super) async fn follow(shared: Arc<Shared>, seeds: Vec<ConnectionInfo>) {
         shared,
         tasks: HashMap::new(),
         newest: (0, Instant::now()),
-        was_answered: true,
     };
     loop {
         if let Some(view) = follower.look().await {
@@ -59,20 +59,16 @@ pub(super) async fn follow(shared: Arc<Shared>, seeds: Vec<ConnectionInfo>) {
     }
 }
 
-/// Where the primaries are at this moment, and who has which slots.
-pub(super) async fn primaries(seeds: &[ConnectionInfo]) -> RedisResult<(Vec<ConnectionInfo>, Route)> {
+/// Where the primaries are at this moment, and who has which slots, if a node says so.
+pub(super) async fn primaries(seeds: &[ConnectionInfo]) -> Option<(Vec<ConnectionInfo>, Route)> {
     let mut nodes: Vec<_> = seeds.iter().map(|seed| Asked::new(seed.addr().clone())).collect();
     let asked = join_all(nodes.iter_mut().map(|node| node.ask(&seeds[0]))).await;
-    let mut why = too_late();
-    let views = asked
-        .into_iter()
-        .filter_map(|asked| asked.map_err(|error| why = error).ok());
-    let Some(view) = views.max() else { return Err(why) };
+    let view = answered(asked).unwrap_or_default().into_iter().max()?;
     let info = |primary: &Primary| {
         let address = address(&seeds[0], &primary.host, primary.hostname.as_deref());
         seeds[0].clone().set_addr(address)
     };
-    Ok((view.primaries.iter().map(info).collect(), view.route()))
+    Some((view.primaries.iter().map(info).collect(), view.route()))
 }
 
 /// Where a node is: with TLS at the name that its certificate is for.
@@ -92,7 +88,6 @@ struct Follower {
     tasks: HashMap<Arc<str>, JoinSet<()>>,
     /// The newest epoch that a node knew, and when.
     newest: (u64, Instant),
-    was_answered: bool,
 }
 
 /// A node, and the connection on which it is asked, if there is one.
@@ -111,26 +106,34 @@ impl Follower {
         }
         let like = &self.seeds[0];
         let asking = self.known.iter_mut().take(ASKED_MAX).map(|node| node.ask(like));
-        let mut why = None;
-        let views = join_all(asking).await;
-        let views = views
-            .into_iter()
-            .filter_map(|asked| asked.map_err(|error| why = Some(error)).ok());
-        let newest = views.max();
-        match &newest {
-            None if self.was_answered => {
-                let why = why.map(|error| error.to_string()).unwrap_or_default();
-                tracing::warn!(
-                    error = why,
-                    "no node of the Cluster says who has which slots; asking on"
-                );
+        let newest = match answered(join_all(asking).await) {
+            Ok(views) => views.into_iter().max()?,
+            Err((at, error)) => {
+                self.tell_trouble(&self.known[at], &error);
+                return None;
             }
-            Some(view) if view.epoch < self.newest.0 && self.newest.1.elapsed() < EPOCH_TTL => return None,
-            Some(view) => self.newest = (view.epoch, Instant::now()),
-            None => {}
+        };
+        if newest.epoch < self.newest.0 && self.newest.1.elapsed() < EPOCH_TTL {
+            return None;
         }
-        self.was_answered = newest.is_some();
-        newest
+        self.newest = (newest.epoch, Instant::now());
+        Some(newest)
+    }
+
+    fn tell_trouble(&self, node: &Asked, error: &RedisError) {
+        let (info, address) = (
+            self.seeds[0].clone().set_addr(node.address.clone()),
+            node.address.to_string(),
+        );
+        self.shared.troubles.note(error, &info, move |trouble| {
+            let fix = trouble.fix();
+            tracing::warn!(
+                redis = address,
+                error = %trouble,
+                fix,
+                "no node of the Cluster says who has which slots; asking on"
+            );
+        });
     }
 
     fn adopt(&mut self, view: &View) {
@@ -165,7 +168,7 @@ impl Follower {
         }
         let address = address(&self.seeds[0], &primary.host, primary.hostname.as_deref());
         let info = self.seeds[0].clone().set_addr(address);
-        let place = Place::new(info, Arc::clone(&self.shared.outside));
+        let place = self.shared.place(info);
         let place = place.inspect_err(|error| tracing::warn!(%error, redis = &*name, "a node cannot be used"));
         let alias = primary
             .hostname
@@ -230,13 +233,26 @@ impl Asked {
         let Some(connection) = &mut self.connection else {
             return Err(too_late());
         };
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("NODES");
-        let (info, nodes): (String, String) = pipeline.query_async(connection).await?;
+        let (info, nodes) = what_it_says(connection).await?;
         let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = &self.address else {
             return Err(std::io::Error::other("a Cluster's node has an address").into());
         };
-        View::read(&info, &nodes, host)
-            .ok_or_else(|| RedisError::from(std::io::Error::other("it knows no node that has slots")))
+        View::read(&info, &nodes, host).ok_or_else(|| Trouble::NoSlots.into())
     }
+}
+
+/// `CLUSTER INFO` and `CLUSTER NODES`.
+pub(super) async fn what_it_says(connection: &mut MultiplexedConnection) -> RedisResult<(String, String)> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("NODES");
+    let mut said = Vec::new();
+    // What is refused says why, which it would not as a part of the whole.
+    for answer in connection.send_packed_commands(&pipeline, 0, 2).await? {
+        if let Value::ServerError(error) = answer {
+            return Err(error.into());
+        }
+        said.push(redis::from_redis_value::<String>(answer)?);
+    }
+    let [info, nodes] = <[String; 2]>::try_from(said).map_err(|_| too_late())?;
+    Ok((info, nodes))
 }

@@ -19,7 +19,8 @@ use super::link::{BREAK_MAX, probe};
 use super::part::Part;
 use super::redirect::Redirect;
 use super::shard::Shard;
-use super::told::Told;
+use super::trouble::Trouble;
+use super::troubles::Troubles;
 use super::{Shared, tops};
 use crate::delivery::Offset;
 
@@ -50,7 +51,8 @@ pub(super) struct Feed {
     is_astray: AtomicBool,
     /// When Redis began to tell of a channel, the last time.
     moved_at: Mutex<Instant>,
-    told: Told,
+    /// Why it does not come about.
+    pub(super) troubles: Arc<Troubles>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +85,7 @@ impl Feed {
             is_asking: AtomicBool::new(false),
             is_astray: AtomicBool::new(false),
             moved_at: Mutex::new(Instant::now()),
-            told: Told::default(),
+            troubles: Arc::default(),
         }
     }
 
@@ -177,18 +179,26 @@ pub(super) async fn run(shared: Arc<Shared>, home: Arc<Shard>) {
     }
 }
 
-/// Says why this node is told of nothing: its other connections may be well.
+/// Says why this node is told of nothing though its other connections are well. Where they are not, it is said of them.
 fn tell(home: &Shard, error: &RedisError) {
-    let redis = &home.place;
-    tracing::debug!(%redis, %error, "Redis does not tell of publications");
-    if home.feed.told.is_news(&error.to_string()) {
-        tracing::warn!(
-            %redis,
-            %error,
-            "Redis does not tell this node of publications, so nobody can subscribe; trying on. `throughline check \
-             --connect` says what it needs"
-        );
+    let place = home.place.clone();
+    if !home.reading.is_up() {
+        tracing::debug!(redis = %place, error = %Trouble::of(error), "Redis does not tell of publications");
+        return;
     }
+    home.feed.troubles.note(error, place.info(), {
+        let place = place.clone();
+        move |trouble| {
+            let fix = trouble.fix();
+            tracing::warn!(
+                redis = %place,
+                error = %trouble,
+                fix,
+                "Redis does not tell this node of publications, so nobody can subscribe; trying on. `throughline check \
+                 --connect` says what it needs"
+            );
+        }
+    });
 }
 
 /// One connection's life. An error is one that did not come about.
@@ -223,6 +233,7 @@ async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
             _ = clock.tick() => ear.check().await,
         };
         if let Err(error) = done {
+            let error = Trouble::of(&error);
             tracing::warn!(redis = %home.place, %error, "the connection on which Redis tells of publications broke");
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use redis::ConnectionInfo;
 
-use super::check::{Finding, Weight};
+use super::check::{Finding, Weight, seeds};
 use super::slot::{SLOTS, slot_of_name};
 use super::topology::Route;
 use super::url::{BadUrl, Sites, Way};
@@ -40,30 +40,31 @@ pub(super) async fn primaries(url: &str) -> Result<Vec<Found>, BadUrl> {
     match Sites::parse(url)? {
         Sites::Apart(sites) => {
             for site in sites {
-                let primary = match site.way {
-                    Way::Straight(info) => Ok(info),
-                    Way::Sentinels(service) => sentinel::primary(&service)
-                        .await
-                        .map_err(|error| nobody_says(format!("no Sentinel says where the primary is: {error}"))),
-                };
-                all.push(Found {
+                let found = |primary| Found {
                     name: site.name.to_string(),
                     primary,
                     own_name: NAME.to_owned(),
                     kind: Kind::Apart,
-                });
+                };
+                match &site.way {
+                    Way::Straight(info) => all.push(found(Ok(info.clone()))),
+                    Way::Sentinels(service) => match sentinel::primary(service).await {
+                        Some(info) => all.push(found(Ok(info))),
+                        None => all.extend(seeds::of_sentinels(service).await.into_iter().map(Err).map(found)),
+                    },
+                }
             }
         }
-        Sites::Cluster(seeds) => {
+        Sites::Cluster(nodes) => {
             let found = |info: &ConnectionInfo, primary, own_name| Found {
                 name: info.addr().to_string(),
                 primary,
                 own_name,
                 kind: Kind::InCluster,
             };
-            match cluster::primaries(&seeds).await {
-                Ok((primaries, route)) => {
-                    all.extend(unserved(&route).map(|why| found(&seeds[0], Err(why), NAME.to_owned())));
+            match cluster::primaries(&nodes).await {
+                Some((primaries, route)) => {
+                    all.extend(unserved(&route).map(|why| found(&nodes[0], Err(why), NAME.to_owned())));
                     for (index, info) in primaries.iter().enumerate() {
                         // One that has no slots keeps nothing that could be tried.
                         if let Some(name) = name_kept_by(index, &route) {
@@ -71,23 +72,15 @@ pub(super) async fn primaries(url: &str) -> Result<Vec<Found>, BadUrl> {
                         }
                     }
                 }
-                Err(error) => {
-                    let why = nobody_says(format!("no node of the Cluster says who has which slots: {error}"));
-                    all.push(found(&seeds[0], Err(why), NAME.to_owned()));
+                None => {
+                    for (node, why) in nodes.iter().zip(seeds::of_cluster(&nodes).await) {
+                        all.push(found(node, Err(why), NAME.to_owned()));
+                    }
                 }
             }
         }
     }
     Ok(all)
-}
-
-fn nobody_says(what: String) -> Finding {
-    Finding {
-        weight: Weight::Unreachable,
-        what,
-        fix: "see whether those that the URL names are up, what they are called there, and their user and password"
-            .to_owned(),
-    }
 }
 
 fn unserved(route: &Route) -> Option<Finding> {

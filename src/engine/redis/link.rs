@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, Script, ServerError, Value,
-};
+use redis::{AsyncConnectionConfig, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, Script, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::keys::Prefix;
+use super::look::role_of;
+use super::needs::Needs;
+use super::shard::Shard;
+use super::trouble::Trouble;
 use crate::delivery::{EngineError, EngineErrorKind, Outside};
 
 /// How long connecting may take, the greeting included.
@@ -18,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a connection is asked whether it still is one, and how long it may take to say so.
 const PROBE_PERIOD: Duration = Duration::from_millis(500);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a command may take to be answered.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -39,25 +42,19 @@ pub(super) struct Place {
     needs: Needs,
 }
 
-/// What the other side must be able to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
-    Nothing,
-    /// Tell of publications by slot, as Redis does from version 7 on.
-    ShardedPubSub,
-}
-
 impl Place {
-    pub(super) fn new(info: ConnectionInfo, outside: Arc<dyn Outside>) -> RedisResult<Self> {
+    /// One that keeps all keys with a prefix.
+    pub(super) fn new(info: ConnectionInfo, prefix: &Prefix, outside: Arc<dyn Outside>) -> RedisResult<Self> {
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         // Many small commands, each of which somebody waits for.
         let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let needs = Needs::alone(prefix, redis.db());
         let info = info.set_redis_settings(redis).set_tcp_settings(tcp);
         Ok(Self {
             client: redis::Client::open(info)?,
             outside,
             names: Vec::new(),
-            needs: Needs::Nothing,
+            needs,
         })
     }
 
@@ -65,7 +62,7 @@ impl Place {
     pub(super) fn in_cluster(self, names: Vec<String>) -> Self {
         Self {
             names,
-            needs: Needs::ShardedPubSub,
+            needs: Needs::InCluster,
             ..self
         }
     }
@@ -75,14 +72,21 @@ impl Place {
         self.names.iter().any(|name| name == address)
     }
 
-    /// Connects to the primary.
+    pub(super) fn info(&self) -> &ConnectionInfo {
+        self.client.get_connection_info()
+    }
+
+    /// Connects to the primary, if it is what is needed.
     pub(super) async fn connect(&self, config: AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
         let mut connection = dial(&self.client, config).await?;
-        probe(&mut connection).await?;
-        if self.needs == Needs::ShardedPubSub {
-            must_have_sharded_pubsub(&mut connection).await?;
+        let is_lack = |error: &RedisError| matches!(Trouble::of(error), Trouble::Unknown(_));
+        let fit = self.needs.try_on(&mut connection).await;
+        // A Sentinel lacks most commands: who it is counts before what it lacks, and all that it lacks before the first.
+        match (fit, probe(&mut connection).await) {
+            (Err(error), _) if !is_lack(&error) => Err(error),
+            (Err(all), Err(first)) if is_lack(&first) => Err(all),
+            (fit, probed) => probed.and(fit).map(|()| connection),
         }
-        Ok(connection)
     }
 
     /// A pause before the next attempt: at least 50 ms, and at most a second and a bit, however many have failed.
@@ -95,7 +99,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.client.get_connection_info().addr().fmt(f)
+        self.info().addr().fmt(f)
     }
 }
 
@@ -111,26 +115,6 @@ pub(super) async fn dial(client: &redis::Client, config: AsyncConnectionConfig) 
         .unwrap_or_else(|_| Err(too_late()))
 }
 
-/// A command that is known has a word to say about having no arguments.
-async fn must_have_sharded_pubsub(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    let asking = redis::cmd("SPUBLISH");
-    let answer = timeout(PROBE_TIMEOUT, connection.send_packed_command(&asking))
-        .await
-        .unwrap_or_else(|_| Err(too_late()))?;
-    let is_unknown = |error: &ServerError| {
-        error
-            .details()
-            .is_some_and(|details| details.contains("unknown command"))
-    };
-    if let Value::ServerError(error) = answer
-        && is_unknown(&error)
-    {
-        let why = "a Cluster needs Redis 7 or later: this one does not know SPUBLISH";
-        return Err(std::io::Error::other(why).into());
-    }
-    Ok(())
-}
-
 pub(super) fn too_late() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
@@ -143,22 +127,27 @@ pub(super) async fn probe(connection: &mut MultiplexedConnection) -> RedisResult
     let answers = timeout(PROBE_TIMEOUT, answers)
         .await
         .unwrap_or_else(|_| Err(too_late()))?;
-    for answer in answers {
+    for (answer, is_of_ping) in answers.into_iter().zip([true, false]) {
         if let Value::ServerError(error) = answer {
             // A user that may not ask for the role learns from its writes; and whoever cannot save takes no writes, and
             // is there for its readers.
             if !matches!(error.code(), "NOPERM" | "MISCONF") {
                 return Err(error.into());
             }
-        } else if is_of_replica(&answer) {
-            return Err(std::io::Error::other("this is a replica; publications go to the primary").into());
+        } else if is_of_ping && !is_pong(&answer) {
+            return Err(Trouble::Stranger(None).into());
+        } else if role_of(&answer) == Some("slave") {
+            return Err(Trouble::Replica.into());
+        } else if role_of(&answer) == Some("sentinel") {
+            return Err(Trouble::Sentinel.into());
         }
     }
     Ok(())
 }
 
-fn is_of_replica(role: &Value) -> bool {
-    matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"slave".to_vec())))
+/// Whoever repeats what is said, say, is no Redis.
+pub(super) fn is_pong(answer: &Value) -> bool {
+    *answer == Value::SimpleString("PONG".to_owned()) || *answer == Value::BulkString(b"PONG".to_vec())
 }
 
 /// The connection, while there is one.
@@ -221,20 +210,18 @@ impl Link {
     }
 
     /// Keeps it up for as long as this future lives, and says whenever it is down.
-    pub(super) async fn keep(&self, place: &Place, scripts: &[&Script], is_down: &Notify) {
+    pub(super) async fn keep(&self, home: &Shard, scripts: &[&Script], is_down: &Notify) {
         let mut failed = 0;
         loop {
-            match self.hold(place, scripts).await {
+            match self.hold(&home.place, scripts).await {
                 Ok(()) => failed = 0,
                 Err(error) => {
-                    if failed == 0 {
-                        tracing::warn!(redis = %place, %error, "Redis cannot be reached; trying on");
-                    }
+                    home.tell_trouble(&error);
                     failed += 1;
                 }
             }
             is_down.notify_one();
-            place.pause(failed).await;
+            home.place.pause(failed).await;
         }
     }
 
@@ -251,7 +238,7 @@ impl Link {
             }
         };
         self.set(None);
-        tracing::warn!(redis = %place, error = %broken, "the connection to Redis broke");
+        tracing::warn!(redis = %place, error = %Trouble::of(&broken), "the connection to Redis broke");
         Ok(())
     }
 }

@@ -24,6 +24,8 @@ mod fork;
 mod found;
 mod keys;
 mod link;
+mod look;
+mod needs;
 mod nodes;
 mod part;
 mod patience;
@@ -41,6 +43,8 @@ mod told;
 mod topology;
 mod tops;
 mod transaction;
+mod trouble;
+mod troubles;
 mod url;
 
 use std::borrow::Cow;
@@ -51,6 +55,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use redis::{ConnectionInfo, RedisResult};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -65,6 +70,8 @@ use self::scripts::{Hints, Scripts};
 use self::shard::Shard;
 use self::store::{Call, store};
 use self::topology::{Map, Member, Route};
+use self::trouble::Trouble;
+use self::troubles::Troubles;
 use self::url::{Sites, Way};
 use crate::delivery::{
     Backlog, ChannelName, Draft, Engine, EngineError, EngineErrorKind, Epoch, FirstByName, Followed, Health, Listing,
@@ -130,6 +137,8 @@ struct Shared {
     map: watch::Sender<Arc<Map>>,
     /// The map may be out of date.
     look_again: Notify,
+    /// Why it is not known where Redis is.
+    troubles: Arc<Troubles>,
     reading_permits: Semaphore,
     channels: Channels,
     wakes: Wakes,
@@ -148,10 +157,15 @@ impl Shared {
             is_cluster,
             map: watch::Sender::new(Arc::new(Map::new(members, route))),
             look_again: Notify::new(),
+            troubles: Arc::default(),
             reading_permits: Semaphore::new(READINGS_MAX),
             channels: Channels::default(),
             wakes: Wakes::default(),
         }
+    }
+
+    fn place(&self, info: ConnectionInfo) -> RedisResult<Place> {
+        Place::new(info, &self.prefix, Arc::clone(&self.outside))
     }
 
     fn epoch(&self) -> Epoch {
@@ -291,8 +305,7 @@ impl RedisEngine {
                 for (index, site) in sites.into_iter().enumerate() {
                     match site.way {
                         Way::Straight(info) => {
-                            let place = Place::new(info, Arc::clone(&shared.outside));
-                            let place = place.map_err(|error| BadUrl::of(&error))?;
+                            let place = shared.place(info).map_err(|error| BadUrl::of(&error))?;
                             let home = Shard::start(&shared, place, &mut tasks);
                             shared.change_map(|map| map.with(index, Some(home)));
                         }
@@ -390,12 +403,18 @@ impl Health for RedisEngine {
         if self.shards().up > 0 {
             return Ok(());
         }
-        let is_silent = |home: &Arc<Shard>| home.publishing.is_up() && home.reading.is_up() && home.feed.is_away();
-        if self.shared.map().shards().any(is_silent) {
-            Err("Redis answers, but does not tell this node of publications: the log says why".into())
-        } else {
-            Err("Redis cannot be reached".into())
+        let is_silent = |home: &&Arc<Shard>| home.publishing.is_up() && home.reading.is_up() && home.feed.is_away();
+        let map = self.shared.map();
+        if let Some(silent) = map.shards().find(is_silent) {
+            let why = silent.feed.troubles.now();
+            let why = why.map_or("the log says why", |trouble| trouble.brief());
+            return Err(format!("Redis answers, but does not tell this node of publications: {why}").into());
         }
+        let homes = map.shards().find_map(|home| home.troubles.now());
+        Err(match homes.or_else(|| self.shared.troubles.now()) {
+            None | Some(Trouble::Away(_)) => "Redis cannot be reached".into(),
+            Some(trouble) => format!("Redis cannot be used: {}", trouble.brief()).into(),
+        })
     }
 
     fn shards(&self) -> Shards {

@@ -22,6 +22,7 @@ use super::link::{load, probe};
 use super::redirect::Manner;
 use super::shard::Shard;
 use super::store::{Outcome, outcome};
+use super::trouble::Trouble;
 use crate::delivery::{EngineErrorKind, Replicas};
 
 /// The most connections on which one kind of replicas is waited for.
@@ -172,7 +173,7 @@ async fn work(shared: Arc<Shared>, home: Arc<Shard>, lane: Arc<Lane>, purpose: P
         let mut connection = match usable(&shared, &home, known.take()).await {
             Ok(connection) => connection,
             Err(error) => {
-                tracing::debug!(%error, "no connection on which replicas could be waited for");
+                home.tell_trouble(&error);
                 failed += 1;
                 // Whoever asked takes it back in time.
                 home.place.pause(failed).await;
@@ -243,6 +244,7 @@ async fn wait(connection: &mut MultiplexedConnection, replicas: Replicas) -> Res
     match timeout(patience, waiting.query_async(connection)).await {
         Ok(Ok(reached)) => Ok(reached),
         Ok(Err(error)) => {
+            let error = Trouble::of(&error);
             tracing::warn!(%error, "Redis does not say how many replicas have a publication");
             Err(())
         }

@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::link::{Place, dial, too_late};
+use super::link::{dial, too_late};
 use super::sayings::{Belief, Primary, Saying, Verdict, newest};
 use super::shard::Shard;
+use super::trouble::answered;
 use super::url::Service;
 
 /// How often they are asked.
@@ -41,7 +42,6 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
         index,
         service,
         home: None,
-        was_answered: true,
     };
     loop {
         follower.look().await;
@@ -58,20 +58,27 @@ struct Follower {
     belief: Belief,
     /// The primary that is used, and its connections, which end with it.
     home: Option<(Arc<Shard>, JoinSet<()>)>,
-    was_answered: bool,
 }
 
 impl Follower {
     async fn look(&mut self) {
         let name = self.service.name.clone();
         let asked = join_all(self.sentinels.iter_mut().map(|sentinel| sentinel.ask(&name))).await;
-        let answers = said(asked);
-        if let Err(error) = &answers
-            && self.was_answered
-        {
-            tracing::warn!(%error, service = name, "no Sentinel says where the primary is; asking on");
+        let answers = answered(asked);
+        if let Err((at, error)) = &answers {
+            let sentinel = &self.sentinels[*at].info;
+            let address = sentinel.addr().to_string();
+            self.shared.troubles.note(error, sentinel, move |trouble| {
+                let fix = trouble.fix_of_sentinel();
+                tracing::warn!(
+                    sentinel = address,
+                    error = %trouble,
+                    fix,
+                    service = name,
+                    "no Sentinel says where the primary is; asking on"
+                );
+            });
         }
-        self.was_answered = answers.is_ok();
         let is_up = self.home.as_ref().is_some_and(|(home, _)| home.is_up());
         let primary = if is_up { Primary::Up } else { Primary::Away };
         match self.belief.weigh(&answers.unwrap_or_default(), primary, Instant::now()) {
@@ -83,7 +90,7 @@ impl Follower {
 
     fn move_to(&mut self, saying: &Saying) {
         let service = &self.service.name;
-        match Place::new(saying.primary(&self.service), Arc::clone(&self.shared.outside)) {
+        match self.shared.place(saying.primary(&self.service)) {
             Ok(place) => {
                 let epoch = saying.config_epoch;
                 tracing::info!(redis = %place, service, epoch, "Sentinel names the primary");
@@ -104,23 +111,12 @@ impl Follower {
     }
 }
 
-/// Where the primary is at this moment.
-pub(super) async fn primary(service: &Service) -> RedisResult<ConnectionInfo> {
+/// Where the primary is at this moment, if one of them says so.
+pub(super) async fn primary(service: &Service) -> Option<ConnectionInfo> {
     let mut sentinels = Sentinel::all(service);
     let asked = join_all(sentinels.iter_mut().map(|sentinel| sentinel.ask(&service.name))).await;
-    let answers = said(asked)?;
-    let newest = newest(&answers).ok_or_else(too_late)?;
-    Ok(newest.primary(service))
-}
-
-/// The answers, or why there is none.
-fn said(asked: Vec<RedisResult<Saying>>) -> RedisResult<Vec<Saying>> {
-    let mut why = too_late();
-    let answers = asked
-        .into_iter()
-        .filter_map(|asked| asked.map_err(|error| why = error).ok());
-    let answers: Vec<_> = answers.collect();
-    if answers.is_empty() { Err(why) } else { Ok(answers) }
+    let answers = answered(asked).unwrap_or_default();
+    newest(&answers).map(|newest| newest.primary(service))
 }
 
 impl Sentinel {

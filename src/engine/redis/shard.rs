@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::ServerError;
+use redis::{RedisError, ServerError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -12,6 +12,8 @@ use super::link::{Link, Place};
 use super::replicated::Replicated;
 use super::told::Told;
 use super::tops;
+use super::trouble::Trouble;
+use super::troubles::Troubles;
 
 /// A primary at an address.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Shard {
     pub(super) replicated: Replicated,
     pub(super) reading: Link,
     pub(super) feed: Feed,
+    /// Why it cannot be used.
+    pub(super) troubles: Arc<Troubles>,
     /// Why it refused to answer.
     refusals: Told,
     /// There is a reason to compare tops now.
@@ -38,6 +42,7 @@ impl Shard {
             replicated: Replicated::default(),
             reading: Link::new(),
             feed: Feed::new(),
+            troubles: Arc::default(),
             refusals: Told::default(),
             compare_now: Notify::new(),
         });
@@ -46,7 +51,7 @@ impl Shard {
             let (keeper, shared) = (Arc::clone(&home), Arc::clone(shared));
             tasks.spawn(async move {
                 let scripts = shared.scripts.all();
-                link(&keeper).keep(&keeper.place, &scripts, &shared.look_again).await;
+                link(&keeper).keep(&keeper, &scripts, &shared.look_again).await;
             });
         }
         tasks.spawn(feed::run(Arc::clone(shared), Arc::clone(&home)));
@@ -54,13 +59,38 @@ impl Shard {
         home
     }
 
+    /// A connection did not come about: says why, but not for each of many.
+    pub(super) fn tell_trouble(&self, error: &RedisError) {
+        let place = self.place.clone();
+        self.troubles.note(error, self.place.info(), move |trouble| {
+            let fix = trouble.fix();
+            tracing::warn!(redis = %place, error = %trouble, fix, "Redis cannot be used; trying on");
+        });
+    }
+
     /// It refused what it was asked: says so, but not for each of many.
     pub(super) fn tell_refusal(&self, error: &ServerError) {
-        let (redis, code) = (&self.place, error.code());
-        // What Redis says of a key may have a channel's name in it: told is its word for it.
+        let redis = &self.place;
+        // What Redis says of a key may have a channel's name in it: told is its word for it, or ours.
         tracing::debug!(%redis, ?error, "a call was refused");
-        if self.refusals.is_news(code) {
-            tracing::warn!(%redis, code, "Redis refuses what this node asks; `throughline check --connect` says what it needs");
+        let trouble = Trouble::of_refusal(error);
+        let is_of_command = if let Trouble::Denied(why) = &trouble {
+            why.contains(" to run ")
+        } else {
+            matches!(trouble, Trouble::Unknown(_) | Trouble::InCluster)
+        };
+        let why = if is_of_command {
+            trouble.to_string()
+        } else {
+            error.code().to_owned()
+        };
+        if self.refusals.is_news(&why) {
+            tracing::warn!(
+                %redis,
+                code = error.code(),
+                error = why,
+                "Redis refuses what this node asks; `throughline check --connect` says what it needs"
+            );
         }
     }
 

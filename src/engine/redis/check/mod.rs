@@ -2,18 +2,21 @@
 
 mod reach;
 mod rights;
+pub(super) mod seeds;
 mod settings;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, Value};
+use redis::{ConnectionInfo, RedisResult, Value};
 
 use self::reach::reach;
 use self::rights::Rights;
 use self::settings::Settings;
-use super::found::{Found, primaries};
+use super::found::{Found, Kind, primaries};
+use super::needs::Needs;
+use super::trouble::Trouble;
 use super::{BadUrl, RedisSettings};
 
 /// What was found out about one Redis.
@@ -56,6 +59,12 @@ impl Finding {
             what: what.into(),
             fix: fix.into(),
         }
+    }
+}
+
+impl From<&Trouble> for Finding {
+    fn from(trouble: &Trouble) -> Self {
+        Self::new(trouble.weight(), trouble.to_string(), trouble.fix())
     }
 }
 
@@ -103,12 +112,16 @@ async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<Non
     checked.place = info.addr().to_string();
     let (client, mut connection) = match reach(info).await {
         Ok(reached) => reached,
-        Err(finding) => {
-            checked.findings.push(finding);
+        Err(trouble) => {
+            checked.findings.push(Finding::from(&trouble));
             return (checked, None);
         }
     };
     let set_up = Settings::ask(&mut connection).await;
+    if let Some(finding) = of_another_kind(&mut connection, &set_up, (found, info, settings)).await {
+        checked.findings.push(finding);
+        return (checked, None);
+    }
     checked.about = set_up.about();
     checked.findings.extend(set_up.findings(replicas));
     let database = info.redis_settings().db();
@@ -118,12 +131,39 @@ async fn check_one(found: &Found, settings: &RedisSettings, replicas: Option<Non
         return (checked, one);
     }
     let user = info.redis_settings().username().unwrap_or("default");
-    let rights = Rights::new(&client, user, settings, found);
+    let rights = Rights::new((&client, database), user, settings, found);
     // That there are too few was said.
     let waited_for = replicas.filter(|replicas| !set_up.lacks(*replicas));
-    let findings = rights.findings(&mut connection, (replicas, waited_for));
-    checked.findings.extend(findings.await);
+    let mut findings = rights.findings(&mut connection, (replicas, waited_for)).await;
+    if set_up.room(replicas).is_some() {
+        // That there is none was said.
+        findings.retain(|finding| *finding != Finding::from(&Trouble::Full));
+    }
+    checked.findings.extend(findings);
     (checked, one)
+}
+
+/// What a URL of another kind leads to. Nothing else can be said of it then.
+async fn of_another_kind(
+    connection: &mut MultiplexedConnection,
+    set_up: &Settings,
+    (found, info, settings): (&Found, &ConnectionInfo, &RedisSettings),
+) -> Option<Finding> {
+    if set_up.is_sentinel() {
+        let mut finding = Finding::from(&Trouble::Sentinel);
+        let masters = ask(connection, &["SENTINEL", "MASTERS"]).await;
+        if let [name, ..] = &seeds::names_of(masters.unwrap_or(Value::Nil))[..] {
+            finding.fix = format!("the URL is redis+sentinel://{}/{name}", info.addr());
+        }
+        return Some(finding);
+    }
+    if found.kind == Kind::InCluster {
+        return None;
+    }
+    let keys = Needs::alone(&settings.prefix, info.redis_settings().db());
+    let kept = keys.try_keys(connection).await;
+    let trouble = kept.map_err(|error| Trouble::of(&error)).err()?;
+    (trouble == Trouble::InCluster).then(|| Finding::from(&trouble))
 }
 
 /// Asks something; what the server refuses is an error.

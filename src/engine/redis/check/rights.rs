@@ -3,17 +3,21 @@
 use std::num::NonZeroU32;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, RedisError, Value};
+use redis::{Client, ProtocolVersion, RedisError, Value};
 
 use super::super::RedisSettings;
 use super::super::found::{Found, Kind};
 use super::super::keys::Keys;
+use super::super::needs::unknown_of;
+use super::super::trouble::{Trouble, shown};
+use super::reach::connect;
 use super::{Finding, Weight, ask};
 
 /// Where it is tried, and as whom.
 #[derive(Debug)]
 pub(super) struct Rights<'a> {
     client: &'a Client,
+    database: i64,
     user: &'a str,
     prefix: &'a str,
     keys: Keys,
@@ -24,6 +28,8 @@ pub(super) struct Rights<'a> {
 #[derive(Debug, Default)]
 struct Refused {
     commands: Vec<&'static str>,
+    /// Those that are not known at all.
+    unknown: Vec<&'static str>,
     keys: bool,
     channels: bool,
     /// For other reasons: the first command, and what Redis said.
@@ -31,10 +37,15 @@ struct Refused {
 }
 
 impl<'a> Rights<'a> {
-    pub(super) fn new(client: &'a Client, user: &'a str, settings: &'a RedisSettings, found: &Found) -> Self {
-        let database = client.get_connection_info().redis_settings().db();
+    pub(super) fn new(
+        (client, database): (&'a Client, i64),
+        user: &'a str,
+        settings: &'a RedisSettings,
+        found: &Found,
+    ) -> Self {
         Self {
             client,
+            database,
             user,
             prefix: settings.prefix.as_str(),
             // No channel has this name, so nobody reads what is written here.
@@ -52,21 +63,21 @@ impl<'a> Rights<'a> {
     ) -> Vec<Finding> {
         let mut refused = Refused::default();
         let (top, log, hints) = (&*self.keys.top, &*self.keys.log, &*self.keys.hints);
+        let database = self.database.to_string();
         let script = match ask(connection, &["SCRIPT", "LOAD", "return redis.call('GET', KEYS[1])"]).await {
             Ok(Value::BulkString(sha)) => String::from_utf8(sha).unwrap_or_default(),
             Ok(_) => String::new(),
             Err(error) => {
                 refused.note("SCRIPT", error);
-                String::new()
+                // That this one is forgotten is no fault then.
+                "0".repeat(40)
             }
         };
-        let tried: [&[&str]; 15] = [
+        let tried: [&[&str]; 16] = [
+            &["HELLO", "3"],
             &["PING"],
             &["ROLE"],
-            &[
-                "SELECT",
-                &self.client.get_connection_info().redis_settings().db().to_string(),
-            ],
+            &["SELECT", &database],
             &["TIME"],
             &["GET", top],
             &["MGET", top],
@@ -85,23 +96,29 @@ impl<'a> Rights<'a> {
             let is_needed = match words[0] {
                 "WAIT" => replicas.is_some(),
                 "PUBLISH" => self.kind == Kind::Apart,
-                // Without its script it cannot be tried.
-                "EVALSHA" => !script.is_empty(),
+                // Whoever uses the first database is in it.
+                "SELECT" => self.database != 0,
                 _ => true,
             };
             if !is_needed {
                 continue;
             }
             if let Err(error) = ask(connection, words).await {
+                let is_gone = error.is_io_error();
                 refused.note(name(words[0]), error);
+                if is_gone {
+                    return refused.findings(self.user, self.prefix, self.kind);
+                }
             }
         }
-        if self.kind == Kind::Apart
-            && let Err(error) = self.subscribe(hints).await
-        {
-            refused.note("SUBSCRIBE", error);
+        // On a connection of its own: one that may begin a transaction and not end it is of no more use.
+        match connect(self.client).await {
+            Ok(mut connection) => {
+                self.subscribe(&mut connection, &mut refused).await;
+                transact(&mut connection, &mut refused).await;
+            }
+            Err(error) => refused.note("a second connection", error),
         }
-        self.transact(&mut refused).await;
         let mut findings = refused.findings(self.user, self.prefix, self.kind);
         if findings.is_empty()
             && let Some(replicas) = waited_for
@@ -144,28 +161,25 @@ impl<'a> Rights<'a> {
         ]
     }
 
-    /// On a connection of its own: one that may begin a transaction and not end it is of no more use.
-    async fn transact(&self, refused: &mut Refused) {
-        let Ok(mut connection) = self.client.get_multiplexed_async_connection().await else {
+    async fn subscribe(&self, connection: &mut MultiplexedConnection, refused: &mut Refused) {
+        if self.kind == Kind::InCluster {
             return;
-        };
-        let is_begun = ask(&mut connection, &["MULTI"]).await;
-        let is_begun = is_begun.map_err(|error| refused.note("MULTI", error)).is_ok();
-        let Err(error) = ask(&mut connection, &["EXEC"]).await else {
-            return;
-        };
-        // One that may not be ended is given up, and that is said of it.
-        if error.to_string().contains("NOPERM") {
-            refused.commands.push("EXEC");
-        } else if is_begun {
-            refused.note("EXEC", error);
         }
-    }
-
-    async fn subscribe(&self, hints: &str) -> Result<(), RedisError> {
-        let mut pubsub = self.client.get_async_pubsub().await?;
-        pubsub.subscribe(hints).await?;
-        pubsub.unsubscribe(hints).await
+        let protocol = self.client.get_connection_info().redis_settings().protocol();
+        if protocol == ProtocolVersion::RESP2 {
+            // It would say nothing else on the connection from then on.
+            let unknown = unknown_of(connection, &["PING", "SUBSCRIBE", "UNSUBSCRIBE"]).await;
+            refused
+                .unknown
+                .extend(unknown.unwrap_or_default().into_iter().filter(|name| *name != "PING"));
+            return;
+        }
+        if let Err(error) = connection.subscribe(&self.keys.hints).await {
+            refused.note("SUBSCRIBE", error);
+        }
+        if let Err(error) = connection.unsubscribe(&self.keys.hints).await {
+            refused.note("UNSUBSCRIBE", error);
+        }
     }
 
     /// Whether replicas get what is written.
@@ -184,7 +198,7 @@ impl<'a> Rights<'a> {
             )),
             (Err(error), _) | (_, Err(error)) => Some(Finding::new(
                 Weight::Fault,
-                format!("replicas cannot be waited for: {error}"),
+                format!("replicas cannot be waited for: {}", Trouble::of(&error)),
                 "see whether WAIT is there at all: proxies before Redis often lack it",
             )),
             (Ok(_), Ok(answer)) => Some(Finding::new(
@@ -196,9 +210,23 @@ impl<'a> Rights<'a> {
     }
 }
 
+async fn transact(connection: &mut MultiplexedConnection, refused: &mut Refused) {
+    let is_begun = ask(connection, &["MULTI"]).await;
+    let is_begun = is_begun.map_err(|error| refused.note("MULTI", error)).is_ok();
+    let Err(error) = ask(connection, &["EXEC"]).await else {
+        return;
+    };
+    // Where none was begun, that it cannot be ended is no news.
+    let is_lacking = matches!(Trouble::of(&error), Trouble::Denied(_) | Trouble::Unknown(_));
+    if is_begun || is_lacking {
+        refused.note("EXEC", error);
+    }
+}
+
 /// The name of a command, as it is listed.
 fn name(word: &str) -> &'static str {
-    const NAMES: [&str; 29] = [
+    const NAMES: [&str; 30] = [
+        "HELLO",
         "PING",
         "ROLE",
         "SELECT",
@@ -234,16 +262,19 @@ fn name(word: &str) -> &'static str {
 
 impl Refused {
     fn note(&mut self, command: &'static str, error: RedisError) {
-        let is_right = error.code() == Some("NOPERM");
-        let detail = error.detail().unwrap_or_default();
-        if is_right && detail.contains("one of the keys") {
-            self.keys = true;
-        } else if is_right && detail.contains("one of the channels") {
-            self.channels = true;
-        } else if is_right {
-            self.commands.push(command);
-        } else if self.otherwise.is_none() {
-            self.otherwise = Some((command, error));
+        let trouble = Trouble::of(&error);
+        if let Trouble::Denied(why) = &trouble {
+            if is_of(why, "key") {
+                self.keys = true;
+            } else if is_of(why, "channel") {
+                self.channels = true;
+            } else {
+                once(&mut self.commands, command);
+            }
+        } else if matches!(trouble, Trouble::Unknown(_)) {
+            once(&mut self.unknown, command);
+        } else if error.code() != Some("NOSCRIPT") {
+            self.otherwise.get_or_insert((command, error));
         }
     }
 
@@ -277,9 +308,24 @@ impl Refused {
                 format!("&{prefix}*"),
             );
         }
+        if !self.unknown.is_empty() {
+            findings.push(Finding::from(&Trouble::Unknown(self.unknown.join(" "))));
+        }
         findings.extend(self.otherwise.map(|(command, error)| refusal(command, &error, kind)));
         findings
     }
+}
+
+fn once(commands: &mut Vec<&'static str>, command: &'static str) {
+    if !commands.contains(&command) {
+        commands.push(command);
+    }
+}
+
+/// Whether it is about a key, or a Pub/Sub channel, that the user may not use; each version has words of its own.
+fn is_of(why: &str, what: &str) -> bool {
+    let is_of_command = why.contains(" to run ");
+    !is_of_command && why.contains("access") && why.contains(what)
 }
 
 /// What is to be done where something is refused that the user may do.
@@ -311,14 +357,49 @@ fn refusal(command: &str, error: &RedisError, kind: Kind) -> Finding {
             Weight::Fault,
             "this is a node of a Cluster: the URL begins with redis+cluster://",
         ),
-        _ => (
-            Weight::Fault,
-            "see whether this is a Redis, and not something before it that lacks the command",
-        ),
+        _ => {
+            let trouble = Trouble::of(error);
+            if !matches!(trouble, Trouble::Refused(_)) {
+                return Finding::from(&trouble);
+            }
+            (
+                Weight::Fault,
+                "see whether this is a Redis, and not something before it that lacks the command",
+            )
+        }
     };
-    let why = match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
-    };
+    let why = shown(error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     Finding::new(weight, format!("{command} is refused: {why}"), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_right_is_about_is_known_in_the_words_of_each_version() {
+        for (words, of) in [
+            (
+                "this user has no permissions to access one of the keys used as arguments",
+                "key",
+            ),
+            ("No permissions to access a key", "key"),
+            (
+                "this user has no permissions to access one of the channels used as arguments",
+                "channel",
+            ),
+            ("No permissions to access a channel", "channel"),
+            ("this user has no permissions to run the 'xadd' command", "neither"),
+            (
+                "User access-key has no permissions to run the 'xadd' command",
+                "neither",
+            ),
+        ] {
+            assert_eq!(
+                (is_of(words, "key"), is_of(words, "channel")),
+                (of == "key", of == "channel"),
+                "{words}"
+            );
+        }
+    }
 }

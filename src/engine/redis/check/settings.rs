@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
+use super::super::look::role_of;
+use super::super::trouble::Trouble;
 use super::{Finding, Weight, ask};
 
 /// The oldest version with all that is needed.
@@ -18,33 +20,50 @@ pub(super) struct Settings {
     info: HashMap<String, String>,
     /// `CONFIG GET`, likewise.
     config: HashMap<String, String>,
+    /// The first word of `ROLE`.
+    role: Option<String>,
+    /// Why the two cannot be seen.
+    unseen: (Option<Trouble>, Option<Trouble>),
 }
+
+/// The connections that one node has: to publish, to read, and to be told of publications.
+const CONNECTIONS: u64 = 3;
+
+/// Those that it opens beside, where acks wait for replicas.
+const CONNECTIONS_FOR_REPLICAS: u64 = 4;
 
 impl Settings {
     pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Self {
-        const NAMES: [&str; 4] = [
+        const NAMES: [&str; 5] = [
             "maxmemory-policy",
             "save",
             "min-replicas-to-write",
             "cluster-require-full-coverage",
+            "maxclients",
         ];
-        let info = match ask(connection, &["INFO"]).await {
-            Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-            Ok(Value::VerbatimString { text, .. }) => text,
-            _ => String::new(),
-        };
-        let mut config = HashMap::new();
-        for name in NAMES {
-            let answer = ask(connection, &["CONFIG", "GET", name]).await;
-            if let Ok(found) = answer.and_then(|answer| Ok(redis::from_redis_value::<HashMap<String, String>>(answer)?))
-            {
-                config.extend(found);
+        let mut seen = Self::default();
+        match ask(connection, &["INFO"]).await {
+            Ok(Value::BulkString(bytes)) => seen.info = read_info(&String::from_utf8_lossy(&bytes)),
+            Ok(Value::VerbatimString { text, .. }) => seen.info = read_info(&text),
+            Ok(_) => {}
+            Err(error) => {
+                seen.unseen.0 = Some(Trouble::of(&error));
+                if error.is_io_error() {
+                    // What else is asked would wait as long.
+                    return seen;
+                }
             }
         }
-        Self {
-            info: read_info(&info),
-            config,
+        for name in NAMES {
+            let answer = ask(connection, &["CONFIG", "GET", name]).await;
+            match answer.and_then(|answer| Ok(redis::from_redis_value::<HashMap<String, String>>(answer)?)) {
+                Ok(found) => seen.config.extend(found),
+                Err(error) => seen.unseen.1 = Some(Trouble::of(&error)),
+            }
         }
+        let role = ask(connection, &["ROLE"]).await;
+        seen.role = role.ok().and_then(|role| role_of(&role).map(str::to_owned));
+        seen
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -56,7 +75,13 @@ impl Settings {
     }
 
     pub(super) fn is_replica(&self) -> bool {
-        self.info.get("role").is_some_and(|role| role == "slave")
+        let role = self.info.get("role").or(self.role.as_ref());
+        role.is_some_and(|role| role == "slave")
+    }
+
+    pub(super) fn is_sentinel(&self) -> bool {
+        let is = |of: Option<&String>| of.is_some_and(|word| word == "sentinel");
+        is(self.role.as_ref()) || is(self.info.get("redis_mode"))
     }
 
     /// Replicas whose link is up.
@@ -102,6 +127,7 @@ impl Settings {
             self.replication(wanted),
             self.lone_primary(wanted),
             self.coverage(),
+            self.room(wanted),
         ];
         found.into_iter().chain(lasting).flatten().collect()
     }
@@ -127,10 +153,43 @@ impl Settings {
     }
 
     fn unseen(&self) -> Option<Finding> {
-        self.info.is_empty().then(|| {
-            let what = "how it is set up cannot be seen: the user may not do INFO";
-            let fix = "allow it, for this check: ACL SETUSER … +info +config|get";
-            Finding::new(Weight::Warning, what, fix)
+        let (what, command, trouble) = if self.info.is_empty() {
+            ("how it is set up cannot be seen", "INFO", self.unseen.0.as_ref())
+        } else {
+            let trouble = self.unseen.1.as_ref()?;
+            ("not all of how it is set up can be seen", "CONFIG GET", Some(trouble))
+        };
+        let look =
+            "see for yourself: version, role, maxmemory-policy, appendonly, save, maxclients, min-replicas-to-write";
+        let (why, fix) = match trouble {
+            Some(Trouble::Denied(_)) => (
+                format!("the user may not do {command}"),
+                "allow it, for this check: ACL SETUSER … +info +config|get",
+            ),
+            Some(trouble) => (trouble.to_string(), look),
+            None => (format!("{command} is answered with what cannot be read"), look),
+        };
+        Some(Finding::new(Weight::Warning, format!("{what}: {why}"), fix))
+    }
+
+    /// It takes too few connections, at all or at the moment.
+    pub(super) fn room(&self, replicas: Option<NonZeroU32>) -> Option<Finding> {
+        let most = self.number("maxclients").or_else(|| self.config_number("maxclients"))?;
+        let beside = replicas.map_or(0, |_| CONNECTIONS_FOR_REPLICAS);
+        let needed = CONNECTIONS + beside;
+        if most < needed {
+            let what = format!("it takes {most} connections (maxclients), and each node needs {needed}");
+            let fix =
+                "CONFIG SET maxclients 10000, and the same in redis.conf: replicas, Sentinels and tools need some, too";
+            return Some(Finding::new(Weight::Fault, what, fix));
+        }
+        // This one is among them.
+        let taken = self.number("connected_clients")?.saturating_sub(1);
+        (taken + needed > most).then(|| {
+            let what = format!(
+                "of the {most} connections that it takes (maxclients), {taken} are taken, and a node needs {needed}"
+            );
+            Finding::new(Weight::Unreachable, what, Trouble::Full.fix())
         })
     }
 
@@ -251,6 +310,7 @@ mod tests {
         Settings {
             info: read_info(info),
             config: config.collect(),
+            ..Settings::default()
         }
     }
 
