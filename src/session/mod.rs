@@ -19,6 +19,7 @@ pub mod outgoing;
 pub mod policy;
 pub mod presence;
 mod presenting;
+mod publishing;
 mod ready;
 mod recent;
 mod registry;
