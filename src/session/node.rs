@@ -5,22 +5,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use futures_util::{StreamExt, stream};
 
 use super::control::Control;
 use super::hooks::{Carried, Hooks};
-use super::identity::{Action, Authority, Credential, Grants, Identity};
+use super::identity::{Authority, Credential, Grants, Identity};
 use super::occupancy::Occupancies;
 use super::policy::{Policies, Policy};
 use super::presence::{PresenceSettings, Presences};
 use super::recent::Recent;
 use super::registry::{Registered, Registry, draining};
 use super::withdrawn::Vouching;
-use crate::delivery::{
-    ChannelName, Draft, Engine, EngineError, Health, IdempotencyKey, Listing, Outside, Published, Shards,
-};
+use crate::delivery::{ChannelName, Engine, Health, Listing, Outside, Shards};
 use crate::metrics::Metrics;
-use crate::protocol::{Code, Ending, Item, Limits, Problem, Secret};
+use crate::protocol::{Code, Ending, Limits, Problem, Secret};
 
 /// The least time after which a client that was sent away comes back.
 const RETRY_MS_MIN: u64 = 500;
@@ -31,9 +28,6 @@ const RETRY_MS_SPREAD: u64 = 2000;
 
 /// How long a drain waits for publications that were accepted before it: an engine answers in far less.
 const PUBLISHED_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Of the publications of one request, so many are asked about at once.
-const ASKED_AT_ONCE: usize = 16;
 
 /// How often a drain looks whether what it waits for is there.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
@@ -49,7 +43,7 @@ pub struct Node {
     /// What each namespace allows; another value may take its place at any time.
     pub(super) policies: ArcSwap<Policies>,
     /// Requests to publish that were accepted and are not answered yet.
-    publishing: AtomicUsize,
+    pub(super) publishing: AtomicUsize,
     health: Option<Arc<dyn Health>>,
     /// Who may come in.
     pub(super) vouching: Arc<Vouching>,
@@ -311,101 +305,6 @@ impl Node {
         self.registry.register(bits, identity)
     }
 
-    /// Publishes one item.
-    ///
-    /// # Errors
-    /// `draining`, `forbidden`, or what the engine says.
-    pub async fn publish_one(&self, identity: &Identity, item: Item) -> Result<Published, Problem> {
-        let mut results = self.publish(identity, vec![item]).await?;
-        results
-            .pop()
-            .unwrap_or_else(|| Err(EngineError::from(crate::delivery::EngineErrorKind::Unavailable).into()))
-    }
-
-    /// Publishes items, each of which is stored or refused by itself; answers in their order. What the publisher may
-    /// not publish never comes to the engine.
-    ///
-    /// # Errors
-    /// `draining`, for all of them.
-    pub async fn publish(
-        &self,
-        identity: &Identity,
-        items: Vec<Item>,
-    ) -> Result<Vec<Result<Published, Problem>>, Problem> {
-        // Nobody is asked in vain.
-        self.check_publishing(items.len())?;
-        let mut allowed = Vec::with_capacity(items.len());
-        let mut drafts = Vec::with_capacity(items.len());
-        let mut asked = stream::iter(items.into_iter().map(|item| self.draft(identity, item))).buffered(ASKED_AT_ONCE);
-        while let Some(draft) = asked.next().await {
-            allowed.push(draft.map(|draft| drafts.push(draft)));
-        }
-        drop(asked);
-        // Counted before it is checked: a drain that begins meanwhile either waits for it or refuses it.
-        let _publishing = Counted::new(&self.publishing);
-        self.check_publishing(allowed.len())?;
-        let stored = if drafts.is_empty() {
-            Vec::new()
-        } else {
-            self.engine.publish(&drafts).await
-        };
-        let mut stored = stored.into_iter();
-        let unanswered = || Err(EngineError::from(crate::delivery::EngineErrorKind::Unavailable));
-        let results = allowed.into_iter().map(|allowed| {
-            let stored = allowed.and_then(|()| stored.next().unwrap_or_else(unanswered).map_err(Problem::from));
-            self.note_published(stored)
-        });
-        Ok(results.collect())
-    }
-
-    /// Whether so many publications may be asked for.
-    fn check_publishing(&self, count: usize) -> Result<(), Problem> {
-        if !self.registry.is_draining() {
-            return Ok(());
-        }
-        let refused = self.draining();
-        for _ in 0..count {
-            self.metrics.note_published(refused.code.as_str());
-        }
-        Err(refused)
-    }
-
-    fn note_published(&self, result: Result<Published, Problem>) -> Result<Published, Problem> {
-        self.metrics.note_published(match &result {
-            Ok(Published { duplicate: false, .. }) => "stored",
-            Ok(Published { duplicate: true, .. }) => "duplicate",
-            Err(problem) => problem.code.as_str(),
-        });
-        result
-    }
-
-    /// What becomes of an item that may be published.
-    async fn draft(&self, identity: &Identity, item: Item) -> Result<Draft, Problem> {
-        let hooks = self.deciding_of(identity, Action::Publish, &item.channel).await?;
-        let policy = **self.policies.load().of(&item.channel);
-        policy.check_size(&item.channel, item.data.len())?;
-        let item = match hooks {
-            Some(hooks) => hooks.publish(identity, item).await?,
-            None => item,
-        };
-        // Of what is published in its place, too.
-        policy.check_size(&item.channel, item.data.len())?;
-        let key = item.key.map(|key| IdempotencyKey {
-            publisher: identity.publisher(),
-            key: key.word,
-            nth: key.nth,
-        });
-        Ok(Draft {
-            channel: item.channel,
-            data: item.data,
-            event: item.event,
-            sender: identity.user().map(Into::into),
-            key,
-            policy: policy.window,
-            ack: policy.ack,
-        })
-    }
-
     /// From now on, no new sessions and publications: what a drain begins with.
     pub fn refuse_new(&self) {
         self.registry.refuse_new();
@@ -448,22 +347,6 @@ impl Node {
     fn retry_ms(&self, rank: usize, count: usize, spread_ms: u64) -> u64 {
         let at = |rank: usize| spread_ms.saturating_mul(rank as u64) / count.max(1) as u64;
         RETRY_MS_MIN + at(rank) + self.random_below(at(rank + 1) - at(rank))
-    }
-}
-
-/// One among those that are counted, until it is dropped.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
