@@ -376,6 +376,28 @@ fn load(file: Option<PathBuf>, variables: &[(&str, &str)]) -> Result<Loaded<Othe
     config::load(&sources).map_err(|error| error.to_string())
 }
 
+/// Who writes a rate down has configured one, be it the number that holds anyway: then nobody is free by default.
+#[test]
+fn a_rate_that_is_named_is_configured_whatever_it_is() {
+    let allowed = |text: &str, variables: &[(&str, &str)]| {
+        let folder = Folder::new();
+        let owned = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        let sources = Sources {
+            file: Some(folder.write("throughline.toml", text)),
+            environment: variables.iter().map(owned).collect(),
+            flags: Vec::new(),
+        };
+        Config::load(&sources).unwrap().config.rates().allow.len()
+    };
+    assert_eq!(allowed("", &[]), 2);
+    assert_eq!(allowed("[rates]\n", &[]), 2);
+    assert_eq!(allowed("[window]\ncount = 1000\n", &[]), 2);
+    assert_eq!(allowed("[rates]\nip_polls_per_s = 100\n", &[]), 0);
+    assert_eq!(allowed("[rates]\ndry_run = false\n", &[]), 0);
+    assert_eq!(allowed("", &[("THROUGHLINE_RATES__IP_POLLS_PER_S", "100")]), 0);
+    assert_eq!(allowed("[rates]\nip_polls_per_s = 100\nallow = [\"::1/128\"]\n", &[]), 1);
+}
+
 #[test]
 fn variables_reach_every_key_at_any_depth() {
     let loaded = load(

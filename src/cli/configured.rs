@@ -39,7 +39,7 @@ impl ConfigFile {
 
     /// Reads it, without the checks that only a server that starts needs.
     pub(crate) fn load(self) -> Result<Loaded<Config>, ConfigError> {
-        config::load(&self.sources())
+        Config::load(&self.sources())
     }
 }
 
@@ -83,6 +83,6 @@ impl Configured {
             };
             sources.flags.push(("listen", "--listen", text));
         }
-        config::load(&sources)
+        Config::load(&sources)
     }
 }

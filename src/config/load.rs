@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::keys::{self, Keys};
 use super::kind::Kind;
 use super::setting::{self, Collector, Setting, Shown};
-use super::{ConfigError, Fault, Source, environment, file};
+use super::{Config, ConfigError, Fault, Source, environment, file};
 
 /// What a configuration is made from, in rising precedence.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,25 @@ impl<T: fmt::Debug> fmt::Debug for Loaded<T> {
     }
 }
 
+impl Config {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(sources: &Sources) -> Result<Loaded<Self>, ConfigError> {
+        let mut loaded = load::<Self>(sources)?;
+        loaded.config.rates.is_configured = loaded.is_given("rates");
+        Ok(loaded)
+    }
+}
+
 impl<T> Loaded<T> {
+    /// Whether anybody gave a value to a key of this section, be it the default.
+    fn is_given(&self, section: &str) -> bool {
+        let mut given = self.settings.iter().map(|setting| &setting.key.path);
+        given.any(|path| path.first().is_some_and(|first| first == section))
+    }
+
     /// Where the value of a key comes from.
     pub fn source(&self, key: &str) -> Source {
         let given = self.settings.iter().rev().find(|setting| setting.key.name() == key);

@@ -65,6 +65,9 @@ pub struct Rates {
     /// configured, loopback.
     #[schemars(with = "Option<Vec<String>>")]
     pub allow: Option<Vec<IpNet>>,
+    /// Whether somebody has said any of this, be it what holds anyway.
+    #[serde(skip)]
+    pub is_configured: bool,
 }
 
 impl Default for Rates {
@@ -89,6 +92,7 @@ impl Default for Rates {
             session_commands_burst: settings.session_commands.burst,
             dry_run: settings.dry_run,
             allow: None,
+            is_configured: false,
         }
     }
 }
