@@ -395,7 +395,10 @@ fn a_rate_that_is_named_is_configured_whatever_it_is() {
     assert_eq!(allowed("[rates]\nip_polls_per_s = 100\n", &[]), 0);
     assert_eq!(allowed("[rates]\ndry_run = false\n", &[]), 0);
     assert_eq!(allowed("", &[("THROUGHLINE_RATES__IP_POLLS_PER_S", "100")]), 0);
-    assert_eq!(allowed("[rates]\nip_polls_per_s = 100\nallow = [\"::1/128\"]\n", &[]), 1);
+    assert_eq!(
+        allowed("[rates]\nip_polls_per_s = 100\nallow = [\"::1/128\"]\n", &[]),
+        1
+    );
 }
 
 #[test]
