@@ -28,13 +28,15 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
     let identity = match identified {
         Ok(identity) => identity,
         Err(problem) => {
+            visitor.note_refused(&problem);
             http::discard_body(request, node.limits().body_bytes_max).await;
             return Err(problem);
         }
     };
     let visitor = visitor.identified(identity.caller());
-    let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
-    let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
+    let asked = read(&node, request)
+        .await
+        .inspect_err(|problem| visitor.note_refused(problem))?;
     let answer = match asked {
         PublishRequest::One(item) => {
             visitor.publish(&item.channel)?;
@@ -53,7 +55,12 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
     Ok(http::json(answer))
 }
 
-fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<PublishRequest, Problem> {
+async fn read(node: &Node, request: Request) -> Result<PublishRequest, Problem> {
+    let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
+    understand(node, &head.headers, head.uri.query().unwrap_or_default(), &body)
+}
+
+fn understand(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<PublishRequest, Problem> {
     let key = http::text_header(headers, "idempotency-key")?;
     let key = key.as_deref().map(read_header_key).transpose()?;
     let media_type = http::media_type(headers);
