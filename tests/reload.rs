@@ -275,6 +275,20 @@ async fn what_holds_until_a_restart_is_named_at_every_reload() {
     assert!(!world.folder.path().join("elsewhere").exists());
 }
 
+/// What a connection may send is looked at with every message, so a bound that was lowered bounds those that are open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_message_is_another_on_connections_that_are_open() {
+    let world = World::start("").await;
+    let mut socket = WebSocket::open(world.address, Receive::Usual, &[]).await.unwrap();
+    let large = json!({"type": "publish", "id": 1, "channel": "a", "data": "x".repeat(5_000)});
+    socket.command(&large).await.unwrap();
+    until(&mut socket, "published").await;
+    world.takes("[limits]\nmessage_bytes_max = 1024\n").await;
+    socket.command(&large).await.unwrap();
+    assert_eq!(until(&mut socket, "closing").await.text_of("code"), "too_large");
+    assert_eq!(closed(&mut socket).await, 1009);
+}
+
 /// A cursor is longer than it should be when the server's own channels have become fewer. Its reader cannot help that,
 /// and a browser's `EventSource` would take a 400 for the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
