@@ -14,16 +14,43 @@ use crate::protocol::{
 };
 use crate::session::Node;
 use crate::session::identity::Identity;
+use crate::session::limits::Visitor;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let visitor = http::visitor(request.extensions());
+    let note = |problem: &Problem| node.metrics().note_published(problem.code.as_str());
+    let (identity, asked) = admit(&node, &visitor, request).await.inspect_err(note)?;
+    let visitor = visitor.identified(identity.caller());
+    let answer = match asked {
+        PublishRequest::One(item) => {
+            visitor.publish(&item.channel).inspect_err(note)?;
+            let channel = item.channel.clone();
+            answer_one(&channel, &node.publish_one(&identity, item).await?)
+        }
+        PublishRequest::Many(items) => {
+            let admit = |item: Item| match visitor.publish(&item.channel) {
+                Ok(()) => Ok(item),
+                Err(problem) => Err((item.channel.to_string(), problem)),
+            };
+            let items = items.into_iter().map(|item| item.and_then(admit));
+            let items = items
+                .map(|item| item.inspect_err(|(_, problem)| note(problem)))
+                .collect();
+            publish_many(&node, &identity, items).await?
+        }
+    };
+    Ok(http::json(answer))
+}
+
+/// Who publishes, and what, if that can be read.
+async fn admit(node: &Node, visitor: &Visitor, request: Request) -> Result<(Arc<Identity>, PublishRequest), Problem> {
     // Before anything of the body is kept or understood: who may not publish costs no more than its bytes.
     if let Err(problem) = visitor.may_publish() {
         http::discard_body(request, node.limits().body_bytes_max).await;
         return Err(problem);
     }
     let (head, body) = request.into_parts();
-    let identified = http::identify(&node, &head, None).await;
+    let identified = http::identify(node, &head, None).await;
     let request = Request::from_parts(head, body);
     let identity = match identified {
         Ok(identity) => identity,
@@ -33,26 +60,10 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
             return Err(problem);
         }
     };
-    let visitor = visitor.identified(identity.caller());
-    let asked = read(&node, request)
+    let asked = read(node, request)
         .await
         .inspect_err(|problem| visitor.note_refused(problem))?;
-    let answer = match asked {
-        PublishRequest::One(item) => {
-            visitor.publish(&item.channel)?;
-            let channel = item.channel.clone();
-            answer_one(&channel, &node.publish_one(&identity, item).await?)
-        }
-        PublishRequest::Many(items) => {
-            let admit = |item: Item| match visitor.publish(&item.channel) {
-                Ok(()) => Ok(item),
-                Err(problem) => Err((item.channel.to_string(), problem)),
-            };
-            let items = items.into_iter().map(|item| item.and_then(admit)).collect();
-            publish_many(&node, &identity, items).await?
-        }
-    };
-    Ok(http::json(answer))
+    Ok((identity, asked))
 }
 
 async fn read(node: &Node, request: Request) -> Result<PublishRequest, Problem> {
