@@ -60,6 +60,7 @@ impl Configured {
         let mut faults = loaded.config.faults();
         faults.extend(loaded.config.addresses(openness).err());
         faults.extend(loaded.config.operations_address(openness).err());
+        faults.extend(loaded.config.operations_clash());
         loaded.unless(faults)
     }
 
