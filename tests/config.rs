@@ -216,6 +216,38 @@ async fn what_the_page_on_operations_shows_of_namespaces_is_well() {
     }
 }
 
+/// What is allowed and hardly meant is well, and said.
+#[tokio::test]
+async fn what_is_seldom_meant_is_a_warning() {
+    let folder = Folder::new();
+    let key = |name: &str, digits: &str, scopes: &str, channels: &str| {
+        format!(
+            "[[auth.api_keys]]\nname = \"{name}\"\nhash = \"{}\"\nscopes = [{scopes}]\nchannels = [{channels}]\n",
+            digits.repeat(32)
+        )
+    };
+    let text = [
+        "trusted_proxies = [\"10.0.0.1\", \"0.0.0.0/0\"]\n",
+        &key("app", "00", "\"publish\"", "\"*\""),
+        &key("bounded", "a1", "\"operator\", \"history\"", "\"chat:*\""),
+        &key("on-call", "b2", "\"operator\"", ""),
+        &key("all", "c3", "\"operator\", \"history\"", "\"*\""),
+    ]
+    .concat();
+    folder.write("throughline.toml", &text);
+    let ran = folder.run(&["check"]).await;
+    ran.says(
+        0,
+        &[
+            "warning: throughline.toml, line 1, column 19: trusted_proxies: 0.0.0.0/0 is everybody",
+            "warning: throughline.toml, line 2, column 1: auth.api_keys[0] (app): the hash stands for one",
+            "warning: throughline.toml, line 7, column 1: auth.api_keys[1] (bounded): the scope operator is for the whole",
+            "the configuration is well",
+        ],
+    );
+    assert_eq!(ran.stderr.matches("warning").count(), 3, "{ran:#?}");
+}
+
 #[tokio::test]
 async fn the_production_configuration_is_well_and_the_page_shows_it_as_it_is_shipped() {
     let shipped = std::fs::read_to_string(root().join("packaging/production.toml")).unwrap();
@@ -374,6 +406,31 @@ fn load(file: Option<PathBuf>, variables: &[(&str, &str)]) -> Result<Loaded<Othe
         flags: Vec::new(),
     };
     config::load(&sources).map_err(|error| error.to_string())
+}
+
+/// Who writes a rate down has configured one, be it the number that holds anyway: then nobody is free by default.
+#[test]
+fn a_rate_that_is_named_is_configured_whatever_it_is() {
+    let allowed = |text: &str, variables: &[(&str, &str)]| {
+        let folder = Folder::new();
+        let owned = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        let sources = Sources {
+            file: Some(folder.write("throughline.toml", text)),
+            environment: variables.iter().map(owned).collect(),
+            flags: Vec::new(),
+        };
+        Config::load(&sources).unwrap().config.rates().allow.len()
+    };
+    assert_eq!(allowed("", &[]), 2);
+    assert_eq!(allowed("[rates]\n", &[]), 2);
+    assert_eq!(allowed("[window]\ncount = 1000\n", &[]), 2);
+    assert_eq!(allowed("[rates]\nip_polls_per_s = 100\n", &[]), 0);
+    assert_eq!(allowed("[rates]\ndry_run = false\n", &[]), 0);
+    assert_eq!(allowed("", &[("THROUGHLINE_RATES__IP_POLLS_PER_S", "100")]), 0);
+    assert_eq!(
+        allowed("[rates]\nip_polls_per_s = 100\nallow = [\"::1/128\"]\n", &[]),
+        1
+    );
 }
 
 #[test]

@@ -17,7 +17,9 @@ use support::event_stream::Item;
 use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
+use support::tokens::{SECRET, Signer, api_key, forge, now_s};
 use support::websocket::WebSocket;
+use throughline::session::limits::{Rate, RateSettings};
 
 async fn ask(address: SocketAddr, request: Vec<u8>) -> (Head, String) {
     let mut link = Link::connect(address, Receive::Usual).await.unwrap();
@@ -123,6 +125,79 @@ async fn what_happened_is_counted() {
     accepted_by_promtool(&["check", "metrics"], &text);
 }
 
+/// By why it was not let in, and under which word it was not published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_counted_by_its_reason() {
+    let auth = format!("issuers = [{{ issuer = \"i\", audience = \"a\", secret = \"{SECRET}\" }}]");
+    let node = Node::start(Setup {
+        rates: Some(RateSettings {
+            channel_publications: Rate::new(1, 1),
+            ..RateSettings::default()
+        }),
+        ..Setup::auth(&auth)
+    });
+    let address = node.address;
+    let token = |issuer: &str, audience: &str, from_now_s: i64, secret: &str| {
+        let exp = now_s().saturating_add_signed(from_now_s);
+        let grants = serde_json::json!({"publish": ["*"]});
+        let claims =
+            serde_json::json!({"iss": issuer, "aud": audience, "sub": "ada", "exp": exp, "throughline": grants});
+        let header = r#"{"alg":"HS256"}"#;
+        forge(header, &claims.to_string(), Signer::Hmac(secret.as_bytes()))
+    };
+    let right = token("i", "a", 600, SECRET);
+    for wrong in [
+        &token("i", "a", 600, "another secret, of which this node does not know"),
+        &token("j", "a", 600, SECRET),
+        &token("i", "b", 600, SECRET),
+        &token("i", "a", -600, SECRET),
+        "x.y",
+        &api_key('x'),
+    ] {
+        let bearer = format!("Bearer {wrong}");
+        let poll = http::get("/v1/poll?channel=a", &[("authorization", &bearer)]);
+        assert_eq!(ask(address, poll).await.0.status, 401);
+    }
+    assert_eq!(ask(address, http::get("/v1/poll?channel=a", &[])).await.0.status, 401);
+    let bearer = format!("Bearer {right}");
+    let headers = [("authorization", bearer.as_str())];
+    for (body, status) in [
+        (r#"{"channel":"a","data":1}"#, 200),
+        (r#"{"channel":"a","data":1}"#, 429),
+        (r#"[{"channel":"a","data":1},{"channel":"$a","data":1}]"#, 200),
+        (r#"{"channel":"$a","data":1}"#, 400),
+        (r#"{"channel":"b"}"#, 400),
+    ] {
+        let request = http::post("/v1/publish", &headers, body.as_bytes());
+        assert_eq!(ask(address, request).await.0.status, status, "{body}");
+    }
+    let mut socket = WebSocket::open_with(address, &[], &headers).await.unwrap();
+    for command in [
+        serde_json::json!({"type": "publish", "channel": "a", "data": 1}),
+        serde_json::json!({"type": "publish", "channel": "$a", "data": 1}),
+        serde_json::json!({"type": "refresh", "token": "x.y"}),
+    ] {
+        socket.command(&command).await.unwrap();
+        while socket.push().await.unwrap().kind() != "error" {}
+    }
+    let text = node.edge().node().metrics().to_text();
+    for (series, wanted) in [
+        ("throughline_auth_failures_total{reason=\"signature\"}", 1.0),
+        ("throughline_auth_failures_total{reason=\"issuer\"}", 1.0),
+        ("throughline_auth_failures_total{reason=\"audience\"}", 1.0),
+        ("throughline_auth_failures_total{reason=\"expired\"}", 1.0),
+        ("throughline_auth_failures_total{reason=\"not_a_token\"}", 2.0),
+        ("throughline_auth_failures_total{reason=\"unknown_api_key\"}", 1.0),
+        ("throughline_auth_failures_total{reason=\"missing\"}", 1.0),
+        ("throughline_publications_total{outcome=\"stored\"}", 1.0),
+        ("throughline_publications_total{outcome=\"rate_limited\"}", 3.0),
+        ("throughline_publications_total{outcome=\"bad_channel\"}", 3.0),
+        ("throughline_publications_total{outcome=\"bad_request\"}", 1.0),
+    ] {
+        assert_eq!(value(&text, series), Some(wanted), "{series}\n{text}");
+    }
+}
+
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("packaging/monitoring")
@@ -187,4 +262,10 @@ async fn the_dashboard_and_the_rules_ask_for_metrics_that_there_are() {
     let is_shown = |name: &&&str| !asked.contains(**name) && **name != "throughline_build_info";
     let unseen: Vec<_> = known.iter().filter(is_shown).collect();
     assert!(unseen.is_empty(), "no panel and no rule shows {unseen:?}");
+    let page = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let unnamed: Vec<_> = known.iter().filter(|name| !page.contains(**name)).collect();
+    assert!(
+        unnamed.is_empty(),
+        "docs/operations.md does not say what {unnamed:?} mean"
+    );
 }

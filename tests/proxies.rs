@@ -7,11 +7,14 @@ mod support;
 
 use std::time::Duration;
 
-use support::http::get;
+use support::deadline::{until, until_told};
+use support::folder::Folder;
+use support::http::{Head, get};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
 use support::promise::run::run;
-use support::proxy::{Kind, Proxy};
+use support::proxy::{Kind, Proxy, free_address};
+use support::service::{Service, Start, copy_of, kept_socket};
 
 /// Enough that each transport is used, lagged on and left hundreds of times.
 const HISTORIES: u64 = 150;
@@ -106,4 +109,54 @@ async fn whoever_leaves_a_quiet_connection_leaves_the_node_behind_haproxy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_leaves_a_quiet_connection_leaves_the_node_behind_caddy() {
     whoever_leaves_is_gone_behind(Kind::Caddy).await;
+}
+
+/// The status of an answer to somebody who shows nothing.
+async fn status_through(proxy: &Proxy) -> u16 {
+    let mut link = Link::connect(proxy.address, Receive::Usual).await.unwrap();
+    link.send(&get("/v1/poll?channel=a", &[])).await.unwrap();
+    Head::read(&mut link).await.unwrap().expect("an answer").status
+}
+
+/// The proxy is there first and sees that the node is not; then the node begins, with the production configuration.
+async fn production_is_found_behind(kind: Kind) {
+    let (socket, node) = kept_socket();
+    let health = free_address();
+    let proxy = kind.start_checking(node, health).await;
+    match kind {
+        Kind::Nginx => {}
+        Kind::Haproxy => until("a node that is down", || proxy.log().contains("is DOWN")).await,
+        Kind::Caddy => until("a node that is down", || proxy.log().contains("health_checker.active")).await,
+    }
+    let folder = Folder::new("production");
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/production.toml");
+    let shipped = std::fs::read_to_string(shipped).unwrap();
+    assert!(shipped.contains("127.0.0.1:9000"));
+    let text = shipped.replace("127.0.0.1:9000", &health.to_string());
+    let text = text.replace("/var/lib/throughline", folder.path().to_str().unwrap());
+    let file = folder.path().join("production.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut service = Service::start(Start {
+        handed_over: Some(copy_of(&socket)),
+        environment: &[("THROUGHLINE_CONFIG", file.to_str().unwrap())],
+        ..Start::default()
+    });
+    service.says("health").await;
+    // The node itself says who is missing; a proxy that takes it for dead says 503.
+    until_told("an answer of the node", async || status_through(&proxy).await == 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_production_configuration_is_found_behind_nginx() {
+    production_is_found_behind(Kind::Nginx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_production_configuration_is_found_behind_haproxy() {
+    production_is_found_behind(Kind::Haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_production_configuration_is_found_behind_caddy() {
+    production_is_found_behind(Kind::Caddy).await;
 }

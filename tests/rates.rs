@@ -15,6 +15,7 @@ use support::frames::{self, Frame};
 use support::http::{self, Head};
 use support::link::{Link, Receive};
 use support::node::{Node, Setup};
+use support::tokens::{SECRET, token};
 use throughline::session::limits::{Limit, Outcome, Rate, RateSettings, Seat};
 
 /// The clock of the limits stands still, so that what is gone does not come back: only the burst counts.
@@ -168,6 +169,43 @@ async fn a_refusal_before_the_body_reaches_who_is_still_sending_it() {
     }
     let long = publish(&json!({"channel": "a", "data": "x".repeat(3_000_000)}), &[]);
     assert_eq!(ask(&node, client(2), &long).await.0.status, 429);
+}
+
+/// Guessing tokens and keys costs what a publication costs, and so does what cannot be read.
+#[tokio::test]
+async fn what_is_refused_for_its_credential_or_its_body_counts_like_a_publication() {
+    let setup = Setup::auth(&format!("issuers = [{{ secret = \"{SECRET}\" }}]"));
+    let node = Node::start(Setup {
+        rates: Some(RateSettings {
+            ip_publications: Rate::new(SLOW, 3),
+            ..unlimited()
+        }),
+        ..setup
+    });
+    let grants = json!({"publish": ["*"]});
+    let right = format!("Bearer {}", token("ada", 600, &grants));
+    let publication = json!({"channel": "a", "data": 1}).to_string();
+    for (own, authorization, body, status) in [
+        (2, "Bearer x.y.z", &*publication, 401),
+        (
+            3,
+            "Bearer tlk_0000000000000000000000000000000000000000000",
+            &*publication,
+            401,
+        ),
+        (4, "", &*publication, 401),
+        (5, &*right, "{", 400),
+        (6, &*right, r#"{"channel":"$a","data":1}"#, 400),
+    ] {
+        let headers = [("authorization", authorization)];
+        let headers = &headers[usize::from(authorization.is_empty())..];
+        let request = http::post("/v1/publish", headers, body.as_bytes());
+        let mut statuses = Vec::new();
+        for _ in 0..5 {
+            statuses.push(ask(&node, client(own), &request).await.0.status);
+        }
+        assert_eq!(statuses, [status, status, status, 429, 429], "{authorization} {body}");
+    }
 }
 
 #[tokio::test]

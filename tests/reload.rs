@@ -275,6 +275,62 @@ async fn what_holds_until_a_restart_is_named_at_every_reload() {
     assert!(!world.folder.path().join("elsewhere").exists());
 }
 
+/// What a connection may send is looked at with every message, so a bound that was lowered bounds those that are open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_message_is_another_on_connections_that_are_open() {
+    let world = World::start("").await;
+    let mut socket = WebSocket::open(world.address, Receive::Usual, &[]).await.unwrap();
+    let large = json!({"type": "publish", "id": 1, "channel": "a", "data": "x".repeat(5_000)});
+    socket.command(&large).await.unwrap();
+    until(&mut socket, "published").await;
+    world.takes("[limits]\nmessage_bytes_max = 1024\n").await;
+    socket.command(&large).await.unwrap();
+    assert_eq!(until(&mut socket, "closing").await.text_of("code"), "too_large");
+    assert_eq!(closed(&mut socket).await, 1009);
+}
+
+/// A cursor is longer than it should be when the server's own channels have become fewer. Its reader cannot help that,
+/// and a browser's `EventSource` would take a 400 for the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_goes_on_when_the_server_does_not_subscribe_it_any_more() {
+    let issuer = format!("[[auth.issuers]]\nsecret = \"{SECRET}\"\n");
+    let own = "[[namespaces]]\nname = \"user\"\npersonal = true\nsubscribe_at_connect = true\n";
+    let world = World::start(&format!("{issuer}{own}")).await;
+    let bearer = format!("Bearer {}", token(SECRET));
+    let authorization = ("authorization", bearer.as_str());
+    let cursor_of = |body: &str| {
+        let answer: Value = serde_json::from_str(body).unwrap();
+        answer["cursor"].as_str().unwrap().to_owned()
+    };
+    let poll = |cursor: &str, wait: &str| {
+        let query = [("channel", "a"), ("since", cursor), ("wait", wait)];
+        http::get(&http::target("/v1/poll", &query), &[authorization])
+    };
+    let (status, body) = world.ask(&poll("", "0")).await;
+    assert_eq!(status, 200, "{body}");
+    let cursor = cursor_of(&body);
+    assert_eq!(cursor.split('.').count(), 2, "{cursor}");
+    world.takes(&issuer).await;
+    let (status, body) = world
+        .publish(&json!({"channel": "a", "data": 1}), &[authorization])
+        .await;
+    assert_eq!(status, 200, "{body}");
+
+    let (status, body) = world.ask(&poll(&cursor, "30")).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"publication\"") && !body.contains("\"gap\""), "{body}");
+    assert_eq!(cursor_of(&body).split('.').count(), 1, "{body}");
+    let resume = [authorization, ("last-event-id", &cursor)];
+    let mut stream = EventSource::send(world.address, Receive::Usual, &http::get("/v1/sse?channel=a", &resume))
+        .await
+        .unwrap();
+    while stream.event().await.unwrap().kind != "message" {}
+
+    // What no server has given out is the client's own mistake, and told.
+    let (status, body) = world.ask(&poll("now.now", "0")).await;
+    assert!(status == 400 && body.contains("bad_cursor"), "{body}");
+}
+
 /// An API key's table, which publishes and operates.
 fn key_table(name: &str, key: &str) -> String {
     format!(

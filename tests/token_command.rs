@@ -104,6 +104,21 @@ async fn a_made_key_is_let_in_by_the_lines_that_come_with_it() {
     assert_eq!(wrong.status.code(), Some(2));
 }
 
+/// What an operator may do is bounded by no channels, so none are promised.
+#[test]
+fn a_key_for_operators_alone_has_no_channels() {
+    let made = throughline(&["key", "--scope", "operator"], "");
+    assert!(
+        text(&made.stdout).contains("scopes = [\"operator\"]\nchannels = []\n"),
+        "{made:?}"
+    );
+    let both = throughline(&["key", "--scope", "operator", "--scope", "history"], "");
+    assert!(text(&both.stdout).contains("channels = [\"*\"]\n"), "{both:?}");
+    let bounded = throughline(&["key", "--scope", "operator", "--channel", "chat:*"], "");
+    assert_eq!(bounded.status.code(), Some(2));
+    assert!(text(&bounded.stderr).contains("for the whole node"), "{bounded:?}");
+}
+
 #[test]
 fn a_configuration_that_is_wrong_says_where_and_shows_no_secret() {
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys");

@@ -22,6 +22,7 @@ use support::deadline::{until, within};
 use support::folder::Folder;
 use support::redis::free_port;
 use support::served::Served;
+use support::service::{Service, Start};
 use throughline::delivery::{ChannelName, LogPolicy, Member, PresenceEvent, PresenceEvents, Who};
 use throughline::engine::System;
 use throughline::http::HttpClient;
@@ -344,6 +345,43 @@ async fn what_falls_out_of_the_backlog_is_counted_and_said() {
     })
     .await;
     assert!(receiver.taken().last().unwrap().body["lost"].is_null());
+}
+
+/// A client with many channels can make more happen than any receiver takes meanwhile; then the log must not send the
+/// operator to a receiver that is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_a_receiver_that_takes_nothing_from_one_that_is_outrun() {
+    let (refusing, outrun) = ("for they are not taken", "for they come faster than they are taken");
+    for (manner, words, others) in [
+        (Manner::Refuses(503), refusing, outrun),
+        (Manner::Hangs, outrun, refusing),
+    ] {
+        let (receiver, folder) = (Receiver::start(manner).await, Folder::new("webhooks outrun"));
+        let file = folder.path().join("throughline.toml");
+        let text = format!(
+            "[webhooks]\nurl = \"{}\"\nsecret = \"{SECRET}\"\nprevious_secret = \"{EARLIER_SECRET}\"\n\
+             timeout_ms = 60000\nbacklog_count = 5\n",
+            receiver.url()
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut node = Service::start(Start {
+            environment: &[("THROUGHLINE_CONFIG", file.to_str().unwrap())],
+            ..Start::default()
+        });
+        let address = node.address().await;
+        let _first = Client::open(address, "ws", "", &["first"]).await.unwrap();
+        until("an attempt", || !receiver.deliveries().is_empty()).await;
+        if manner != Manner::Hangs {
+            node.says("a webhook was not taken").await;
+        }
+        let names: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let _many = Client::open(address, "ws", "", &names).await.unwrap();
+        node.says(words).await;
+        let said = node.said();
+        assert!(!said.contains(others), "{said}");
+        assert_eq!(said.matches("webhooks are lost").count(), 1, "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

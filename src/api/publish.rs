@@ -14,30 +14,16 @@ use crate::protocol::{
 };
 use crate::session::Node;
 use crate::session::identity::Identity;
+use crate::session::limits::Visitor;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let visitor = http::visitor(request.extensions());
-    // Before anything of the body is kept or understood: who may not publish costs no more than its bytes.
-    if let Err(problem) = visitor.may_publish() {
-        http::discard_body(request, node.limits().body_bytes_max).await;
-        return Err(problem);
-    }
-    let (head, body) = request.into_parts();
-    let identified = http::identify(&node, &head, None).await;
-    let request = Request::from_parts(head, body);
-    let identity = match identified {
-        Ok(identity) => identity,
-        Err(problem) => {
-            http::discard_body(request, node.limits().body_bytes_max).await;
-            return Err(problem);
-        }
-    };
+    let note = |problem: &Problem| node.metrics().note_published(problem.code.as_str());
+    let (identity, asked) = admit(&node, &visitor, request).await.inspect_err(note)?;
     let visitor = visitor.identified(identity.caller());
-    let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
-    let asked = read(&node, &head.headers, head.uri.query().unwrap_or_default(), &body)?;
     let answer = match asked {
         PublishRequest::One(item) => {
-            visitor.publish(&item.channel)?;
+            visitor.publish(&item.channel).inspect_err(note)?;
             let channel = item.channel.clone();
             answer_one(&channel, &node.publish_one(&identity, item).await?)
         }
@@ -46,14 +32,46 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
                 Ok(()) => Ok(item),
                 Err(problem) => Err((item.channel.to_string(), problem)),
             };
-            let items = items.into_iter().map(|item| item.and_then(admit)).collect();
+            let items = items.into_iter().map(|item| item.and_then(admit));
+            let items = items
+                .map(|item| item.inspect_err(|(_, problem)| note(problem)))
+                .collect();
             publish_many(&node, &identity, items).await?
         }
     };
     Ok(http::json(answer))
 }
 
-fn read(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<PublishRequest, Problem> {
+/// Who publishes, and what, if that can be read.
+async fn admit(node: &Node, visitor: &Visitor, request: Request) -> Result<(Arc<Identity>, PublishRequest), Problem> {
+    // Before anything of the body is kept or understood: who may not publish costs no more than its bytes.
+    if let Err(problem) = visitor.may_publish() {
+        http::discard_body(request, node.limits().body_bytes_max).await;
+        return Err(problem);
+    }
+    let (head, body) = request.into_parts();
+    let identified = http::identify(node, &head, None).await;
+    let request = Request::from_parts(head, body);
+    let identity = match identified {
+        Ok(identity) => identity,
+        Err(problem) => {
+            visitor.note_refused(&problem);
+            http::discard_body(request, node.limits().body_bytes_max).await;
+            return Err(problem);
+        }
+    };
+    let asked = read(node, request)
+        .await
+        .inspect_err(|problem| visitor.note_refused(problem))?;
+    Ok((identity, asked))
+}
+
+async fn read(node: &Node, request: Request) -> Result<PublishRequest, Problem> {
+    let (head, body) = http::read_body(request, node.limits().body_bytes_max).await?;
+    understand(node, &head.headers, head.uri.query().unwrap_or_default(), &body)
+}
+
+fn understand(node: &Node, headers: &HeaderMap, query: &str, body: &Bytes) -> Result<PublishRequest, Problem> {
     let key = http::text_header(headers, "idempotency-key")?;
     let key = key.as_deref().map(read_header_key).transpose()?;
     let media_type = http::media_type(headers);

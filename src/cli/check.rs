@@ -30,6 +30,9 @@ pub(crate) async fn run(check: Check) -> ExitCode {
         Err(error) => return fail(Exit::Config, error),
     };
     let mut said = Said::default();
+    for doubt in loaded.config.doubts() {
+        talk(format_args!("warning: {}", loaded.placed(doubt)));
+    }
     said.files(&loaded.config);
     if check.connect {
         said.redis(&loaded.config).await;

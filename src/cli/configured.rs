@@ -39,7 +39,7 @@ impl ConfigFile {
 
     /// Reads it, without the checks that only a server that starts needs.
     pub(crate) fn load(self) -> Result<Loaded<Config>, ConfigError> {
-        config::load(&self.sources())
+        Config::load(&self.sources())
     }
 }
 
@@ -60,6 +60,7 @@ impl Configured {
         let mut faults = loaded.config.faults();
         faults.extend(loaded.config.addresses(openness).err());
         faults.extend(loaded.config.operations_address(openness).err());
+        faults.extend(loaded.config.operations_clash());
         loaded.unless(faults)
     }
 
@@ -83,6 +84,6 @@ impl Configured {
             };
             sources.flags.push(("listen", "--listen", text));
         }
-        config::load(&sources)
+        Config::load(&sources)
     }
 }

@@ -7,6 +7,9 @@ use throughline::session::identity::{ChannelPattern, NewApiKey, Scope};
 use super::client::terminal::print;
 use super::exit::{Exit, fail};
 
+/// The scope that no channels bound.
+const OPERATOR: &str = "operator";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Key {
     /// Whose key it is
@@ -15,7 +18,8 @@ pub(crate) struct Key {
     /// What it is for: publish, history, presence, operator; repeat for several [default: publish]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// On which channels: a name, or with a trailing * what they begin with; repeat for several [default: *]
+    /// On which channels: a name, or with a trailing * what they begin with; repeat for several; the scope operator is
+    /// for all of them, whatever stands here [default: *, and none for operator alone]
     #[arg(long = "channel", value_name = "PATTERN")]
     channels: Vec<String>,
 }
@@ -24,7 +28,12 @@ pub(crate) fn run(mut asked: Key) -> ExitCode {
     if asked.scopes.is_empty() {
         asked.scopes.push("publish".to_owned());
     }
-    if asked.channels.is_empty() {
+    let is_for_channels = asked.scopes.iter().any(|scope| scope != OPERATOR);
+    if !is_for_channels && !asked.channels.is_empty() {
+        let why = "--channel: the scope operator is for the whole node, so a key for nothing else has no channels";
+        return fail(Exit::Usage, why);
+    }
+    if is_for_channels && asked.channels.is_empty() {
         asked.channels.push("*".to_owned());
     }
     match made(&asked) {

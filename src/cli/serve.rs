@@ -140,9 +140,9 @@ fn listen(loaded: &Loaded<Config>, openness: Openness) -> Result<(Vec<Listener>,
     let listeners = if are_handed_over {
         handed_over
     } else {
-        let addresses = config
-            .addresses(openness)
-            .map_err(|fault| fail(Exit::Config, loaded.placed(fault)))?;
+        let wrong = |fault| fail(Exit::Config, loaded.placed(fault));
+        let addresses = config.addresses(openness).map_err(wrong)?;
+        config.operations_clash().map_or(Ok(()), Err).map_err(wrong)?;
         bind(&addresses, config)?
     };
     let mut addresses = Vec::new();

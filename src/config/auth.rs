@@ -157,13 +157,28 @@ impl Auth {
         Ok(None)
     }
 
-    /// Whether all of it is well, the files that it names too. Nothing is fetched.
-    ///
-    /// # Errors
-    /// As [`Auth::authority`].
-    pub fn check(&self) -> Result<(), Fault> {
+    /// All that is wrong with it, with the files that it names too. Nothing is fetched.
+    pub fn faults(&self) -> Vec<Fault> {
         let fetch: Arc<dyn FetchKeys> = Arc::new(HttpClient::default());
-        self.authority(&fetch).map(|_| ())
+        let issuers = self.issuers.iter().enumerate();
+        let of_issuers = issuers.filter_map(|(at, table)| table.read(at, &fetch).err());
+        let keys = self.api_keys.iter().enumerate();
+        let of_keys = keys.filter_map(|(at, table)| table.read(at).err());
+        self.fault().into_iter().chain(of_issuers).chain(of_keys).collect()
+    }
+
+    /// What is wrong with it as a whole.
+    fn fault(&self) -> Option<Fault> {
+        if !self.is_configured() {
+            let why = "auth.cookie: without issuers and API keys everything is open; add [[auth.issuers]]";
+            return self.cookie.is_some().then(|| Fault::of_key("auth.cookie", why));
+        }
+        let mut names = HashSet::new();
+        let is_doubtful = |issuer: &IssuerTable| issuer.issuer.is_none() && self.issuers.len() > 1;
+        let mut issuers = self.issuers.iter();
+        issuers
+            .any(|issuer| !names.insert(&issuer.issuer) || is_doubtful(issuer))
+            .then(|| wrong("auth.issuers: of several, each must have an `issuer` of its own"))
     }
 
     /// Reads the keys. `None`: everything is open.
@@ -171,18 +186,11 @@ impl Auth {
     /// # Errors
     /// [`Fault`] names the table and the key, and what would be right; never what a secret says.
     pub fn authority(&self, fetch: &Arc<dyn FetchKeys>) -> Result<Option<Authority>, Fault> {
-        if !self.is_configured() {
-            if self.cookie.is_some() {
-                let why = "auth.cookie: without issuers and API keys everything is open; add [[auth.issuers]]";
-                return Err(Fault::of_key("auth.cookie", why));
-            }
-            return Ok(None);
+        if let Some(fault) = self.fault() {
+            return Err(fault);
         }
-        let mut names = HashSet::new();
-        for issuer in &self.issuers {
-            if !names.insert(&issuer.issuer) || (issuer.issuer.is_none() && self.issuers.len() > 1) {
-                return Err(wrong("auth.issuers: of several, each must have an `issuer` of its own"));
-            }
+        if !self.is_configured() {
+            return Ok(None);
         }
         let issuers = self.issuers.iter().enumerate();
         let api_keys = self.api_keys.iter().enumerate();
@@ -200,22 +208,23 @@ impl Auth {
 impl IssuerTable {
     fn read(&self, at: usize, fetch: &Arc<dyn FetchKeys>) -> Result<Issuer, Fault> {
         let place = format!("auth.issuers[{at}]");
-        let keys = self.keys(&place, fetch)?;
+        self.read_at(&place, fetch).map_err(|why| Fault::of_key(place, why))
+    }
+
+    fn read_at(&self, place: &str, fetch: &Arc<dyn FetchKeys>) -> Result<Issuer, String> {
+        let keys = self.keys(place, fetch)?;
         let algorithm = match self.algorithm.as_deref() {
             None => None,
-            Some(name) => Some(Algorithm::parse(name).ok_or_else(|| {
-                wrong(format!(
-                    "{place}.algorithm = {name:?}: must be HS256, RS256, ES256 or EdDSA"
-                ))
-            })?),
+            Some(name) => Some(
+                Algorithm::parse(name)
+                    .ok_or_else(|| format!("{place}.algorithm = {name:?}: must be HS256, RS256, ES256 or EdDSA"))?,
+            ),
         };
         if let (IssuerKeys::Fixed(keys), Some(algorithm)) = (&keys, algorithm)
             && let Some(other) = keys.iter().find(|key| key.algorithm() != algorithm)
         {
             let (named, found) = (algorithm.name(), other.algorithm().name());
-            return Err(wrong(format!(
-                "{place}.algorithm = {named:?}: but the key is one for {found}"
-            )));
+            return Err(format!("{place}.algorithm = {named:?}: but the key is one for {found}"));
         }
         Ok(Issuer {
             name: self.issuer.clone(),
@@ -225,8 +234,8 @@ impl IssuerTable {
         })
     }
 
-    fn keys(&self, place: &str, fetch: &Arc<dyn FetchKeys>) -> Result<IssuerKeys, Fault> {
-        let at = |key: &str, error: &dyn fmt::Display| wrong(format!("{place}.{key}: {error}"));
+    fn keys(&self, place: &str, fetch: &Arc<dyn FetchKeys>) -> Result<IssuerKeys, String> {
+        let at = |key: &str, error: &dyn fmt::Display| format!("{place}.{key}: {error}");
         let read = |key: &str, path: &Path| {
             std::fs::read(path).map_err(|error| at(key, &format_args!("{}: {error}", path.display())))
         };
@@ -258,9 +267,9 @@ impl IssuerTable {
                     Some(why) => Err(at("jwks_url", &why)),
                 }
             }
-            _ => Err(wrong(format!(
+            _ => Err(format!(
                 "{place}: needs exactly one of `secret`, `secret_file`, `public_key_file`, `jwks_file` and `jwks_url`"
-            ))),
+            )),
         }
     }
 }
@@ -268,26 +277,25 @@ impl IssuerTable {
 impl ApiKeyTable {
     fn read(&self, at: usize) -> Result<ApiKey, Fault> {
         let place = format!("auth.api_keys[{at}]");
+        self.read_at(&place).map_err(|why| Fault::of_key(place, why))
+    }
+
+    fn read_at(&self, place: &str) -> Result<ApiKey, String> {
         let mut scopes = Vec::new();
         for word in &self.scopes {
             let bad = || format!("{place}.scopes: {word:?} is none of publish, history, presence and operator");
-            scopes.push(Scope::parse(word).ok_or_else(|| wrong_key(bad()))?);
+            scopes.push(Scope::parse(word).ok_or_else(bad)?);
         }
         let mut channels = Vec::new();
         for text in &self.channels {
-            let bad = |error| wrong_key(format!("{place}.channels: {text:?}: {error}"));
+            let bad = |error| format!("{place}.channels: {text:?}: {error}");
             channels.push(ChannelPattern::parse(text).map_err(bad)?);
         }
-        ApiKey::new(&self.name, &self.hash, &scopes, &channels).map_err(|error| wrong_key(format!("{place}: {error}")))
+        ApiKey::new(&self.name, &self.hash, &scopes, &channels).map_err(|error| format!("{place}: {error}"))
     }
 }
 
 /// Of the issuers, wherever they stand; the text says which.
 fn wrong(why: impl Into<String>) -> Fault {
     Fault::of_key("auth.issuers", why)
-}
-
-/// The same of the API keys.
-fn wrong_key(why: impl Into<String>) -> Fault {
-    Fault::of_key("auth.api_keys", why)
 }

@@ -40,7 +40,7 @@ impl Config {
         faults.extend(self.ack_fault());
         faults.extend(self.redis().err());
         faults.extend(self.origins().err().into_iter().flatten());
-        faults.extend(self.auth.check().err());
+        faults.extend(self.auth.faults());
         faults.extend(self.hooks.faults());
         faults.extend(self.webhooks.settings().err());
         faults.extend(self.namespace_faults());

@@ -80,9 +80,16 @@ impl File<'_, '_> {
                 Found::Key(_) | Found::FileOf(_) => span.span().start,
                 Found::Section | Found::Nothing => name.span().start,
             };
+            let is_key = matches!(self.into.keys.find(&path), Found::Key(_));
             let section = self.into.take(&path, value, Source::in_file(self.path, self.text, at));
-            if let (Some(section), DeValue::Table(spans)) = (section, span.get_ref()) {
-                self.walk(&section, spans, &path);
+            match (section, span.get_ref()) {
+                (Some(section), DeValue::Table(spans)) => self.walk(&section, spans, &path),
+                (None, DeValue::Array(spans)) if is_key => {
+                    let starts = spans.iter().map(|span| span.span().start);
+                    let places = starts.map(|at| Source::in_file(self.path, self.text, at)).collect();
+                    self.into.note_places(places);
+                }
+                _ => {}
             }
         }
     }

@@ -108,6 +108,18 @@ impl Address {
         resolved.map(Self::Tcp).ok_or_else(not_an_address)
     }
 
+    /// Whether nobody else can listen there who is bound to this.
+    pub(super) fn takes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(own), Self::Tcp(other)) => {
+                let is_any = own.ip().is_unspecified() || other.ip().is_unspecified();
+                let is_same_ip = own.ip() == other.ip() || (is_any && own.is_ipv4() == other.is_ipv4());
+                own.port() != 0 && own.port() == other.port() && is_same_ip
+            }
+            (own, other) => own == other,
+        }
+    }
+
     /// Whether only this machine reaches it.
     pub fn is_local(&self) -> bool {
         match self {

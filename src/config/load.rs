@@ -12,7 +12,8 @@ use toml::{Table, Value};
 use super::keys::{self, Keys};
 use super::kind::Kind;
 use super::setting::{self, Collector, Setting, Shown};
-use super::{ConfigError, Fault, Source, environment, file};
+use super::tables;
+use super::{Config, ConfigError, Fault, Source, environment, file};
 
 /// What a configuration is made from, in rising precedence.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +54,11 @@ where
         setting.put_into(&mut next);
         match verdict::<T>(setting, &next) {
             Ok(()) => table = next,
-            Err(why) => faults.push(Fault::at(setting.source.clone(), why)),
+            Err(why) => {
+                let of_tables = tables::faults(setting, |value| why_not::<T>(setting, value, &table));
+                let of_all = || vec![Fault::at(setting.source.clone(), why)];
+                faults.extend(of_tables.unwrap_or_else(of_all));
+            }
         }
     }
     ConfigError::unless_empty(faults)?;
@@ -103,6 +108,17 @@ fn verdict<T: DeserializeOwned>(setting: &Setting, table: &Table) -> Result<(), 
     Err(format!("{}: must be {}", given(), key.wanted()))
 }
 
+/// What the type says of another value in this one's place.
+fn why_not<T: DeserializeOwned>(setting: &Setting, value: Value, table: &Table) -> Option<String> {
+    let mut tried = table.clone();
+    let setting = Setting {
+        value,
+        ..setting.clone()
+    };
+    setting.put_into(&mut tried);
+    read::<T>(&tried).err()
+}
+
 fn read<T: DeserializeOwned>(table: &Table) -> Result<T, String> {
     let read = Value::Table(table.clone()).try_into();
     read.map_err(|error| error.message().to_owned())
@@ -127,11 +143,32 @@ impl<T: fmt::Debug> fmt::Debug for Loaded<T> {
     }
 }
 
+impl Config {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(sources: &Sources) -> Result<Loaded<Self>, ConfigError> {
+        let mut loaded = load::<Self>(sources)?;
+        loaded.config.rates.is_configured = loaded.is_given("rates");
+        Ok(loaded)
+    }
+}
+
 impl<T> Loaded<T> {
-    /// Where the value of a key comes from.
+    /// Whether anybody gave a value to a key of this section, be it the default.
+    fn is_given(&self, section: &str) -> bool {
+        let mut given = self.settings.iter().map(|setting| &setting.key.path);
+        given.any(|path| path.first().is_some_and(|first| first == section))
+    }
+
+    /// Where the value of a key comes from, or of its table of this number: `namespaces[1]`.
     pub fn source(&self, key: &str) -> Source {
-        let given = self.settings.iter().rev().find(|setting| setting.key.name() == key);
-        given.map_or(Source::Default, |setting| setting.source.clone())
+        let (name, at) = tables::numbered(key);
+        let given = self.settings.iter().rev().find(|setting| setting.key.name() == name);
+        given.map_or(Source::Default, |setting| {
+            at.map_or(setting.source.clone(), |at| setting.place(at))
+        })
     }
 
     /// Adds to a fault of a key the place where its value comes from.

@@ -7,6 +7,7 @@
 mod asked;
 mod auth;
 mod checks;
+mod doubts;
 mod environment;
 mod error;
 mod file;
@@ -17,6 +18,7 @@ mod listen;
 mod load;
 mod namespaces;
 mod nearest;
+mod networks;
 mod operations;
 mod publishing;
 mod rates;
@@ -27,6 +29,7 @@ mod sections;
 mod setting;
 mod settings;
 mod source;
+mod tables;
 mod webhooks;
 
 use ipnet::IpNet;
@@ -74,8 +77,9 @@ pub struct Config {
     pub drain: Drain,
     /// How much each client may do; a rate of 0 per second, or a number of 0, is no limit.
     pub rates: Rates,
-    /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation.
+    /// Networks of proxies whose word on their clients' addresses counts, in CIDR notation, or addresses.
     #[schemars(with = "Vec<String>")]
+    #[serde(deserialize_with = "networks::several")]
     pub trusted_proxies: Vec<IpNet>,
     /// The origins whose pages may ask from browsers, like `https://app.example` or `https://*.app.example`; `*` is
     /// every origin, without cookies. Empty means the same origin. Their hosts are also the names under which a server

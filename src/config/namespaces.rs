@@ -277,7 +277,12 @@ impl Config {
         let mut names = HashSet::new();
         let mut faults = Vec::new();
         for (at, table) in self.namespaces.iter().enumerate() {
-            let mut wrong = |why: &str| faults.push(Fault::of_key("namespaces", format!("namespaces[{at}].{why}")));
+            let mut wrong = |why: &str| {
+                faults.push(Fault::of_key(
+                    format!("namespaces[{at}]"),
+                    format!("namespaces[{at}].{why}"),
+                ))
+            };
             table.faults(self).iter().for_each(|why| wrong(why));
             if !names.insert(&table.name) {
                 wrong(&format!(

@@ -30,6 +30,17 @@ impl Config {
         let checked = address.check(self.openness(openness)).map_err(of_this_key);
         checked.map(|()| Some(address))
     }
+
+    /// Whether clients come where operators look, which no two listeners can share. For a server that binds both: what
+    /// is handed over is elsewhere.
+    pub fn operations_clash(&self) -> Option<Fault> {
+        let own = Address::parse(self.operations.listen.as_ref()?).ok()?;
+        let mut others = self.listen.texts().iter().filter_map(|text| Address::parse(text).ok());
+        let why = format!("operations.listen = \"{own}\": `listen` has the same place; name another, or leave it out");
+        others
+            .any(|other| own.takes(&other))
+            .then(|| Fault::of_key(LISTEN, why))
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +56,27 @@ mod tests {
         };
         let address = config.operations_address(Openness::LoopbackOnly);
         address.map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn operators_do_not_look_where_clients_come() {
+        let clashes = |listen: &str, operations: &str| {
+            let config = Config {
+                listen: listen.into(),
+                operations: Operations {
+                    listen: Some(operations.to_owned()),
+                },
+                ..Config::default()
+            };
+            config.operations_clash().is_some()
+        };
+        assert!(clashes("127.0.0.1:8000", "127.0.0.1:8000"));
+        assert!(clashes("0.0.0.0:8000", "127.0.0.1:8000"));
+        assert!(clashes("unix:/a", "unix:/a"));
+        assert!(!clashes("127.0.0.1:8000", "127.0.0.1:9000"));
+        assert!(!clashes("127.0.0.1:8000", "127.0.0.2:8000"));
+        assert!(!clashes("127.0.0.1:0", "127.0.0.1:0"), "any port that is free");
+        assert!(!clashes("[::1]:8000", "127.0.0.1:8000"));
     }
 
     #[test]

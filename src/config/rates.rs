@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::networks;
 use crate::session::limits::{Rate, RateSettings};
 
 /// `[rates]`: limits per node; a rate of 0 per second, or a number of 0, is no limit.
@@ -64,7 +65,11 @@ pub struct Rates {
     /// Networks whose clients are not limited, in CIDR notation; where neither rates nor `trusted_proxies` are
     /// configured, loopback.
     #[schemars(with = "Option<Vec<String>>")]
+    #[serde(deserialize_with = "networks::several_if_any")]
     pub allow: Option<Vec<IpNet>>,
+    /// Whether somebody has said any of this, be it what holds anyway.
+    #[serde(skip)]
+    pub is_configured: bool,
 }
 
 impl Default for Rates {
@@ -89,6 +94,7 @@ impl Default for Rates {
             session_commands_burst: settings.session_commands.burst,
             dry_run: settings.dry_run,
             allow: None,
+            is_configured: false,
         }
     }
 }
@@ -155,12 +161,15 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_a_network_of_one() {
+        let listed: Rates = toml::from_str("allow = [\"192.0.2.1\", \"2001:db8::1\"]").unwrap();
+        let shown: Vec<_> = listed.allow.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["192.0.2.1/32", "2001:db8::1/128"]);
+    }
+
+    #[test]
     fn what_is_no_network_is_refused() {
-        for wrong in [
-            "allow = [\"192.0.2.1\"]",
-            "allow = [\"192.0.2.0/33\"]",
-            "dry_runn = true",
-        ] {
+        for wrong in ["allow = [\"192.0.2\"]", "allow = [\"192.0.2.0/33\"]", "dry_runn = true"] {
             assert!(toml::from_str::<Rates>(wrong).is_err(), "{wrong}");
         }
     }

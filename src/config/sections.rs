@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Secret, networks};
 use crate::edge::DEFAULT_WINDOW;
 use crate::protocol::Limits;
 use crate::session::presence::PresenceSettings;
@@ -85,6 +85,7 @@ pub struct Connections {
     pub proxy_protocol: ProxyProtocol,
     /// The networks of the proxies that may connect then.
     #[schemars(with = "Vec<String>")]
+    #[serde(deserialize_with = "networks::several")]
     pub proxy_protocol_from: Vec<IpNet>,
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Setting {
     pub(super) key: Key,
     pub(super) value: Value,
     pub(super) source: Source,
+    /// Of a list of tables in a file, where each of them stands.
+    pub(super) places: Vec<Source>,
 }
 
 /// As one may show it.
@@ -39,6 +41,11 @@ pub struct Shown {
 }
 
 impl Setting {
+    /// Where the table of this number stands, if it is a list of them; else where all of it does.
+    pub(super) fn place(&self, at: usize) -> Source {
+        self.places.get(at).unwrap_or(&self.source).clone()
+    }
+
     /// Puts it where it belongs. `""` takes away what may be left out.
     pub(super) fn put_into(&self, table: &mut Table) {
         let is_nothing = self.key.is_optional && self.value.as_str() == Some("");
@@ -160,7 +167,15 @@ impl<'a> Collector<'a> {
             key: key.clone(),
             value,
             source,
+            places: Vec::new(),
         });
+    }
+
+    /// Notes where each table of the list stands that was given last.
+    pub(super) fn note_places(&mut self, places: Vec<Source>) {
+        if let Some(setting) = self.settings.last_mut() {
+            setting.places = places;
+        }
     }
 
     /// Takes the name of a file in which a secret stands.

@@ -216,10 +216,14 @@ impl Cursor {
 
     /// One element for each of `channels`, in their order; elements that the text did not have are `now`.
     ///
+    /// Positions beyond the channels are passed over: the server may have added channels when it gave the cursor out,
+    /// and add fewer now. Nothing is skipped by that, for a position counts in its own channel alone.
+    ///
     /// # Errors
-    /// [`BadCursor::TooMany`] if the cursor has more elements than there are channels.
+    /// [`BadCursor::TooMany`] if there are other elements beyond the channels.
     pub fn elements_for(mut self, channels: usize) -> Result<Vec<Since>, BadCursor> {
-        if self.0.len() > channels {
+        let mut beyond = self.0.iter().skip(channels);
+        if beyond.any(|element| !matches!(element, Since::After(_))) {
             return Err(BadCursor::TooMany {
                 elements: self.0.len(),
                 channels,
@@ -265,7 +269,7 @@ impl FromStr for Cursor {
 pub enum BadCursor {
     /// An element is none of `now`, `start`, `last:N` and a position.
     Element(Box<str>),
-    /// There are more elements than channels.
+    /// There are more elements than channels, and not only positions.
     TooMany {
         /// How many elements the cursor has.
         elements: usize,
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_elements_are_now_and_surplus_ones_are_refused() {
+    fn missing_elements_are_now_and_surplus_ones_are_refused_unless_they_are_positions() {
         let cursor: Cursor = "start".parse().unwrap();
         assert_eq!(cursor.clone().elements_for(2), Ok(vec![Since::Start, Since::Now]));
         assert_eq!(
@@ -372,5 +376,13 @@ mod tests {
                 channels: 0
             })
         );
+        let cursor: Cursor = "a-1.b-2.c-3".parse().unwrap();
+        assert_eq!(
+            cursor.elements_for(1),
+            Ok(vec![Since::After("a-1".parse().unwrap())]),
+            "of channels that the server does not add any more"
+        );
+        let cursor: Cursor = "a-1.b-2.now".parse().unwrap();
+        assert!(cursor.elements_for(2).is_err());
     }
 }

@@ -49,5 +49,10 @@ pub async fn verify(node: &Node, head: &request::Parts, in_body: Option<&Secret>
             _ => Ok(Arc::clone(node.anybody())),
         };
     }
+    let shown = shown.inspect_err(|problem| {
+        if problem.code == Code::TokenInvalid {
+            node.metrics().note_unbelieved("ambiguous");
+        }
+    });
     node.identify(shown?.as_ref()).await
 }

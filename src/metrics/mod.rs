@@ -3,6 +3,7 @@
 //! Labels are words of the code, so that there is a bounded number of each: never a channel, a user or an address.
 //! What is counted for every delivery is [striped](Striped), so that no two threads write to the same cache line.
 
+mod credentials;
 mod operators;
 mod process;
 mod striped;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use credentials::Credentials;
 use operators::Operators;
 pub use striped::{Latency, Striped};
 use webhooks::Webhooks;
@@ -73,6 +75,7 @@ pub struct Metrics {
     hook_call_seconds: Family<[Label; 1], Histogram>,
     operators: Operators,
     webhooks: Webhooks,
+    credentials: Credentials,
 }
 
 /// What is counted for each transport, at hand without a look-up.
@@ -111,6 +114,7 @@ impl Metrics {
         let mut metrics = Self {
             operators: Operators::register(&mut registry),
             webhooks: Webhooks::register(&mut registry),
+            credentials: Credentials::register(&mut registry),
             registry,
             by_transport: Default::default(),
             closes: Family::default(),

@@ -23,7 +23,7 @@ impl Webhooks {
         let help = "Attempts to deliver webhooks, by outcome: taken or failed";
         registry.register("webhook_attempts", help, webhooks.attempts.clone());
         let help =
-            "Events for webhooks, by what became of them: delivered, or lost because they were not taken for too long";
+            "Events for webhooks, by what became of them: delivered, or lost because they were not taken in time";
         registry.register("webhook_events", help, webhooks.events.clone());
         let help = "Events that the receiver that is farthest behind has not taken yet";
         registry.register("webhook_backlog", help, webhooks.backlog.clone());

@@ -94,6 +94,12 @@ pub fn read_command(message: &str, limits: &Limits) -> (Option<CommandId>, Resul
     }
 }
 
+/// Whether a message that could not be read as a command would have published.
+pub fn asks_to_publish(message: &str) -> bool {
+    let envelope = Envelope::read(message.as_bytes());
+    envelope.is_ok_and(|envelope| envelope.required_text("type").is_ok_and(|verb| verb == "publish"))
+}
+
 fn read_words(envelope: &Envelope<'_>, limits: &Limits) -> Result<Command, Problem> {
     let channel = || Ok::<_, Problem>(ChannelName::parse(&envelope.required_text("channel")?)?);
     match envelope.required_text("type")?.as_str() {

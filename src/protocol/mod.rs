@@ -23,7 +23,7 @@ pub mod websocket;
 
 pub use close::Ending;
 pub use code::{Code, Outcome, Problem};
-pub use command::{Command, CommandId, HistoryQuery, read_command};
+pub use command::{Command, CommandId, HistoryQuery, asks_to_publish, read_command};
 pub use fields::Fields;
 pub use followed::FollowedQuery;
 pub use framing::Framed;

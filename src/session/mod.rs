@@ -202,8 +202,19 @@ impl Session {
         };
         match self.seat.command(self.identity.caller(), publish_to) {
             Ok(()) => self.carry_out(id, command),
-            Err(over) => self.refuse_over(id, over),
+            Err(over) => {
+                if publish_to.is_some() {
+                    let (Over::Refused(problem) | Over::Enough(problem)) = &over;
+                    self.note_unpublished(problem);
+                }
+                self.refuse_over(id, over);
+            }
         }
+    }
+
+    /// A publication was refused that never came to the node.
+    pub fn note_unpublished(&self, problem: &Problem) {
+        self.node().metrics().note_published(problem.code.as_str());
     }
 
     fn carry_out(&mut self, id: Option<CommandId>, command: Command) {

@@ -171,7 +171,8 @@ impl Node {
                 Arc::clone(&self.anonymous)
             }
             (Some(authority), _) => {
-                let identity = authority.identify(credential, self.now_ms()).await?;
+                let identified = authority.identify(credential, self.now_ms()).await;
+                let identity = identified.inspect_err(|refusal| self.metrics.note_unbelieved(refusal.reason()))?;
                 Arc::new(identity.sharing(&self.grants))
             }
         };
@@ -206,14 +207,14 @@ impl Node {
             let detail = "everything is open here: there is no token to be refreshed";
             return Err(Problem::new(Code::BadRequest, detail));
         };
-        let renewed = authority
-            .verify(token.reveal(), self.now_ms())
-            .await?
-            .sharing(&self.grants);
+        let verified = authority.verify(token.reveal(), self.now_ms()).await;
+        let renewed = verified.inspect_err(|refusal| self.metrics.note_unbelieved(refusal.reason()))?;
+        let renewed = renewed.sharing(&self.grants);
         self.check_denied(&renewed, None).await?;
         if renewed.user() == identity.user() {
             return self.admit(Arc::new(renewed), identity.carried().cloned()).await;
         }
+        self.metrics.note_unbelieved("other_user");
         let detail = "the token belongs to another user than this session; open another connection";
         Err(Problem::new(Code::Forbidden, detail))
     }

@@ -1,4 +1,4 @@
-//! Real reverse proxies, started with the configurations that come with the project; only the two addresses are changed.
+//! Real reverse proxies, started with the configurations that come with the project; only the addresses are changed.
 
 use std::fs;
 use std::io::Read as _;
@@ -69,11 +69,17 @@ impl Kind {
         command
     }
 
-    /// Starts it in front of a node and waits until it takes connections.
+    /// Starts it in front of a node that says how it is where it is asked for everything, and waits until it takes
+    /// connections.
     pub(crate) async fn start(self, node: SocketAddr) -> Proxy {
+        self.start_checking(node, node).await
+    }
+
+    /// The same, with the port at which the node says how it is.
+    pub(crate) async fn start_checking(self, node: SocketAddr, health: SocketAddr) -> Proxy {
         let mut attempts = 0;
         loop {
-            let mut proxy = self.spawn(node);
+            let mut proxy = self.spawn(node, health);
             attempts += 1;
             let ended = within("the proxy", proxy.listens()).await;
             if !ended {
@@ -84,7 +90,7 @@ impl Kind {
         }
     }
 
-    fn spawn(self, node: SocketAddr) -> Proxy {
+    fn spawn(self, node: SocketAddr, health: SocketAddr) -> Proxy {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("throughline-proxy-{}-{number}", std::process::id());
@@ -96,6 +102,7 @@ impl Kind {
         assert!(text.contains("127.0.0.1:8000") && text.contains(":8080"));
         let text = text.replace("127.0.0.1:8000", &node.to_string());
         let text = text.replace(":8080", &format!(":{}", address.port()));
+        let text = text.replace("port 9000", &format!("port {}", health.port()));
         fs::write(folder.join(self.configuration()), text).expect("a file can be written");
         let log = fs::File::create(folder.join("log")).expect("a file can be made");
         let also = log.try_clone().expect("a file can be shared");
@@ -153,7 +160,7 @@ impl Drop for Proxy {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port that is free");
     listener.local_addr().expect("a listener has an address")
 }

@@ -8,7 +8,6 @@ use super::claims::Claims;
 use super::compact::Compact;
 use super::key_set::KeysWithdrawn;
 use super::{ApiKey, Identity, Issuer, Kind, Refusal};
-use crate::protocol::{Code, Problem};
 
 /// What a request shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,16 +56,12 @@ impl Authority {
     /// Who shows this, at this time.
     ///
     /// # Errors
-    /// `unauthenticated`, `token_invalid`, `token_expired`; or a 503 if an issuer's keys could never be had.
-    pub async fn identify(&self, credential: Option<&Credential>, now_ms: u64) -> Result<Identity, Problem> {
+    /// Why not.
+    pub async fn identify(&self, credential: Option<&Credential>, now_ms: u64) -> Result<Identity, Refusal> {
         match credential {
-            Some(Credential::Token(token)) => Ok(self.verify(token, now_ms).await?),
-            Some(Credential::ApiKey(key)) => ApiKey::find(&self.api_keys, key)
-                .ok_or_else(|| Problem::new(Code::TokenInvalid, "there is no such API key here")),
-            None => Err(Problem::new(
-                Code::Unauthenticated,
-                "credentials are needed: send a token as `Authorization: Bearer …`, or as docs/protocol.md §9 says",
-            )),
+            Some(Credential::Token(token)) => self.verify(token, now_ms).await,
+            Some(Credential::ApiKey(key)) => ApiKey::find(&self.api_keys, key).ok_or(Refusal::UnknownApiKey),
+            None => Err(Refusal::Missing),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every reason for which a token is refused. None says anything of what stands in it.
+//! Every reason for which credentials are refused. None says anything of what stands in them.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::claims::SUBJECT_BYTES_MAX;
 use super::compact::TOKEN_BYTES_MAX;
 use crate::protocol::{Code, Problem};
 
-/// Why a token is refused.
+/// Why credentials are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// It is longer than any that is read.
@@ -41,6 +41,30 @@ pub enum Refusal {
     NotYet,
     /// `iat` is still to come.
     FromTheFuture,
+    /// No API key here is this one.
+    UnknownApiKey,
+    /// There are none, and without them nobody is let in.
+    Missing,
+}
+
+impl Refusal {
+    /// The word by which it is counted.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLong | Self::NotCompact | Self::Scheme | Self::ApiKey => "not_a_token",
+            Self::Twice(_) | Self::Claim(..) => "claims",
+            Self::HeaderParameter(_) | Self::Algorithm => "header",
+            Self::Issuer => "issuer",
+            Self::UnknownKey => "unknown_key",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::Signature => "signature",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYet | Self::FromTheFuture => "not_yet",
+            Self::UnknownApiKey => "unknown_api_key",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -74,6 +98,10 @@ impl fmt::Display for Refusal {
             Self::Expired => f.write_str("the token has expired; come with a new one"),
             Self::NotYet => f.write_str("the token's `nbf` is still to come: it is not valid yet"),
             Self::FromTheFuture => f.write_str("the token's `iat` is still to come: is its issuer's clock right?"),
+            Self::UnknownApiKey => f.write_str("there is no such API key here"),
+            Self::Missing => f.write_str(
+                "credentials are needed: send a token as `Authorization: Bearer …`, or as docs/protocol.md §9 says",
+            ),
         }
     }
 }
@@ -86,6 +114,7 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         match refusal {
             Refusal::Expired => Self::new(Code::TokenExpired, detail),
+            Refusal::Missing => Self::new(Code::Unauthenticated, detail),
             Refusal::KeysUnavailable => Self::new(Code::Overloaded, detail).retry_after_ms(RETRY_MS),
             Refusal::TooLong
             | Refusal::NotCompact
@@ -100,7 +129,8 @@ impl From<Refusal> for Problem {
             | Refusal::Claim(..)
             | Refusal::Audience
             | Refusal::NotYet
-            | Refusal::FromTheFuture => Self::new(Code::TokenInvalid, detail),
+            | Refusal::FromTheFuture
+            | Refusal::UnknownApiKey => Self::new(Code::TokenInvalid, detail),
         }
     }
 }

@@ -81,7 +81,7 @@ impl RateLimits {
     }
 
     /// From now on these hold. Nobody is forgiven by that: what a client has drawn stays drawn, and its bucket is full
-    /// again at the moment at which it would have been.
+    /// again at the moment at which it would have been, but no later than if it were empty now.
     pub fn set(&self, settings: RateSettings) {
         let ticks = self.ticks.standing_again();
         let mut rules = Rules::new(settings, &self.table, &ticks);

@@ -67,7 +67,7 @@ impl KeyedRate {
     /// `None` for a rate without limit.
     pub(super) fn new(limit: Limit, rate: Rate, table: &Arc<Table>, ticks: &Ticks) -> Option<Self> {
         let quota = quota(rate)?;
-        let buckets = Buckets::of(limit, table);
+        let buckets = Buckets::of(limit, table, quota.burst_size_replenished_in());
         let limiter = RateLimiter::new(quota, buckets.clone(), ticks.clone());
         Some(Self {
             limit,
@@ -194,6 +194,25 @@ mod tests {
         }
         world.pass(Duration::from_secs(2));
         assert!(rate.draw(&key).is_ok());
+    }
+
+    /// What was drawn at one a second was to come back for five minutes: a limit that was raised shut its clients out.
+    #[test]
+    fn whose_limit_is_raised_waits_for_no_more_than_an_empty_bucket() {
+        let world = World::new();
+        let slow = world.rate(1, 1_000);
+        world.ticks.run();
+        let key = world.table.key("somebody");
+        assert_eq!((0..301).filter(|_| slow.draw(&key).is_ok()).count(), 301);
+        let ticks = world.ticks.standing_again();
+        let fast = KeyedRate::new(Limit::IpPublish, Rate::new(100, 1_000), &world.table, &ticks).unwrap();
+        ticks.run_along(&world.ticks);
+        assert_eq!(fast.draw(&key).unwrap_err().retry_ms(), 10);
+        for _ in 0..3 {
+            world.pass(Duration::from_millis(10));
+            assert!(fast.draw(&key).is_ok());
+            assert!(fast.draw(&key).is_err());
+        }
     }
 
     #[test]

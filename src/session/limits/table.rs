@@ -3,6 +3,9 @@
 //! A bucket's state is the moment at which it will be full again. Once that has passed, the bucket is as good as one
 //! that nobody ever drew from, and may be forgotten; no other is. When all places are taken by buckets that are not
 //! full, keys that have no place draw from one bucket together, until there is room.
+//!
+//! A rate may change meanwhile. What was drawn at a slower one would be missing for longer than the bucket takes to
+//! fill: such a bucket counts as empty, so that whose limit is raised is not shut out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -143,14 +146,31 @@ impl Shard {
 pub(super) struct Buckets {
     table: Arc<Table>,
     shared: Arc<InMemoryState>,
+    /// How long an empty bucket takes to be full, in nanoseconds.
+    full_in: u64,
+    /// Since when that is so.
+    since: u64,
 }
 
 impl Buckets {
-    pub(super) fn of(limit: Limit, table: &Arc<Table>) -> Self {
+    pub(super) fn of(limit: Limit, table: &Arc<Table>, full_in: Duration) -> Self {
         Self {
             table: Arc::clone(table),
             shared: Arc::clone(&table.shared[limit as usize]),
+            full_in: u64::try_from(full_in.as_nanos()).unwrap_or(u64::MAX),
+            since: table.now(),
         }
+    }
+
+    /// When the bucket is full by the rate that holds now. What is refused is not written down, so another rate may
+    /// come without anybody being forgiven.
+    fn by_this_rate(&self, full_at: u64) -> Nanos {
+        let is_emptier_than_empty = full_at > self.table.now().saturating_add(self.full_in);
+        Nanos::from(if is_emptier_than_empty {
+            self.since.saturating_add(self.full_in)
+        } else {
+            full_at
+        })
     }
 
     /// Takes back what was drawn for something that another limit then refused.
@@ -171,12 +191,13 @@ impl StateStore for Buckets {
     {
         let mut shard = self.table.shard(key);
         if let Some(full_at) = shard.full_at.get_mut(key) {
-            let (outcome, next) = decide(Some(Nanos::from(*full_at)))?;
+            let (outcome, next) = decide(Some(self.by_this_rate(*full_at)))?;
             *full_at = next.as_u64();
             return Ok(outcome);
         }
         if !shard.has_room(self.table.now()) {
             drop(shard);
+            let decide = |full_at: Option<Nanos>| decide(full_at.map(|full_at| self.by_this_rate(full_at.as_u64())));
             return self.shared.measure_and_replace(&NotKeyed::NonKey, decide);
         }
         let (outcome, next) = decide(None)?;

@@ -163,6 +163,15 @@ impl Visitor {
         limited.limits.keyed_request(limited.guest(), &mut tally)
     }
 
+    /// Counts a request to publish that will never be one, for what it shows or what it says, as if it were one: what
+    /// costs nothing can be tried without end. What may be repeated is nobody's fault, and free.
+    pub fn note_refused(&self, problem: &Problem) {
+        if problem.retry_ms.is_none() {
+            // If there is nothing left to draw, the next request hears of it.
+            drop(self.request());
+        }
+    }
+
     /// The values of `RateLimit-Policy` and `RateLimit` for what was asked so far.
     pub fn fields(&self) -> Option<(String, String)> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner).fields()

@@ -61,8 +61,10 @@ struct Receiver {
     taken: Position,
     /// Everything up to here that it had not taken is lost.
     lost_to: Offset,
-    /// The log says that it loses events.
+    /// The log says that it loses events; until it has caught up, that is enough.
     is_losing: bool,
+    /// It has not taken what it was last asked to take.
+    is_failing: bool,
 }
 
 /// The webhooks of one node; dropping it gives up what was not delivered.
@@ -84,6 +86,7 @@ impl Webhooks {
             taken: backlog.top(),
             lost_to: 0,
             is_losing: false,
+            is_failing: false,
         };
         let shared = Arc::new(Shared {
             receivers: watch::Sender::new(vec![receiver; settings.urls.len()]),
@@ -147,11 +150,7 @@ impl Shared {
                 lost += start.offset.saturating_sub(known);
                 if start.offset > known && !receiver.is_losing {
                     receiver.is_losing = true;
-                    let receiver = host(url);
-                    tracing::warn!(
-                        receiver,
-                        "webhooks are lost, for they are not taken; the next one that is will say how many"
-                    );
+                    receiver.tell_of_loss(host(url));
                 }
                 receiver.lost_to = start.offset.max(known);
                 behind = behind.max(top.offset.saturating_sub(receiver.taken.offset));
@@ -163,17 +162,48 @@ impl Shared {
         behind
     }
 
+    /// A receiver did not take what it was asked to.
+    fn note_failed(&self, receiver: usize) {
+        self.receivers.send_if_modified(|receivers| {
+            if let Some(receiver) = receivers.get_mut(receiver) {
+                receiver.is_failing = true;
+            }
+            false
+        });
+        self.look();
+    }
+
     /// A receiver has taken everything up to here.
     fn note_taken(&self, receiver: usize, position: Position) {
+        let top = self.backlog.top();
         self.receivers.send_modify(|receivers| {
             if let Some(receiver) = receivers.get_mut(receiver) {
                 receiver.taken = position;
-                receiver.is_losing = false;
+                receiver.is_losing &= position.offset < top.offset;
+                receiver.is_failing = false;
             }
             if let Some(by_all) = receivers.iter().map(|receiver| receiver.taken.offset).min() {
                 self.backlog.forget(by_all);
             }
         });
         self.look();
+    }
+}
+
+impl Receiver {
+    /// Of a receiver that is well nobody should look for the fault.
+    fn tell_of_loss(&self, receiver: &str) {
+        if self.is_failing {
+            tracing::warn!(
+                receiver,
+                "webhooks are lost, for they are not taken; the next one that is will say how many"
+            );
+        } else {
+            tracing::warn!(
+                receiver,
+                "webhooks are lost, for they come faster than they are taken; the next one says how many, and \
+                 `webhooks.backlog_count` is how many may wait"
+            );
+        }
     }
 }

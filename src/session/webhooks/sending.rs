@@ -37,7 +37,7 @@ pub(super) async fn send(shared: Arc<Shared>, receiver: usize) {
             continue;
         };
         // What fell out before it was taken is named by the next one.
-        if let (true, Some(end)) = (deliver(&shared, url, &batch).await, batch.end()) {
+        if let (true, Some(end)) = (deliver(&shared, receiver, url, &batch).await, batch.end()) {
             shared
                 .metrics
                 .note_webhook_events("delivered", batch.events.len() as u64);
@@ -48,7 +48,7 @@ pub(super) async fn send(shared: Arc<Shared>, receiver: usize) {
 }
 
 /// Whether it was taken; if not, some of it has fallen out of the log meanwhile.
-async fn deliver(shared: &Shared, url: &str, batch: &Batch) -> bool {
+async fn deliver(shared: &Shared, receiver: usize, url: &str, batch: &Batch) -> bool {
     let outside = &shared.outside;
     let id = format!("msg_{:016x}{:016x}", outside.random(), outside.random());
     let body = body(batch);
@@ -68,7 +68,7 @@ async fn deliver(shared: &Shared, url: &str, batch: &Batch) -> bool {
                 if failed == 0 {
                     tracing::warn!(receiver = host(url), why, "a webhook was not taken; it is sent again");
                 }
-                shared.look();
+                shared.note_failed(receiver);
                 pause(shared, failed).await;
                 failed += 1;
             }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::clock::{Clock, Due};
 use super::outbox::{Frame, Outbox, Written};
 use crate::protocol::websocket::{self as codec, Decoder, Incoming, binary_frame, close_frame, pong_frame, text_frame};
-use crate::protocol::{Code, Ending, Limits, Push, read_command};
+use crate::protocol::{Code, Ending, Limits, Push, asks_to_publish, read_command};
 use crate::session::{Closed, Output, Session, Wanted};
 use crate::transport::{Transports, subscribed};
 
@@ -206,6 +206,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             (id, Err(problem)) => {
                 let is_malformed = matches!(problem.code, Code::BadJson | Code::BadRequest | Code::UnknownCommand);
                 self.malformed = if is_malformed { self.malformed + 1 } else { 0 };
+                if asks_to_publish(message) {
+                    session.note_unpublished(&problem);
+                }
                 session.refuse(id, problem);
                 if self.malformed == Limits::MALFORMED_MAX {
                     self.end(&Ending::malformed());
