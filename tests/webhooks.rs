@@ -17,10 +17,10 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use support::client::Client;
-use support::deadline::{until, within};
+use support::client::{Client, auth, token_of};
+use support::deadline::{until, until_told, within};
 use support::folder::Folder;
-use support::redis::free_port;
+use support::redis::{Redis, free_port};
 use support::served::Served;
 use support::service::{Service, Start};
 use throughline::delivery::{ChannelName, LogPolicy, Member, PresenceEvent, PresenceEvents, Who};
@@ -435,6 +435,103 @@ async fn a_server_tells_who_comes_first_and_goes_last() {
     assert_eq!(first, [&occupied[..], &["channel_vacated b -".to_owned()]].concat());
     events.sort();
     assert_eq!(events, ["channel_vacated a -", "channel_vacated c -"]);
+}
+
+/// The lease of the nodes on a Redis.
+const LEASE_S: u64 = 2;
+
+/// A server with presence on a Redis that others share, whose app is told at `url`.
+async fn on_redis(redis: &Redis, folder: &Folder, url: &str) -> Served {
+    let file = folder.path().join("shared.toml");
+    let (auth, of_redis) = (auth(), redis.url());
+    let text = format!(
+        "[auth]\n{auth}\n[webhooks]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\nprevious_secret = \"{EARLIER_SECRET}\"\n\
+         [presence]\nenabled = true\nlease_s = {LEASE_S}\ndebounce_ms = 100\n\
+         [engine]\nkind = \"redis\"\n[engine.redis]\nurl = \"{of_redis}\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    Served::start(&[("THROUGHLINE_CONFIG", file.to_str().unwrap())]).await
+}
+
+/// Opens a connection to a server whose Redis may not be there yet.
+async fn open(node: &Served, user: &str, channels: &[&str]) -> Client {
+    let token = token_of(user);
+    let began = tokio::time::Instant::now();
+    loop {
+        match Client::open(node.address, "ws", &token, channels).await {
+            Ok(client) => return client,
+            Err(code) => assert!(began.elapsed() < support::deadline::PATIENCE, "{code}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn sorted(mut events: Vec<String>) -> Vec<String> {
+    events.sort();
+    events
+}
+
+/// Nobody else follows those channels, or does so no more; and one is told by the node that has it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_had_that_crashed_is_told_of_by_one_that_is_left() {
+    let (receiver, folder) = (Receiver::start(Manner::Takes).await, Folder::new("webhooks-crash"));
+    let url = receiver.url();
+    let redis = Redis::start(&[]).await;
+    let (first, second) = tokio::join!(on_redis(&redis, &folder, &url), on_redis(&redis, &folder, &url));
+    let bob = open(&second, "bob", &["both"]).await;
+    let cyd = open(&second, "cyd", &["left"]).await;
+    let ada = open(&first, "ada", &["both", "left", "solo"]).await;
+    until("who came", || receiver.taken_events().len() == 8).await;
+    drop(cyd);
+    until("who went", || receiver.taken_events().len() == 9).await;
+    first.kill().await;
+    until("what the crash brings about", || receiver.taken_events().len() >= 14).await;
+    let told = sorted(receiver.taken_events().split_off(9));
+    let expected = [
+        "channel_vacated left -",
+        "channel_vacated solo -",
+        "member_left both ada",
+        "member_left left ada",
+        "member_left solo ada",
+    ];
+    assert_eq!(told, expected);
+    // Whoever comes back later begins what was ended.
+    let again = open(&second, "ada", &["solo"]).await;
+    until("who came again", || receiver.taken_events().len() >= 16).await;
+    let told = receiver.taken_events().split_off(14);
+    assert_eq!(told, ["channel_occupied solo -", "member_joined solo ada"]);
+    drop((ada, bob, again));
+}
+
+/// The same if nobody is left: then by whoever comes, be it the same node that starts again, and nobody connects to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_only_node_had_that_crashed_is_told_of_by_the_next_one() {
+    let (receiver, folder) = (Receiver::start(Manner::Takes).await, Folder::new("webhooks-alone"));
+    let url = receiver.url();
+    let redis = Redis::start(&[]).await;
+    let node = on_redis(&redis, &folder, &url).await;
+    let ada = open(&node, "ada", &["solo", "kept"]).await;
+    until("who came", || receiver.taken_events().len() == 4).await;
+    node.kill().await;
+    let hours = 23;
+    redis.pass_ms(hours * 60 * 60 * 1000);
+    let (node, other) = tokio::join!(on_redis(&redis, &folder, &url), on_redis(&redis, &folder, &url));
+    until("the end of the earlier life", || receiver.taken_events().len() >= 8).await;
+    until_told("no more of it", async || {
+        redis.ask::<Vec<String>>(&["KEYS", "*:channels:*"]).await.is_empty()
+    })
+    .await;
+    node.stop().await;
+    other.stop().await;
+    let told = sorted(receiver.taken_events().split_off(4));
+    let expected = [
+        "channel_vacated kept -",
+        "channel_vacated solo -",
+        "member_left kept ada",
+        "member_left solo ada",
+    ];
+    assert_eq!(told, expected, "each once, though two are there to tell it");
+    drop(ada);
 }
 
 /// A receiver by the stock library, as a process that can be killed.

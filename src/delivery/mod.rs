@@ -15,6 +15,7 @@ mod channel;
 mod engine;
 #[cfg(feature = "seeded-faults")]
 pub mod faults;
+mod heirs;
 mod listing;
 mod log;
 mod parking;
@@ -28,6 +29,7 @@ mod tail;
 pub use ack::{Ack, Replicas, Shortfall};
 pub use channel::{BadChannelName, ChannelName};
 pub use engine::{Engine, EngineError, EngineErrorKind, Health, Outside, Published, Shards};
+pub use heirs::{Claim, Heirs, Known, Places, Settled};
 pub use listing::{FirstByName, Followed, Listing};
 pub use log::{Backlog, Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{ChannelName, EngineError};
+use super::{ChannelName, EngineError, Heirs};
 
 /// Whose a session is: a user, and what the app says of them, as JSON. It is kept in many places, and takes eight bytes
 /// in each; what stands behind them is shared.
@@ -112,6 +112,12 @@ pub trait Presence: fmt::Debug + Send + Sync + 'static {
 
     /// The sessions of the other nodes.
     fn others<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Others, EngineError>>;
+
+    /// How the sessions of a node that crashed are ended where no other node is on the channel; `None`: they are not, and
+    /// nobody is told of them before somebody is.
+    fn heirs(&self) -> Option<&dyn Heirs> {
+        None
+    }
 }
 
 /// A change to who is on a channel, over all nodes; what comes back within the debounce has not changed.

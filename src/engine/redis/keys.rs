@@ -92,6 +92,11 @@ impl Keys {
         }
     }
 
+    /// The channels on which a node has sessions, where these are the keys of all nodes together.
+    pub(super) fn channels(&self, node: &str) -> String {
+        format!("{}:channels:{node}", &self.top[..self.base_len])
+    }
+
     /// Where it is kept what was published under an idempotency key.
     pub(super) fn idempotency(&self, key: &IdempotencyKey) -> String {
         let mut name = self.top[..self.base_len].to_owned();

@@ -22,6 +22,7 @@ mod entry;
 mod feed;
 mod fork;
 mod found;
+mod heirs;
 mod keys;
 mod link;
 mod look;

@@ -13,17 +13,17 @@ use super::ask::{Way, ask};
 use super::entry::bytes_of;
 use super::link::ANSWER_TIMEOUT;
 use crate::delivery::{
-    ChannelName, EngineError, EngineErrorKind, Member, Others, Presence, PresenceEvent, Present, Report, Reported,
-    SessionKey, Who,
+    ChannelName, EngineError, EngineErrorKind, Heirs, Member, Others, Presence, PresenceEvent, Present, Report,
+    Reported, SessionKey, Who,
 };
 
 /// The presence of one node in a Redis that several share.
 #[derive(Debug)]
 pub struct RedisPresence {
-    engine: Arc<RedisEngine>,
+    pub(super) engine: Arc<RedisEngine>,
     /// This life of this process: what an earlier one reported is another node's.
-    node: String,
-    lease: Duration,
+    pub(super) node: String,
+    pub(super) lease: Duration,
 }
 
 impl RedisPresence {
@@ -34,7 +34,12 @@ impl RedisPresence {
         Self { engine, node, lease }
     }
 
-    async fn call(&self, channel: &ChannelName, way: Way, call: &redis::Cmd) -> Result<Vec<Vec<u8>>, EngineError> {
+    pub(super) async fn call(
+        &self,
+        channel: &ChannelName,
+        way: Way,
+        call: &redis::Cmd,
+    ) -> Result<Vec<Vec<u8>>, EngineError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let answer = ask(&self.engine.shared, (channel, way), call, deadline).await?;
         let Value::Array(parts) = answer else {
@@ -74,9 +79,13 @@ impl Presence for RedisPresence {
         }
         .boxed()
     }
+
+    fn heirs(&self) -> Option<&dyn Heirs> {
+        Some(self)
+    }
 }
 
-fn unreadable() -> EngineError {
+pub(super) fn unreadable() -> EngineError {
     tracing::error!("what Redis holds of presence cannot be read; are its keys used by others?");
     EngineErrorKind::Unavailable.into()
 }
@@ -110,7 +119,7 @@ fn read_whose(bytes: &[u8]) -> Result<Option<Who>, Unreadable> {
     }
 }
 
-fn read_reported(answer: &[Vec<u8>]) -> Option<Reported> {
+pub(super) fn read_reported(answer: &[Vec<u8>]) -> Option<Reported> {
     let mut reported = Reported {
         is_taken: true,
         events: Vec::new(),

@@ -10,7 +10,12 @@
 --   n<node>     the number of the node's last report
 --   t           how many sessions there are
 --
--- Answers "forgotten", or pairs of what changed and for whom: "occupied", "vacated", "joined", "left".
+-- A node without a name, "", has nothing to say: then only what leases ended is taken away.
+--
+-- What is there is kept for a day after all leases have ended, for it may take long until somebody can be told.
+--
+-- Answers "forgotten", or pairs of what changed and for whom: "occupied", "vacated", "joined", "left"; and to whoever has
+-- no name, "lease" and after how many ms the next lease ends, if there is one.
 
 local nodes, sessions = KEYS[1], KEYS[2]
 local node, lease, after, number = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -76,8 +81,8 @@ if #dead > 0 then
   drop_all(of, {})
 end
 
-local is_known = after == '-' or redis.call('HGET', sessions, 'n' .. node) == after
-if is_known then
+local is_known = node == '' or after == '-' or redis.call('HGET', sessions, 'n' .. node) == after
+if is_known and node ~= '' then
   -- Those who came before those who went: whoever changed the session was there all the time.
   local went_count = tonumber(ARGV[5])
   local kept = {}
@@ -104,9 +109,15 @@ if is_known then
   redis.call('ZADD', nodes, now + lease, node)
 end
 
-redis.call('HSET', sessions, 't', total)
-redis.call('PEXPIRE', sessions, lease * 3)
-redis.call('PEXPIRE', nodes, lease * 3)
+if node ~= '' or #dead > 0 then
+  local kept = lease * 3
+  if total > 0 then
+    kept = math.max(kept, 24 * 60 * 60 * 1000)
+  end
+  redis.call('HSET', sessions, 't', total)
+  redis.call('PEXPIRE', sessions, kept)
+  redis.call('PEXPIRE', nodes, kept)
+end
 
 local changes = {}
 if total_before == 0 and total > 0 then
@@ -125,6 +136,13 @@ end
 if total_before > 0 and total == 0 then
   table.insert(changes, 'vacated')
   table.insert(changes, '')
+end
+if node == '' then
+  local first = redis.call('ZRANGEBYSCORE', nodes, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if #first > 0 then
+    table.insert(changes, 'lease')
+    table.insert(changes, string.format('%.0f', tonumber(first[2]) - now))
+  end
 end
 if not is_known then
   table.insert(changes, 1, 'forgotten')

@@ -13,7 +13,8 @@ use super::presence::whose;
 use super::redirect::Manner;
 use super::transaction::{Loading, runs, transact};
 use crate::delivery::{
-    Ack, Draft, EngineError, EngineErrorKind, Epoch, Offset, Position, Publication, Published, Report, Tag,
+    Ack, Claim, Draft, EngineError, EngineErrorKind, Epoch, Offset, Places, Position, Publication, Published, Report,
+    Tag,
 };
 
 /// For how long an idempotency key is remembered, in milliseconds.
@@ -35,6 +36,8 @@ pub(super) struct Scripts {
     read: Known,
     report: Known,
     others: Known,
+    places: Known,
+    claim: Known,
 }
 
 /// A script, and its text.
@@ -79,14 +82,18 @@ impl Scripts {
             read: Known::new(include_str!("read.lua")),
             report: Known::new(include_str!("report.lua")),
             others: Known::new(include_str!("others.lua")),
+            places: Known::new(include_str!("places.lua")),
+            claim: Known::new(include_str!("claim.lua")),
         }
     }
 
-    fn known(&self) -> [&Known; 4] {
-        [&self.publish, &self.read, &self.report, &self.others]
+    fn known(&self) -> [&Known; 6] {
+        let of_presence = [&self.report, &self.others, &self.places, &self.claim];
+        let [report, others, places, claim] = of_presence;
+        [&self.publish, &self.read, report, others, places, claim]
     }
 
-    pub(super) fn all(&self) -> [&Script; 4] {
+    pub(super) fn all(&self) -> [&Script; 6] {
         self.known().map(|known| &known.script)
     }
 
@@ -154,7 +161,7 @@ impl Scripts {
             .arg(&keys.nodes)
             .arg(&keys.sessions)
             .arg(node)
-            .arg(u64::try_from(lease.as_millis()).unwrap_or(TTL_MS_MAX).min(TTL_MS_MAX));
+            .arg(ms(lease));
         match report.after {
             None => call.arg("-"),
             Some(number) => call.arg(number),
@@ -177,6 +184,38 @@ impl Scripts {
             .arg(&keys.nodes)
             .arg(&keys.sessions)
             .arg(node);
+        call
+    }
+
+    /// The call that says where a node has sessions; `keys` are those of all nodes together.
+    pub(super) fn places(&self, keys: &Keys, node: &str, lease: Duration, places: &Places) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.places.hash())
+            .arg(2)
+            .arg(&keys.nodes)
+            .arg(keys.channels(node))
+            .arg(node)
+            .arg(ms(lease))
+            .arg(places.went.len());
+        for channel in places.went.iter().chain(&places.came) {
+            call.arg(channel.as_str());
+        }
+        call
+    }
+
+    /// The call that takes over channels of a node whose lease ended, for so long.
+    pub(super) fn claim(&self, keys: &Keys, time: Duration, claim: &Claim) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.claim.hash())
+            .arg(2)
+            .arg(&keys.nodes)
+            .arg(keys.channels(&claim.node))
+            .arg(&claim.node)
+            .arg(ms(time))
+            .arg(claim.count_max);
+        for channel in &claim.settled {
+            call.arg(channel.as_str());
+        }
         call
     }
 
@@ -223,6 +262,10 @@ impl Scripts {
         }
         Ok(answers)
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(TTL_MS_MAX).min(TTL_MS_MAX)
 }
 
 fn is_forgotten(answer: &Value) -> bool {

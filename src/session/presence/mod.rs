@@ -7,6 +7,7 @@
 mod attendance;
 mod changes;
 mod channel;
+mod heirs;
 mod infos;
 mod kept;
 mod mark;

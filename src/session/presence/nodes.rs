@@ -14,26 +14,27 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::channel::PresentChannel;
+use super::heirs::Estate;
 use super::{Presences, TICK, lock};
 use crate::delivery::{
     Ack, ChannelName, Delivery, Draft, Engine, EngineError, LogPolicy, Presence, Report, Since, subscribe,
 };
 
 /// Channels of which is reported, or read, at once.
-const CONCURRENT_MAX: usize = 16;
+pub(super) const CONCURRENT_MAX: usize = 16;
 
 /// Sessions in one report.
 const SESSIONS_MAX: usize = 500;
 
 /// Names in one hint.
-const NAMES_MAX: usize = 500;
+pub(super) const NAMES_MAX: usize = 500;
 
 /// How long to wait after what did not succeed.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// The least time for which nobody is taken for gone, after nothing could be exchanged: all nodes try again within a
 /// [pause](PAUSE), and have to be read after that.
-const SETTLING_MIN: Duration = Duration::from_secs(3);
+pub(super) const SETTLING_MIN: Duration = Duration::from_secs(3);
 
 /// The hints need not be kept for long: whoever missed some reads everything again.
 const HINTS: LogPolicy = LogPolicy {
@@ -97,6 +98,7 @@ impl Presences {
             return;
         };
         let mut hears = None;
+        let mut estate = Estate::default();
         let mut look_at_all_from = Instant::now();
         while let Some(held) = presences.upgrade() {
             let now = Instant::now();
@@ -108,6 +110,9 @@ impl Presences {
             // A server whose channels have no presence leaves no trace.
             if !channels.is_empty() && hears.is_none() {
                 hears = Some(tokio::spawn(Self::hear(presences.clone(), nodes.clone())));
+            }
+            if let Some(heirs) = nodes.port.heirs() {
+                held.mind_heirs(heirs, &mut estate, &channels).await;
             }
             let due: Vec<_> = channels
                 .into_iter()
