@@ -81,8 +81,8 @@ impl Session {
         id: Option<CommandId>,
     ) {
         self.expiry = Expiry::Ahead;
-        self.registered.renew(Arc::clone(&identity));
-        self.identity = identity;
+        self.identity = self.node().one_of_many(identity);
+        self.registered.renew(Arc::clone(&self.identity));
         if let Some(attendance) = self.aside.attendance() {
             attendance.renew(self.identity.who());
         }

@@ -97,13 +97,13 @@ pub enum Output {
 ///
 /// It is driven by [`Session::poll_next`] from one task. Dropping it ends its subscriptions.
 pub struct Session {
+    /// Replies that wait, and presence. Before the node, which has to be there when presence ends.
+    aside: Aside,
     counted: Counted,
     registered: Registered,
     /// The task that is registered.
     waker: Option<Waker>,
     subscriptions: Subscriptions,
-    /// Replies that wait, and presence.
-    aside: Aside,
     working: Option<Box<Working>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
@@ -151,7 +151,7 @@ impl Session {
 
     /// Opens a session on a node that may be draining, to read what is there and not to wait for more.
     pub fn open_last(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Self {
-        let registered = node.register(identity);
+        let registered = node.register(node.one_of_many(identity));
         Self {
             counted: Counted::open(Arc::clone(node), transport, registered.id()),
             waker: None,

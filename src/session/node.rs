@@ -294,14 +294,16 @@ impl Node {
         self.outside.random() % below.max(1)
     }
 
-    /// Enters a session of somebody, who is kept once with all that are the same.
-    pub(super) fn register(&self, identity: Arc<Identity>) -> Registered {
-        let is_one_of_many = identity.mark().is_some();
-        let identity = if is_one_of_many {
+    /// Somebody who has a session, kept once with all that are the same.
+    pub(super) fn one_of_many(&self, identity: Arc<Identity>) -> Arc<Identity> {
+        if identity.mark().is_some() {
             self.identities.share(identity)
         } else {
             identity
-        };
+        }
+    }
+
+    pub(super) fn register(&self, identity: Arc<Identity>) -> Registered {
         let bits = u128::from(self.outside.random()) << 64 | u128::from(self.outside.random());
         self.registry.register(bits, identity)
     }

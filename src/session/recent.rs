@@ -1,26 +1,32 @@
-//! Values of which many sessions have the same: those that are equal are kept once.
+//! Values of which many sessions have the same: those that are equal are kept once, and no longer than somebody has them.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// How many are looked through.
 const KEPT_MAX: usize = 32;
 
 /// The values that were last asked for, the newest first. Where there are more different ones than that, some that are
 /// equal are kept more than once.
-pub(super) struct Recent<T: ?Sized>(Mutex<Vec<Arc<T>>>);
+pub(super) struct Recent<T: ?Sized>(Mutex<Vec<Weak<T>>>);
 
 impl<T: ?Sized + Eq> Recent<T> {
     /// One that was here before and is equal to this; or this, which is here from now on.
     pub(super) fn share(&self, value: Arc<T>) -> Arc<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = kept.iter().position(|known| *known == value) {
+        let equal = |known: &Weak<T>| known.upgrade().filter(|known| *known == value);
+        let found = kept
+            .iter()
+            .enumerate()
+            .find_map(|(at, known)| Some((at, equal(known)?)));
+        if let Some((at, known)) = found {
             kept[..=at].rotate_right(1);
-        } else {
-            kept.truncate(KEPT_MAX - 1);
-            kept.insert(0, value);
+            return known;
         }
-        Arc::clone(&kept[0])
+        kept.retain(|known| known.strong_count() > 0);
+        kept.truncate(KEPT_MAX - 1);
+        kept.insert(0, Arc::downgrade(&value));
+        value
     }
 }
 
@@ -46,16 +52,17 @@ mod tests {
         let recent = Recent::default();
         let share = |text: &str| recent.share(Arc::<str>::from(text));
         let first = share("often");
+        let mut others = Vec::new();
         for number in 0..1_000 {
-            assert_eq!(&*share(&number.to_string()), number.to_string());
+            others.push(share(&number.to_string()));
+            assert_eq!(*others[number], *number.to_string());
             assert!(Arc::ptr_eq(&share("often"), &first));
         }
-        assert!(Arc::ptr_eq(&share("999"), &share("999")));
-        let seldom = share("seldom");
-        for number in 0..KEPT_MAX {
-            share(&number.to_string());
-        }
-        assert!(!Arc::ptr_eq(&share("seldom"), &seldom), "nothing is kept for good");
+        assert!(Arc::ptr_eq(&share("999"), &others[999]));
+        assert!(!Arc::ptr_eq(&share("0"), &others[0]), "so many are not looked through");
         assert_eq!(recent.0.lock().unwrap().len(), KEPT_MAX);
+        drop((first, others));
+        share("another");
+        assert_eq!(recent.0.lock().unwrap().len(), 1, "nobody has the others any more");
     }
 }

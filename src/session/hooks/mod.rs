@@ -156,6 +156,9 @@ impl Hooks {
 
     /// The same headers, kept once with all that are equal.
     pub fn share_headers(&self, headers: Vec<CarriedHeader>) -> Arc<[CarriedHeader]> {
+        if headers.is_empty() {
+            return Arc::default();
+        }
         self.headers.share(headers.into())
     }
 

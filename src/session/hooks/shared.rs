@@ -124,17 +124,21 @@ impl Hooks {
         known
     }
 
-    /// Keeps what was decided; at the same moment the question is no longer under way, so that nobody asks it again.
+    /// Keeps what was decided, if it holds for the next one, too; at the same moment the question is no longer under
+    /// way, so that nobody asks it again.
     pub(super) fn keep(&self, key: Key, told: Told) -> Arc<Decision> {
         let Told { decision, holds, bytes } = told;
+        let decision = Arc::new(decision);
+        if holds.is_zero() {
+            self.lock().under_way.remove(&key);
+            return decision;
+        }
         // Most are a yes and nothing else.
-        let decision = self.decisions.share(Arc::new(decision));
+        let decision = self.decisions.share(decision);
         let now = (self.around.clock)();
         let mut known = self.lock();
         known.under_way.remove(&key);
-        if !holds.is_zero() {
-            known.cache.insert(key, Arc::clone(&decision), (now, holds), bytes);
-        }
+        known.cache.insert(key, Arc::clone(&decision), (now, holds), bytes);
         decision
     }
 

@@ -208,24 +208,29 @@ impl RateLimits {
         self.draw(&rules.settings, by_key.into_iter(), tally)
     }
 
-    /// A command of a session, which has `retry_ms` to wait if there are too many.
-    fn command(&self, commands: &mut Option<Box<Commands>>) -> Result<(), Problem> {
+    /// A session's bucket for its commands, which is made when it is first needed.
+    fn commands<'a>(&self, known: &'a mut Option<Box<Commands>>) -> &'a mut Commands {
         let rules = self.rules.load();
         // Another rate holds for sessions that are there, too.
-        let known = commands.take();
-        let known = known.filter(|known| known.generation == rules.commands_generation);
-        let commands = commands.insert(known.unwrap_or_else(|| {
+        let valid = known
+            .take()
+            .filter(|known| known.generation == rules.commands_generation);
+        known.insert(valid.unwrap_or_else(|| {
             Box::new(Commands {
                 bucket: Bucket::of(rules.settings.session_commands, self.ticks.clone()),
                 generation: rules.commands_generation,
                 refused_in_a_row: 0,
             })
-        }));
+        }))
+    }
+
+    /// A command of a session, which has `retry_ms` to wait if there are too many.
+    fn command(&self, commands: &Commands) -> Result<(), Problem> {
         let Some(Err(retry_ms)) = commands.bucket.as_ref().map(Bucket::draw) else {
             return Ok(());
         };
         let limit = Limit::SessionCommands;
-        if rules.settings.dry_run {
+        if self.rules.load().settings.dry_run {
             self.hits.count(limit, Outcome::PassedDry);
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A session's share of the limits: its place among the open connections, and its commands.
+//! What the limits are to a session, for as long as it lives.
 
 use std::sync::Arc;
 
@@ -59,37 +59,32 @@ impl Seat {
         let Some(limited) = &mut self.0 else {
             return Ok(());
         };
-        let admitted = limited.admit(caller, publish_to);
-        let mut nothing = 0;
-        let in_a_row = limited
-            .commands
-            .as_mut()
-            .map_or(&mut nothing, |commands| &mut commands.refused_in_a_row);
-        let Err(problem) = admitted else {
-            *in_a_row = 0;
-            return Ok(());
-        };
-        *in_a_row = in_a_row.saturating_add(1);
-        Err(if *in_a_row >= Self::REFUSED_MAX {
-            Over::Enough(problem)
-        } else {
-            Over::Refused(problem)
-        })
+        limited.admit(caller, publish_to)
     }
 }
 
 impl Limited {
-    fn admit(&mut self, caller: Caller<'_>, publish_to: Option<&ChannelName>) -> Result<(), Problem> {
+    fn admit(&mut self, caller: Caller<'_>, publish_to: Option<&ChannelName>) -> Result<(), Over> {
         let Place { limits, network, .. } = &self.place;
-        limits.command(&mut self.commands)?;
+        let commands = limits.commands(&mut self.commands);
         let guest = Guest {
             network: *network,
             caller,
         };
-        match publish_to {
-            Some(channel) => limits.publish(guest, channel, &mut Tally::default()),
-            None => Ok(()),
-        }
+        let publish = |channel| limits.publish(guest, channel, &mut Tally::default());
+        let admitted = limits
+            .command(commands)
+            .and_then(|()| publish_to.map_or(Ok(()), publish));
+        let Err(problem) = admitted else {
+            commands.refused_in_a_row = 0;
+            return Ok(());
+        };
+        commands.refused_in_a_row = commands.refused_in_a_row.saturating_add(1);
+        Err(if commands.refused_in_a_row >= Seat::REFUSED_MAX {
+            Over::Enough(problem)
+        } else {
+            Over::Refused(problem)
+        })
     }
 }
 

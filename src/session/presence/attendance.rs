@@ -57,8 +57,8 @@ pub(crate) struct Attendance {
 struct More {
     others: Vec<Arc<PresentChannel>>,
     /// Only a session that asks for it is told who is on its channels.
-    telling: Option<Telling>,
-    poll: Option<Polling>,
+    telling: Option<Box<Telling>>,
+    poll: Option<Box<Polling>>,
 }
 
 /// What there is to a session of which each poll is a part.
@@ -89,7 +89,7 @@ impl Attendance {
     /// That of a poll.
     pub(crate) fn of_poll(mark: PollMark) -> Self {
         let mut poll = Self::new(mark.key);
-        poll.more.get_or_insert_default().poll = Some(Polling { mark, stay: Stay::No });
+        poll.more.get_or_insert_default().poll = Some(Box::new(Polling { mark, stay: Stay::No }));
         poll
     }
 
@@ -99,11 +99,11 @@ impl Attendance {
     }
 
     fn poll_mut(&mut self) -> Option<&mut Polling> {
-        self.more.as_mut()?.poll.as_mut()
+        self.more.as_mut()?.poll.as_deref_mut()
     }
 
     fn telling_mut(&mut self) -> Option<&mut Telling> {
-        self.more.as_mut()?.telling.as_mut()
+        self.more.as_mut()?.telling.as_deref_mut()
     }
 
     /// Whether it is on any channel.
@@ -118,14 +118,18 @@ impl Attendance {
         if place.is_told {
             let more = self.more.get_or_insert_default();
             let known = more.poll.as_ref().and_then(|poll| *poll.mark.known.get(nth)?);
-            let telling = more.telling.get_or_insert_with(|| Telling::new(session));
+            let telling = more.telling.get_or_insert_with(|| Box::new(Telling::new(session)));
             telling.watches.push(Watch::new(Arc::clone(channel), known));
             telling.at = 0;
         }
-        match &self.first {
-            None => self.first = Some(Arc::clone(channel)),
-            Some(_) => self.more.get_or_insert_default().others.push(Arc::clone(channel)),
+        if self.first.is_none() {
+            self.first = Some(Arc::clone(channel));
+            return;
         }
+        let others = &mut self.more.get_or_insert_default().others;
+        // Most that are on more than one are on few.
+        others.reserve_exact(1);
+        others.push(Arc::clone(channel));
     }
 
     /// The session goes on as this user, of whom something else may be said now.
@@ -235,11 +239,13 @@ impl Telling {
 impl Drop for Attendance {
     fn drop(&mut self) {
         let stay = self.stay();
+        let mut more = self.more.take();
         // Whoever is not told any more is no reason to keep a channel.
-        if let Some(more) = &mut self.more {
+        if let Some(more) = &mut more {
             more.telling = None;
         }
-        for channel in self.channels() {
+        let others = more.map(|more| more.others);
+        for channel in self.first.take().into_iter().chain(others.into_iter().flatten()) {
             channel.leave(self.key, stay);
         }
     }
@@ -287,5 +293,6 @@ mod tests {
     #[test]
     fn what_a_session_on_one_channel_costs_stays_small() {
         assert!(size_of::<Attendance>() <= 32, "{}", size_of::<Attendance>());
+        assert!(size_of::<More>() <= 40, "{}", size_of::<More>());
     }
 }

@@ -90,11 +90,11 @@ impl PresentChannel {
 
     /// A session of this node is on it no more.
     pub(super) fn leave(self: &Arc<Self>, key: SessionKey, stay: Stay) {
+        self.state().roster.leave(key, stay, Instant::now());
         if let Some(presences) = self.presences.upgrade() {
             presences.metrics.note_absent();
+            presences.activate(self);
         }
-        self.state().roster.leave(key, stay, Instant::now());
-        self.activate();
     }
 
     /// Something happened on it.

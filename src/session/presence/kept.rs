@@ -24,6 +24,9 @@ impl Kept {
         if let Some(until) = self.until.remove(&key) {
             self.in_order.remove(&(until, key));
         }
+        if self.until.len() < self.until.capacity() / 4 {
+            self.until.shrink_to(self.until.len() * 2);
+        }
     }
 
     /// The first one to go, if its time has come.

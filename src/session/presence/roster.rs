@@ -147,10 +147,14 @@ impl Roster {
         let (Some(known), Some(who)) = (&mut entry.who, who) else {
             return false;
         };
-        if known.user() != who.user() || known == who {
+        if known.user() != who.user() {
             return false;
         }
+        // What is the same takes the place of what was there, too, for others share it.
         let before = std::mem::replace(known, who.clone());
+        if before == *who {
+            return false;
+        }
         self.users.say(&before, who);
         self.turn += 1;
         true
