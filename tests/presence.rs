@@ -418,7 +418,8 @@ async fn status(address: SocketAddr, target: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_leaves_no_ghost_after_its_lease() {
     let redis = Redis::start(&[]).await;
-    let (mut first, second) = tokio::join!(process(&redis), process(&redis));
+    // A poll's first answer is not handed back while others are waited for: its user is kept for that long.
+    let (mut first, second) = tokio::join!(process_with(&redis, LEASE, LEASE), process_with(&redis, LEASE, LEASE));
     let mut watchers = Watcher::all(second.address).await;
     let mut ada = Watcher::open(first.address, "ws", "ada").await;
     let bob = Watcher::open(second.address, "sse", "bob").await;
