@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::deadline::{PATIENCE, within};
+use support::deadline::{PATIENCE, until, within};
 use throughline::http::HttpClient;
 use throughline::session::outgoing::{Answer, Ask, NoAnswer, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +21,10 @@ use tokio::sync::Mutex;
 enum Does {
     Answers(String),
     AnswersAndCloses(String),
+    /// Answers, closes, and notes that the other side has seen it.
+    AnswersAndLeaves(String),
+    /// Answers the first request of a connection, and closes it when it has read the second.
+    AnswersOnce(String),
     /// Says this much, and then nothing more for good.
     Hangs(&'static str),
 }
@@ -30,6 +34,8 @@ struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
+    /// Connections that were closed on both sides.
+    left: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -39,13 +45,20 @@ impl Server {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),
             requests: Arc::default(),
+            left: Arc::default(),
         };
         let (connections, requests) = (Arc::clone(&server.connections), Arc::clone(&server.requests));
+        let left = Arc::clone(&server.left);
         tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(socket, does.clone(), Arc::clone(&requests)));
+                let serving = serve(socket, does.clone(), Arc::clone(&requests));
+                let left = Arc::clone(&left);
+                tokio::spawn(async move {
+                    serving.await;
+                    left.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         server
@@ -61,9 +74,19 @@ impl Server {
 }
 
 async fn serve(mut socket: TcpStream, does: Does, requests: Arc<Mutex<Vec<String>>>) {
+    let mut answered = 0;
     while let Some(request) = request(&mut socket).await {
         requests.lock().await.push(request);
+        answered += 1;
         match &does {
+            Does::AnswersOnce(_) if answered > 1 => return,
+            Does::AnswersOnce(answer) => socket.write_all(answer.as_bytes()).await.unwrap(),
+            Does::AnswersAndLeaves(answer) => {
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                socket.shutdown().await.unwrap();
+                assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0, "nothing more is sent");
+                return;
+            }
             Does::Answers(answer) => socket.write_all(answer.as_bytes()).await.unwrap(),
             Does::AnswersAndCloses(answer) => return socket.write_all(answer.as_bytes()).await.unwrap(),
             Does::Hangs(beginning) => {
@@ -103,7 +126,7 @@ async fn ask(client: &HttpClient, url: &str, time_max: Duration) -> Result<Answe
         headers: &[("x-more", b"1"), ("cookie", b"a=b")],
         body: Some(Bytes::from_static(b"{}")),
         time_max,
-        answer_bytes_max: 1024,
+        answer_bytes_max: Some(1024),
     };
     within("an answer", client.ask(request)).await
 }
@@ -133,12 +156,56 @@ async fn it_sends_what_it_is_told_and_keeps_its_connection() {
 
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_no_failure() {
-    let server = Server::start(Does::AnswersAndCloses(ok("yes"))).await;
+    let server = Server::start(Does::AnswersAndLeaves(ok("yes"))).await;
     let client = HttpClient::default();
-    for _ in 0..20 {
+    for asked in 1..=20 {
         assert_eq!(ask(&client, &server.url(), PATIENCE).await.unwrap().status, 200);
+        until("the end of the connection", || {
+            server.left.load(Ordering::SeqCst) == asked
+        })
+        .await;
     }
-    assert!(server.connections() >= 20);
+    assert_eq!((server.connections(), server.requests.lock().await.len()), (20, 20));
+}
+
+/// Whoever has read a request may have done what it asks for, whether it answers or not: it is not told again.
+#[tokio::test]
+async fn what_may_have_arrived_is_not_sent_again() {
+    let server = Server::start(Does::AnswersOnce(ok("yes"))).await;
+    let client = HttpClient::default();
+    assert_eq!(ask(&client, &server.url(), PATIENCE).await.unwrap().status, 200);
+    let unanswered = ask(&client, &server.url(), PATIENCE).await;
+    assert!(matches!(unanswered, Err(NoAnswer::Broken(_))), "{unanswered:?}");
+    assert_eq!((server.connections(), server.requests.lock().await.len()), (1, 2));
+    // On connections that are closed at any moment, too: each request arrives once at most.
+    let server = Server::start(Does::AnswersAndCloses(ok("yes"))).await;
+    for _ in 0..50 {
+        let _ = ask(&client, &server.url(), PATIENCE).await;
+    }
+    assert!(server.requests.lock().await.len() <= 50);
+}
+
+/// Who asks for no body is not held up by one that is long, or does not end.
+#[tokio::test]
+async fn where_the_status_is_enough_the_body_is_not_awaited() {
+    let endless = "HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+    let long = format!(
+        "HTTP/1.1 202 Accepted\r\ncontent-length: 9000000\r\n\r\n{}",
+        "x".repeat(100_000)
+    );
+    let client = HttpClient::default();
+    for does in [Does::Hangs(endless), Does::Answers(long)] {
+        let server = Server::start(does).await;
+        let request = Request {
+            url: &server.url(),
+            headers: &[],
+            body: Some(Bytes::from_static(b"{}")),
+            time_max: PATIENCE,
+            answer_bytes_max: None,
+        };
+        let answer = within("an answer", client.ask(request)).await.unwrap();
+        assert_eq!((answer.status, answer.body.len()), (202, 0));
+    }
 }
 
 #[tokio::test]

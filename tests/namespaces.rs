@@ -455,6 +455,11 @@ async fn the_server_subscribes_each_user_to_their_own_channels() {
     }
     let (head, problem) = ask(&node, &http::get("/v1/poll", &[("authorization", &odd)])).await;
     assert_eq!((head.status, &problem["code"]), (400, &json!("bad_request")));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("no channel is named") && detail.contains("`sub`"),
+        "{detail}"
+    );
 }
 
 const OPEN_NEWS: &str = "[[namespaces]]\nname = \"news\"\nsubscribe = \"anyone\"\nhistory = \"identified\"\n";

@@ -74,6 +74,8 @@ enum Manner {
     Takes,
     Refuses(u16),
     Hangs,
+    /// Takes it, and says so in a body without an end.
+    TakesWithoutEnd,
 }
 
 /// An app that receives webhooks, and checks their signatures.
@@ -155,7 +157,7 @@ async fn receive(State(state): State<Arc<Taken>>, headers: HeaderMap, body: Stri
     assert!(age_s < 60, "every attempt has its own time: {age_s} s");
     let manner = *state.manner.lock().unwrap();
     let status = match manner {
-        Manner::Takes => 200,
+        Manner::Takes | Manner::TakesWithoutEnd => 200,
         Manner::Refuses(status) => status,
         Manner::Hangs => 0,
     };
@@ -164,6 +166,10 @@ async fn receive(State(state): State<Arc<Taken>>, headers: HeaderMap, body: Stri
         body: serde_json::from_str(&body).unwrap(),
         status: if status == 0 { 599 } else { status },
     });
+    if manner == Manner::TakesWithoutEnd {
+        let nothing = futures_util::stream::pending::<std::io::Result<axum::body::Bytes>>();
+        return axum::body::Body::from_stream(nothing).into_response();
+    }
     if status == 0 {
         std::future::pending::<()>().await;
     }
@@ -346,6 +352,24 @@ async fn what_falls_out_of_the_backlog_is_counted_and_said() {
     })
     .await;
     assert!(receiver.taken().last().unwrap().body["lost"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_is_enough_whatever_becomes_of_the_body() {
+    let receiver = Receiver::start(Manner::TakesWithoutEnd).await;
+    let (webhooks, metrics) = start(settings(vec![receiver.url()]));
+    for n in 0..3 {
+        webhooks.note(&channel("a"), joined(&n.to_string()));
+    }
+    until("all events", || {
+        counted(&metrics, "throughline_webhook_events_total{outcome=\"delivered\"} 3")
+    })
+    .await;
+    assert!(counted(
+        &metrics,
+        "throughline_webhook_attempts_total{outcome=\"failed\"} 0"
+    ));
+    assert_eq!(receiver.taken_events().len(), 3);
 }
 
 /// A client with many channels can make more happen than any receiver takes meanwhile; then the log must not send the

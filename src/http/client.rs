@@ -12,6 +12,7 @@ use axum::http::{Method, Request as HttpRequest};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
@@ -34,6 +35,12 @@ const IDLE_COUNT_MAX: usize = 64;
 
 /// The longest head of an answer.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// The longest body that is read for nothing.
+const FORGOTTEN_BYTES_MAX: usize = 64 * 1024;
+
+/// How long that may take.
+const FORGET_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long fetching an issuer's keys may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,21 +76,31 @@ impl HttpClient {
                        file with them in `SSL_CERT_FILE`";
             return Err(NoAnswer::Unreachable(why.to_owned()));
         }
+        // A connection that was seen to be closed before anything was written is none: the client takes another one.
         let mut answered = made.client.request(read(request)?).await;
-        if answered.as_ref().is_err_and(is_stale) {
+        // One that closed meanwhile may have done so after it had read the request, which only a reading survives.
+        if request.body.is_none() && answered.as_ref().is_err_and(is_stale) {
             answered = made.client.request(read(request)?).await;
         }
         let (head, body) = answered.map_err(|error| no_answer(&error))?.into_parts();
-        let body = Limited::new(body, request.answer_bytes_max).collect().await;
+        let status = head.status.as_u16();
+        let Some(bytes_max) = request.answer_bytes_max else {
+            forget(body).await;
+            return Ok(Answer {
+                status,
+                body: Bytes::new(),
+            });
+        };
+        let body = Limited::new(body, bytes_max).collect().await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                NoAnswer::TooLong(request.answer_bytes_max)
+                NoAnswer::TooLong(bytes_max)
             } else {
                 NoAnswer::Broken(error.to_string())
             }
         })?;
         Ok(Answer {
-            status: head.status.as_u16(),
+            status,
             body: body.to_bytes(),
         })
     }
@@ -106,7 +123,7 @@ impl FetchKeys for HttpClient {
                 headers: &[],
                 body: None,
                 time_max: FETCH_TIMEOUT,
-                answer_bytes_max: JWKS_BYTES_MAX,
+                answer_bytes_max: Some(JWKS_BYTES_MAX),
             };
             match self.ask(request).await {
                 Ok(Answer { status: 200, body }) => Ok(body.into()),
@@ -175,6 +192,13 @@ fn read(request: &Request<'_>) -> Result<HttpRequest<Full<Bytes>>, NoAnswer> {
         headers.append(name, value);
     }
     Ok(made)
+}
+
+/// Reads the rest of an answer that nobody wants, so that its connection can be kept; one that is long in coming, or
+/// long, is closed.
+async fn forget(body: Incoming) {
+    let reading = Limited::new(body, FORGOTTEN_BYTES_MAX).collect();
+    drop(tokio::time::timeout(FORGET_TIMEOUT, reading).await);
 }
 
 /// Whether a connection that was kept had been closed meanwhile, as app servers do at moments of their own.

@@ -214,6 +214,8 @@ impl Told<'_> {
 
     fn refusal(self, hook: Hook) -> Result<Problem, String> {
         const RETRY_MS: u64 = 1000;
+        // Nobody is told to come back at once, or in a year.
+        const RETRY_MS_RANGE: std::ops::RangeInclusive<u64> = 1..=86_400_000;
         let code = match self.code.as_deref() {
             None => Code::Forbidden,
             Some(word) => *REFUSALS.iter().find(|code| code.as_str() == word).ok_or_else(|| {
@@ -239,7 +241,8 @@ impl Told<'_> {
         });
         let problem = Problem::new(code, message);
         Ok(if may_be_retried {
-            problem.retry_after_ms(self.retry_ms.unwrap_or(RETRY_MS))
+            let retry_ms = self.retry_ms.unwrap_or(RETRY_MS);
+            problem.retry_after_ms(retry_ms.clamp(*RETRY_MS_RANGE.start(), *RETRY_MS_RANGE.end()))
         } else {
             problem
         })
@@ -330,6 +333,11 @@ mod tests {
             (Code::RateLimited, "later", Some(7))
         );
         assert_eq!(no(r#"{"allow":false,"code":"overloaded"}"#).retry_ms, Some(1000));
+        // Neither at once nor never.
+        for (said_ms, told_ms) in [("0", 1), ("1000000000000000", 86_400_000)] {
+            let said = format!(r#"{{"allow":false,"code":"overloaded","retry_ms":{said_ms}}}"#);
+            assert_eq!(no(&said).retry_ms, Some(told_ms));
+        }
     }
 
     #[test]

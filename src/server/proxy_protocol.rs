@@ -18,6 +18,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest header, with whatever a proxy adds to the addresses.
 const HEADER_BYTES_MAX: usize = 2048;
 
+/// The version of the protocol, in the upper half of the byte after the signature.
+const VERSION: u8 = 2;
+
 /// What every header has: a signature, the command, the family and the length of the rest.
 const FIXED_BYTES: usize = 16;
 
@@ -97,6 +100,10 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, R
     if len < FIXED_BYTES {
         return Err(Refusal::Malformed("it is cut off".to_owned()));
     }
+    let version = bytes[12] >> 4;
+    if version != VERSION {
+        return Err(Refusal::Malformed(format!("its version is {version}, not {VERSION}")));
+    }
     let more = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
     if FIXED_BYTES + more > HEADER_BYTES_MAX {
         return Err(Refusal::Malformed("it is too long".to_owned()));
@@ -150,6 +157,9 @@ mod tests {
         ] {
             assert!(read(&header).await.is_err(), "{header:?}");
         }
+        let other_version = [SIGNATURE, b"\x11\x11\0\x0c\x01\x02\x03\x04\x7f\0\0\x01\0\x01\0\x02"].concat();
+        let told = read(&other_version).await.unwrap_err().to_string();
+        assert!(told.ends_with("its version is 1, not 2"), "{told}");
         let proxies = Proxies::believing(vec!["10.0.0.0/8".parse().unwrap()]);
         let peer = ip("11.0.0.1".parse().unwrap());
         assert!(proxies.read(&mut &b""[..], peer).await.is_err());

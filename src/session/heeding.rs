@@ -1,7 +1,6 @@
 //! What a session does about what others decided of it: operators, and whoever lets the node drain.
 
 use super::Session;
-use super::identity::token_expired;
 use super::registry::Urgency;
 use crate::delivery::ChannelName;
 use crate::protocol::{Ending, Problem};
@@ -18,7 +17,7 @@ impl Session {
     /// Why nothing more is served, if so.
     pub(super) fn early_ending(&self) -> Option<Ending> {
         if self.expiry.is_over() {
-            return Some(token_expired().into());
+            return Some(self.identity.time_is_over().into());
         }
         self.registered.ending(Urgency::Now)
     }

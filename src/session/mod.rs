@@ -248,7 +248,7 @@ impl Session {
                     Done::Refreshed(renewed, refused, id)
                 });
             }
-            _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
+            _ if self.expiry.is_over() => self.reply_error(id, self.identity.time_is_over()),
             Command::Ping => self.reply(Push::Pong { id }),
             Command::Subscribe(channel, since, presence) => {
                 // From now on by the client's own word.

@@ -161,6 +161,11 @@ impl Node {
         self.policies.load().channels_at_connect(identity)
     }
 
+    /// Whether the server subscribes users to channels of their own, and this one cannot have any.
+    pub fn lacks_personal_channel(&self, identity: &Identity) -> bool {
+        self.policies.load().lacks_personal_channel(identity)
+    }
+
     /// Who shows this. Whoever shows nothing is let in where there is something that needs no token.
     ///
     /// # Errors

@@ -17,8 +17,8 @@ pub struct Request<'a> {
     pub body: Option<Bytes>,
     /// How long all of it may take, from looking up the name to the last byte of the answer.
     pub time_max: Duration,
-    /// The longest body of an answer that is read.
-    pub answer_bytes_max: usize,
+    /// The longest body of an answer that is read; `None`: the status is enough, and no body is waited for.
+    pub answer_bytes_max: Option<usize>,
 }
 
 /// Where a URL leads: what stands behind may be secret.
@@ -130,7 +130,7 @@ mod tests {
                 headers: &[],
                 body: None,
                 time_max: Duration::ZERO,
-                answer_bytes_max: 0,
+                answer_bytes_max: None,
             };
             assert!(!format!("{request:?}").contains("secret"));
         }

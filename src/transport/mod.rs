@@ -11,15 +11,15 @@ mod websocket;
 use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::http::{Extensions, Method};
+use axum::http::{Extensions, HeaderMap, Method};
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 
 use crate::delivery::{ChannelName, Joined};
-use crate::http::{identify, read_body, visitor};
+use crate::http::{identify, media_type, read_body, visitor};
 use crate::metrics::Transport;
 use crate::protocol::websocket::{ping_frame, text_frame};
-use crate::protocol::{Limits, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
+use crate::protocol::{Code, Limits, Problem, Push, StreamRequest, read_stream_body, read_stream_query};
 use crate::session::Node;
 use crate::session::identity::Identity;
 use crate::session::limits::{Arrival, Bucket, Clock, Rate, Seat};
@@ -141,6 +141,20 @@ fn subscribed(channel: ChannelName, joined: Joined) -> Push {
     }
 }
 
+/// What is wrong with a body that is not JSON, and does not say that it is.
+fn of_another_type(headers: &HeaderMap, problem: Problem) -> Problem {
+    let named = media_type(headers);
+    let is_json = matches!(
+        &*named,
+        "" | "application/json" | "text/plain" | "application/x-www-form-urlencoded"
+    );
+    if problem.code != Code::BadJson || is_json {
+        return problem;
+    }
+    let detail = format!("the body must be JSON, sent as `application/json` or `text/plain`, and not {named}");
+    Problem::new(Code::UnsupportedMediaType, detail)
+}
+
 /// Who sends an SSE or long-poll request, and what it asks for: in its query, or in the JSON of its body.
 async fn read_request(
     transports: &Transports,
@@ -151,7 +165,8 @@ async fn read_request(
     let (head, asked, missing) = if request.method() == Method::POST {
         let (head, body) = read_body(request, limits.body_bytes_max.min(Limits::STREAM_BODY_BYTES_MAX)).await?;
         let missing = "no channel is named; add `\"channels\":[…]` with at least one name";
-        (head, read_stream_body(&body)?, missing)
+        let asked = read_stream_body(&body).map_err(|problem| of_another_type(&head.headers, problem))?;
+        (head, asked, missing)
     } else {
         let (head, _) = request.into_parts();
         let asked = read_stream_query(head.uri.query().unwrap_or_default())?;
@@ -162,5 +177,11 @@ async fn read_request(
     let identity = identify(&transports.node, &head, in_body).await?;
     let granted = transports.node.channels_at_connect(&identity);
     let asked = asked.checked(&granted, last_event_id, &limits)?;
+    let missing = if transports.node.lacks_personal_channel(&identity) {
+        "no channel is named, and the `sub` of this token has none of its own: it has white space, `,`, `*`, `\"` or `\\`, or \
+         is too long for a channel's name"
+    } else {
+        missing
+    };
     Ok((identity, asked.with_channels(missing)?))
 }

@@ -130,7 +130,7 @@ impl Hooks {
             headers: &headers,
             body: Some(Bytes::from(body)),
             time_max: until.saturating_duration_since(Instant::now()),
-            answer_bytes_max,
+            answer_bytes_max: Some(answer_bytes_max),
         };
         self.around.ask.ask(request).await
     }

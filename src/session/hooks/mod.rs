@@ -23,7 +23,7 @@ use decision::{Decision, Granted};
 use shared::Known;
 use signature::Signing;
 
-use super::identity::{Action, Identity, token_expired};
+use super::identity::{Action, Identity};
 use super::limits::Clock;
 use super::outgoing::Ask;
 use super::recent::Recent;
@@ -202,7 +202,7 @@ impl Hooks {
             .is_some_and(|expires_at_ms| expires_at_ms <= now_ms)
         {
             self.note_over();
-            return Err(token_expired());
+            return Err(identity.time_is_over());
         }
         self.is_over.store(false, Ordering::Relaxed);
         if carried.is_none() && granted.adds_nothing() {

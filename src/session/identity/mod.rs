@@ -336,6 +336,17 @@ impl Identity {
         self.lifetime
     }
 
+    /// Why a session ends when its time has come: that of a token, or of what the app agreed to without one.
+    pub(crate) fn time_is_over(&self) -> Problem {
+        let detail = match self.mark {
+            Some(_) => "the token has expired; come back with a new one, from your position",
+            None => {
+                "the time for which the app has let this client in is over; come back to be let in anew, from your position"
+            }
+        };
+        Problem::new(Code::TokenExpired, detail)
+    }
+
     /// Whether its credentials grant this. What it may do is said by the channel's
     /// [policy](crate::session::policy::Policy::check), too.
     pub fn is_granted(&self, action: Action, channel: &ChannelName) -> bool {
@@ -350,14 +361,6 @@ impl fmt::Debug for Identity {
             .field("expires_at_ms", &self.expires_at_ms())
             .finish_non_exhaustive()
     }
-}
-
-/// Why a session ends when its token does.
-pub(crate) fn token_expired() -> Problem {
-    Problem::new(
-        Code::TokenExpired,
-        "the token has expired; come back with a new one, from your position",
-    )
 }
 
 #[cfg(test)]

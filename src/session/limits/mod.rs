@@ -270,6 +270,6 @@ impl RateLimits {
 }
 
 fn too_fast(limit: Limit, retry_ms: u64) -> Problem {
-    let detail = format!("{}: too many {}; wait {retry_ms} ms", limit.name(), limit.what());
+    let detail = format!("{}: too many {}", limit.name(), limit.what());
     Problem::new(Code::RateLimited, detail).retry_after_ms(retry_ms)
 }

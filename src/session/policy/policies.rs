@@ -100,4 +100,13 @@ impl Policies {
         }
         channels
     }
+
+    /// Whether the server subscribes users to channels of their own, and this one cannot have any.
+    pub(in crate::session) fn lacks_personal_channel(&self, identity: &Identity) -> bool {
+        let cannot_have = |user: &str| {
+            let mut names = self.at_connect.iter().map(|namespace| format!("{namespace}:{user}"));
+            names.any(|name| ChannelName::parse(&name).is_err())
+        };
+        identity.user().is_some_and(cannot_have)
+    }
 }

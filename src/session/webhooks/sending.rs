@@ -20,9 +20,6 @@ const PAUSE_MS_MAX: u64 = 60_000;
 /// The same when the process is about to end.
 const PAUSE_MS_ENDING: u64 = 250;
 
-/// The longest answer that is read; what it says does not matter.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-
 /// Sends for as long as this future lives.
 pub(super) async fn send(shared: Arc<Shared>, receiver: usize) {
     let Some(url) = shared.settings.urls.get(receiver) else {
@@ -97,7 +94,7 @@ async fn attempt(shared: &Shared, url: &str, id: &str, body: Bytes) -> Result<()
         headers: &headers,
         body: Some(body),
         time_max: shared.settings.timeout,
-        answer_bytes_max: ANSWER_BYTES_MAX,
+        answer_bytes_max: None,
     };
     match shared.ask.ask(request).await {
         Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
