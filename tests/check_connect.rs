@@ -595,6 +595,8 @@ enum Manners {
     Repeats,
     Silent,
     HangsUp,
+    /// Says nothing to those who begin with TLS, and ends the connections of others.
+    SilentOverTls,
 }
 
 /// Starts such a server, and says at which port.
@@ -611,6 +613,8 @@ async fn stranger(manners: Manners) -> u16 {
                 while let Ok(1..) = socket.read(&mut heard).await {
                     match manners {
                         Manners::Greets(_) | Manners::Silent => {}
+                        Manners::SilentOverTls if heard[0] == 0x16 => {}
+                        Manners::SilentOverTls => return,
                         Manners::HangsUp => return,
                         Manners::Answers(words) => {
                             let _ = socket.write_all(words.as_bytes()).await;
@@ -667,6 +671,14 @@ async fn what_is_no_redis_is_told_by_what_it_says() {
             );
         }
     }
+}
+
+/// A Redis that stood still for a moment was said to end all connections: it ends those without TLS.
+#[tokio::test]
+async fn who_is_late_over_tls_is_not_judged_by_what_it_does_without() {
+    let url = format!("rediss://127.0.0.1:{}/0", stranger(Manners::SilentOverTls).await);
+    let ran = check(&url, &[]).await;
+    ran.says(69, &["it does not answer", "fix: see whether a firewall"]);
 }
 
 /// A Redis that speaks TLS at one port, and does not at the other; its own authority is in the folder.

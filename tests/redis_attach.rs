@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use serde_json::json;
-use support::deadline::{until, until_told, within};
+use support::deadline::{PATIENCE, until, until_told, within};
 use support::edge::{Edge, took_at_most};
 use support::http;
 use support::link::Receive;
@@ -368,4 +368,45 @@ async fn who_may_not_subscribe_at_redis_is_told_so_and_readers_are_refused_in_ti
         publisher.status(&http::get("/readyz", &[])).await.unwrap() == 200
     })
     .await;
+}
+
+/// What was in the way at the start was said of whatever went wrong a week later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_is_not_said_of_what_is_in_the_way_now() {
+    let redis = Redis::start(&[]).await;
+    let may = ["ACL", "SETUSER", "app", "on", ">other", "~*", "&*", "+@all"];
+    let _: String = redis.ask(&may).await;
+    let url = format!("redis://app:word@127.0.0.1:{}/0", redis.port);
+    let node = Served::start(&[
+        ("THROUGHLINE_ENGINE__KIND", "redis"),
+        ("THROUGHLINE_ENGINE__REDIS__URL", &url),
+    ])
+    .await;
+    let mut publisher = Publisher::new(node.address);
+    let mut detail = async || {
+        // Where it is ready it answers `ok`, which is no JSON.
+        let (status, ready) = publisher.send(&http::get("/readyz", &[])).await.ok()?;
+        assert_eq!(status, 503);
+        Some(ready["detail"].as_str().unwrap().to_owned())
+    };
+    let is_wrong = "the password is wrong";
+    until_told("a wrong password", async || {
+        detail().await.is_some_and(|detail| detail.contains(is_wrong))
+    })
+    .await;
+    let _: String = redis.ask(&["ACL", "SETUSER", "app", ">word"]).await;
+    until_told("the right one", async || detail().await.is_none()).await;
+    let _: String = redis.ask(&["ACL", "SETUSER", "app", "-subscribe"]).await;
+    let _: u64 = redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let Some(detail) = detail().await else {
+            assert!(Instant::now() < deadline, "it hears all the same");
+            continue;
+        };
+        assert!(detail.contains("does not tell this node of publications"), "{detail}");
+        if detail.contains("the user may not") {
+            break;
+        }
+    }
 }

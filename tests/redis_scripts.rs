@@ -120,10 +120,8 @@ async fn a_request_keeps_its_order_while_the_scripts_are_flushed_again_and_again
     }
 }
 
-#[tokio::test]
-async fn a_user_who_may_not_begin_a_transaction_publishes_all_the_same() {
-    let redis = Redis::start(&[]).await;
-    let _: String = redis.ask(&["ACL", "SETUSER", "default", "-multi", "-exec"]).await;
+/// Publishes again and again, while the scripts are forgotten.
+async fn all_are_stored_in_order(redis: &Redis) {
     let engine = engine(&redis.url()).await;
     for round in 0..3 {
         let _: () = redis.ask(&["SCRIPT", "FLUSH"]).await;
@@ -133,11 +131,27 @@ async fn a_user_who_may_not_begin_a_transaction_publishes_all_the_same() {
             assert_eq!(offset, (round * BATCH + nth) / CHANNELS as u64 + 1);
         }
     }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_begin_a_transaction_publishes_all_the_same() {
+    let redis = Redis::start(&[]).await;
+    let _: String = redis.ask(&["ACL", "SETUSER", "default", "-multi", "-exec"]).await;
+    all_are_stored_in_order(&redis).await;
     assert!(
         info(&redis, "errorstats", "errorstat_NOPERM")
             .await
             .starts_with("count=")
     );
+}
+
+/// It was refused as one of no use, though all but the transaction can be done.
+#[tokio::test]
+async fn a_redis_that_does_not_know_transactions_is_published_to_all_the_same() {
+    for unknown in [&["MULTI"][..], &["MULTI", "EXEC"]] {
+        let options: Vec<_> = unknown.iter().flat_map(|name| ["--rename-command", name, ""]).collect();
+        all_are_stored_in_order(&Redis::start(&options).await).await;
+    }
 }
 
 #[tokio::test]

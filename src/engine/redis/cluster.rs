@@ -107,7 +107,10 @@ impl Follower {
         let like = &self.seeds[0];
         let asking = self.known.iter_mut().take(ASKED_MAX).map(|node| node.ask(like));
         let newest = match answered(join_all(asking).await) {
-            Ok(views) => views.into_iter().max()?,
+            Ok(views) => {
+                self.shared.troubles.are_over();
+                views.into_iter().max()?
+            }
             Err((at, error)) => {
                 self.tell_trouble(&self.known[at], &error);
                 return None;

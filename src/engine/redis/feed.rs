@@ -222,6 +222,7 @@ async fn hear(shared: &Arc<Shared>, home: &Arc<Shard>) -> RedisResult<()> {
     };
     ear.follow(Changed::All).await?;
     home.feed.is_heard();
+    home.feed.troubles.are_over();
     // Whatever was told meanwhile, was told to nobody.
     home.compare_now.notify_one();
     let mut clock = interval(PERIOD);

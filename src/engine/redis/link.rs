@@ -213,7 +213,7 @@ impl Link {
     pub(super) async fn keep(&self, home: &Shard, scripts: &[&Script], is_down: &Notify) {
         let mut failed = 0;
         loop {
-            match self.hold(&home.place, scripts).await {
+            match self.hold(home, scripts).await {
                 Ok(()) => failed = 0,
                 Err(error) => {
                     home.tell_trouble(&error);
@@ -226,10 +226,12 @@ impl Link {
     }
 
     /// One connection's life. An error is one that did not come about.
-    async fn hold(&self, place: &Place, scripts: &[&Script]) -> RedisResult<()> {
+    async fn hold(&self, home: &Shard, scripts: &[&Script]) -> RedisResult<()> {
+        let place = &home.place;
         let mut connection = place.connect(AsyncConnectionConfig::new()).await?;
         load(&mut connection, scripts).await?;
         self.set(Some(connection.clone()));
+        home.end_trouble();
         tracing::debug!(redis = %place, "connected to Redis");
         let broken = loop {
             let _ = timeout(PROBE_PERIOD, self.doubted.notified()).await;

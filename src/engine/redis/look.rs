@@ -19,7 +19,8 @@ const GREETING_MAX: Duration = Duration::from_millis(100);
 /// As much as is shown of what somebody says who is no Redis.
 const SHOWN_MAX: usize = 60;
 
-/// The same trouble, or what a look says of it. It takes a few seconds at most, and no password is sent.
+/// The same trouble, or what a look says of it. It takes a few seconds at most. A password is sent only to whoever was
+/// sent it before, and has answered since: to ask whether that is a Sentinel.
 pub(super) async fn look(trouble: Trouble, info: &ConnectionInfo) -> Trouble {
     if let Trouble::Unknown(command) = &trouble {
         let is_sentinel = ["CLUSTER", "SELECT"].contains(&command.as_str()) && is_sentinel(info).await;
@@ -52,7 +53,8 @@ pub(super) async fn look(trouble: Trouble, info: &ConnectionInfo) -> Trouble {
                     Trouble::Stranger(Some("something else with TLS".to_owned()))
                 }
                 (Trouble::Late, None) => Trouble::Silent,
-                (Trouble::Late, Some(_)) => Trouble::HangsUp,
+                // Whoever speaks TLS ends what is none, be it late or not.
+                (Trouble::Late, Some(_)) if !wants_tls => Trouble::HangsUp,
                 (other, _) => other,
             }
         }

@@ -404,11 +404,16 @@ impl Health for RedisEngine {
         if self.shards().up > 0 {
             return Ok(());
         }
-        let is_silent = |home: &&Arc<Shard>| home.publishing.is_up() && home.reading.is_up() && home.feed.is_away();
+        let is_silent = |home: &&Arc<Shard>| home.publishing.is_up() && home.reading.is_up() && !home.feed.is_up();
         let map = self.shared.map();
         if let Some(silent) = map.shards().find(is_silent) {
             let why = silent.feed.troubles.now();
-            let why = why.map_or("the log says why", |trouble| trouble.brief());
+            let unknown = if silent.feed.is_away() {
+                "the log says why"
+            } else {
+                "it is being asked to"
+            };
+            let why = why.map_or(unknown, |trouble| trouble.brief());
             return Err(format!("Redis answers, but does not tell this node of publications: {why}").into());
         }
         let homes = map.shards().find_map(|home| home.troubles.now());

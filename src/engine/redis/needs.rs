@@ -10,9 +10,8 @@ use super::link::{PROBE_TIMEOUT, too_late};
 use super::trouble::{Trouble, unknown_command};
 
 /// Without these nothing is published or read.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 13] = [
     "PING", "ROLE", "SCRIPT", "EVALSHA", "TIME", "GET", "MGET", "SET", "XADD", "XRANGE", "XDEL", "PEXPIRE", "UNLINK",
-    "MULTI",
 ];
 /// How publications are told of, by one that is alone and by a Cluster's node.
 const TELLING: [&str; 2] = ["PUBLISH", "SUBSCRIBE"];

@@ -42,6 +42,7 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, service: Service) 
         index,
         service,
         home: None,
+        is_in_trouble: false,
     };
     loop {
         follower.look().await;
@@ -58,6 +59,8 @@ struct Follower {
     belief: Belief,
     /// The primary that is used, and its connections, which end with it.
     home: Option<(Arc<Shard>, JoinSet<()>)>,
+    /// None of them said where the primary is, the last time.
+    is_in_trouble: bool,
 }
 
 impl Follower {
@@ -65,7 +68,12 @@ impl Follower {
         let name = self.service.name.clone();
         let asked = join_all(self.sentinels.iter_mut().map(|sentinel| sentinel.ask(&name))).await;
         let answers = answered(asked);
+        // Those of another name may be in trouble still.
+        if answers.is_ok() && std::mem::take(&mut self.is_in_trouble) {
+            self.shared.troubles.are_over();
+        }
         if let Err((at, error)) = &answers {
+            self.is_in_trouble = true;
             let sentinel = &self.sentinels[*at].info;
             let address = sentinel.addr().to_string();
             self.shared.troubles.note(error, sentinel, move |trouble| {

@@ -25,7 +25,7 @@ pub(super) struct Shard {
     pub(super) replicated: Replicated,
     pub(super) reading: Link,
     pub(super) feed: Feed,
-    /// Why it cannot be used.
+    /// Why publishing or reading does not come about.
     pub(super) troubles: Arc<Troubles>,
     /// Why it refused to answer.
     refusals: Told,
@@ -57,6 +57,14 @@ impl Shard {
         tasks.spawn(feed::run(Arc::clone(shared), Arc::clone(&home)));
         tasks.spawn(tops::run(Arc::clone(shared), Arc::clone(&home)));
         home
+    }
+
+    /// A connection came about.
+    pub(super) fn end_trouble(&self) {
+        // Where the other one does not come about, that is still the matter.
+        if self.publishing.is_up() && self.reading.is_up() {
+            self.troubles.are_over();
+        }
     }
 
     /// A connection did not come about: says why, but not for each of many.
