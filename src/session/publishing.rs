@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::{StreamExt, stream};
 
 use super::Node;
-use super::identity::{Action, Identity, token_expired};
+use super::identity::{Action, Identity};
 use crate::delivery::{ChannelName, Draft, EngineError, EngineErrorKind, IdempotencyKey, Published};
 use crate::protocol::{Item, Problem};
 
@@ -168,7 +168,7 @@ impl Node {
             .lifetime()
             .is_some_and(|lifetime| is_over(lifetime.ends_at_ms()))
         {
-            return Err(token_expired());
+            return Err(identity.time_is_over());
         }
         self.withdrawn(identity).map_or(Ok(()), Err)
     }
