@@ -407,7 +407,7 @@ impl Session {
 
     /// Does this aside, until it is done.
     fn work(&mut self, stage: Stage, doing: impl Future<Output = Done> + Send + 'static) {
-        self.working = Some(Working::new(stage, doing));
+        self.working = Some(Box::new(Working::new(stage, doing)));
     }
 
     /// Gives a publication to the engine, unless the session was told meanwhile to end.

@@ -29,12 +29,12 @@ pub(super) enum Stage {
 }
 
 impl Working {
-    pub(super) fn new(stage: Stage, doing: impl Future<Output = Done> + Send + 'static) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn new(stage: Stage, doing: impl Future<Output = Done> + Send + 'static) -> Self {
+        Self {
             doing: Box::pin(doing),
             stage,
             is_outdated: false,
-        })
+        }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
