@@ -1008,9 +1008,12 @@ async fn a_new_token_is_a_reason_to_ask_again() {
 async fn a_refresh_about_which_the_app_says_nothing_loses_no_channel() {
     let has_voice = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let speaks = Arc::clone(&has_voice);
-    let app = App::start(move |_| match speaks.load(Ordering::SeqCst) {
-        true => Reply::json(&json!({"allow": true})),
-        false => Reply::status(500, ""),
+    let app = App::start(move |_| {
+        if speaks.load(Ordering::SeqCst) {
+            Reply::json(&json!({"allow": true}))
+        } else {
+            Reply::status(500, "")
+        }
     })
     .await;
     let node = Node::start(asking(&app, &["subscribe"], "cache_s = 0"));
