@@ -18,12 +18,12 @@ use crate::session::limits::Visitor;
 
 pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> Result<Response, Problem> {
     let visitor = http::visitor(request.extensions());
-    let note = |problem: &Problem| node.metrics().note_published(problem.code.as_str());
-    let (identity, asked) = admit(&node, &visitor, request).await.inspect_err(note)?;
+    let count = |problem: &Problem| node.metrics().note_published(problem.code.as_str());
+    let (identity, asked) = admit(&node, &visitor, request).await.inspect_err(count)?;
     let visitor = visitor.identified(identity.caller());
     let answer = match asked {
         PublishRequest::One(item) => {
-            visitor.publish(&item.channel).inspect_err(note)?;
+            visitor.publish(&item.channel).inspect_err(count)?;
             let channel = item.channel.clone();
             answer_one(&channel, &node.publish_one(&identity, item).await?)
         }
@@ -34,7 +34,7 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
             };
             let items = items.into_iter().map(|item| item.and_then(admit));
             let items = items
-                .map(|item| item.inspect_err(|(_, problem)| note(problem)))
+                .map(|item| item.inspect_err(|(_, problem)| count(problem)))
                 .collect();
             publish_many(&node, &identity, items).await?
         }

@@ -281,7 +281,7 @@ impl Config {
                 faults.push(Fault::of_key(
                     format!("namespaces[{at}]"),
                     format!("namespaces[{at}].{why}"),
-                ))
+                ));
             };
             table.faults(self).iter().for_each(|why| wrong(why));
             if !names.insert(&table.name) {

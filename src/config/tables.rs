@@ -29,7 +29,7 @@ pub(super) fn faults(setting: &Setting, why_not: impl Fn(Value) -> Option<String
 }
 
 /// What is wrong with each field, one after the other; at last, what is missing.
-fn faults_of<'a>(table: &'a Table, why_not: impl Fn(&Table) -> Option<String>) -> Vec<(Option<&'a str>, String)> {
+fn faults_of(table: &Table, why_not: impl Fn(&Table) -> Option<String>) -> Vec<(Option<&str>, String)> {
     let is_missing = |why: &String| why.starts_with("missing field");
     let mut well = Table::new();
     let mut faults = Vec::new();
