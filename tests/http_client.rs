@@ -80,14 +80,13 @@ async fn serve(mut socket: TcpStream, does: Does, requests: Arc<Mutex<Vec<String
         answered += 1;
         match &does {
             Does::AnswersOnce(_) if answered > 1 => return,
-            Does::AnswersOnce(answer) => socket.write_all(answer.as_bytes()).await.unwrap(),
             Does::AnswersAndLeaves(answer) => {
                 socket.write_all(answer.as_bytes()).await.unwrap();
                 socket.shutdown().await.unwrap();
                 assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0, "nothing more is sent");
                 return;
             }
-            Does::Answers(answer) => socket.write_all(answer.as_bytes()).await.unwrap(),
+            Does::Answers(answer) | Does::AnswersOnce(answer) => socket.write_all(answer.as_bytes()).await.unwrap(),
             Does::AnswersAndCloses(answer) => return socket.write_all(answer.as_bytes()).await.unwrap(),
             Does::Hangs(beginning) => {
                 socket.write_all(beginning.as_bytes()).await.unwrap();
