@@ -20,6 +20,7 @@ use serde_json::Value;
 use support::client::{Client, auth, token_of};
 use support::deadline::{until, until_told, within};
 use support::folder::Folder;
+use support::process::{Process, command};
 use support::redis::{Redis, free_port};
 use support::served::Served;
 use throughline::delivery::{ChannelName, LogPolicy, Member, PresenceEvent, PresenceEvents, Who};
@@ -494,6 +495,126 @@ async fn what_the_only_node_had_that_crashed_is_told_of_by_the_next_one() {
     ];
     assert_eq!(told, expected, "each once, though two are there to tell it");
     drop(ada);
+}
+
+/// A server whose presence is switched by its file, on a Redis if there is one.
+struct Switched {
+    file: PathBuf,
+    text: String,
+    process: Process,
+}
+
+impl Switched {
+    async fn start(file: PathBuf, redis: Option<&Redis>, url: &str) -> Self {
+        let engine = redis.map_or(String::new(), |redis| {
+            format!(
+                "[engine]\nkind = \"redis\"\n[engine.redis]\nurl = \"{}\"\n",
+                redis.url()
+            )
+        });
+        let auth = auth();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n{engine}[auth]\n{auth}\n[presence]\nlease_s = 60\ndebounce_ms = 60000\n\
+             [webhooks]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\nprevious_secret = \"{EARLIER_SECRET}\"\n\
+             [[namespaces]]\nname = \"p\"\npresence_on = "
+        );
+        std::fs::write(&file, format!("{text}false")).unwrap();
+        let mut command = command(&[], &["serve"]);
+        command.env("THROUGHLINE_CONFIG", &file);
+        let process = Process::start(command).await;
+        Self { file, text, process }
+    }
+
+    fn switch(&self, presence_on: &str) {
+        std::fs::write(&self.file, format!("{}{presence_on}", self.text)).unwrap();
+        self.process.signal("HUP");
+    }
+
+    /// Comes on a channel, which may have to wait for Redis.
+    async fn open(&self, transport: &str, user: &str) -> Client {
+        let (token, address) = (token_of(user), self.process.address);
+        let began = tokio::time::Instant::now();
+        loop {
+            match Client::open(address, transport, &token, &["p:1"]).await {
+                Ok(client) => return client,
+                Err(code) => assert!(began.elapsed() < support::deadline::PATIENCE, "{code}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Who is listed on the channel.
+    async fn listed(&self) -> String {
+        let token = support::tokens::token("watcher", 60, &serde_json::json!({"presence": ["*"]}));
+        let bearer = format!("Bearer {token}");
+        let request = support::http::get("/v1/presence?channel=p:1", &[("authorization", &bearer)]);
+        let (_, answer) = support::client::ask(self.process.address, &request).await;
+        let members = answer["members"].as_array().cloned().unwrap_or_default();
+        let users: Vec<_> = members.iter().map(|member| member["user"].as_str().unwrap()).collect();
+        users.join(" ")
+    }
+}
+
+/// Whoever is subscribed is known by name from then on, and no more from then on; and the channel was never empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_that_is_switched_counts_for_those_who_are_there() {
+    let (receiver, folder) = (Receiver::start(Manner::Takes).await, Folder::new("webhooks-switch"));
+    let node = Switched::start(folder.path().join("a.toml"), None, &receiver.url()).await;
+    let clients = [
+        node.open("ws", "ada").await,
+        node.open("sse", "bea").await,
+        node.open("poll", "cyd").await,
+    ];
+    until("the first one", || receiver.taken_events().len() == 1).await;
+    for round in 0..2 {
+        let before = 1 + round * 6;
+        node.switch("true");
+        until("all by name", || receiver.taken_events().len() >= before + 3).await;
+        let told = sorted(receiver.taken_events().split_off(before));
+        assert_eq!(
+            told,
+            ["ada", "bea", "cyd"].map(|user| format!("member_joined p:1 {user}"))
+        );
+        assert_eq!(node.listed().await, "ada bea cyd");
+        node.switch("false");
+        until("nobody by name", || receiver.taken_events().len() >= before + 6).await;
+        let told = sorted(receiver.taken_events().split_off(before + 3));
+        assert_eq!(
+            told,
+            ["ada", "bea", "cyd"].map(|user| format!("member_left p:1 {user}"))
+        );
+    }
+    drop(clients);
+    until("the end", || receiver.taken_events().len() >= 14).await;
+    let mut told = receiver.taken_events();
+    told.retain(|event| event.starts_with("channel"));
+    assert_eq!(told, ["channel_occupied p:1 -", "channel_vacated p:1 -"]);
+}
+
+/// Nobody at another node sees them any longer: neither who is there nor who went a moment ago and is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_of_a_node_whose_presence_is_switched_off_are_gone_from_the_others_lists() {
+    let (receiver, folder) = (Receiver::start(Manner::Takes).await, Folder::new("webhooks-nodes"));
+    let (redis, url) = (Redis::start(&[]).await, receiver.url());
+    let (first, second) = tokio::join!(
+        Switched::start(folder.path().join("a.toml"), Some(&redis), &url),
+        Switched::start(folder.path().join("b.toml"), Some(&redis), &url)
+    );
+    first.switch("true");
+    let ada = first.open("ws", "ada").await;
+    until_told("ada by name", async || first.listed().await == "ada").await;
+    second.switch("true");
+    let (bob, bea) = (second.open("ws", "bob").await, second.open("ws", "bea").await);
+    until_told("all by name", async || first.listed().await == "ada bea bob").await;
+    drop(bea);
+    second.switch("false");
+    until_told("only those of the node where it is on", async || {
+        first.listed().await == "ada"
+    })
+    .await;
+    second.switch("true");
+    until_told("the other one again", async || first.listed().await == "ada bob").await;
+    drop((ada, bob));
 }
 
 /// A receiver by the stock library, as a process that can be killed.

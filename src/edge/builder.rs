@@ -275,16 +275,13 @@ impl Builder {
         let webhooks = self
             .webhooks
             .map(|settings| Arc::new(Webhooks::start(settings, around.clone())));
-        let told = webhooks.clone().map(|webhooks| webhooks as Arc<dyn PresenceEvents>);
-        let told: Vec<_> = told.into_iter().chain(self.presence_events).collect();
+        let told = self.presence_events.into_iter().collect();
         let presences = Presences::new(settings, Arc::clone(&metrics), told);
         let presences = Arc::new(presences.with_nodes(self.presence_port.map(|port| Nodes {
             port,
             engine: Arc::clone(&engine) as Arc<dyn Engine>,
             node: outside.random(),
         })));
-        tokio::spawn(Presences::run(Arc::downgrade(&presences)));
-        tokio::spawn(Presences::exchange(Arc::downgrade(&presences)));
         let policies = self.policies.unwrap_or_else(|| {
             let presence_on = self.presence.is_some();
             let policy = Policy::granted(window);
@@ -297,7 +294,7 @@ impl Builder {
             self.limits,
             policies,
         )
-        .with_presences(presences);
+        .with_presences(Arc::clone(&presences));
         let node = node.with_health(self.health).with_listing(listing);
         let node = Arc::new(node.with_authority(self.authority));
         node.follow_control();
@@ -307,6 +304,8 @@ impl Builder {
         if let Some(webhooks) = &webhooks {
             node.tell_occupancy(Arc::clone(webhooks) as Arc<dyn PresenceEvents>);
         }
+        tokio::spawn(Presences::run(Arc::downgrade(&presences)));
+        tokio::spawn(Presences::exchange(Arc::downgrade(&presences)));
         let transports = Arc::new(Transports::new(Arc::clone(&node), self.timings, Arc::clone(&clock)));
         tokio::spawn(clocks::beat(Arc::downgrade(&transports)));
         let limits = self

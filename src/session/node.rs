@@ -157,6 +157,7 @@ impl Node {
             return;
         }
         self.policies.store(Arc::new(policies));
+        self.presences.end_kept(|channel| self.policy(channel).presence_on);
         self.registry.tell_new_policies();
     }
 

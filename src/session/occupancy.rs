@@ -1,6 +1,7 @@
 //! Which channels somebody follows on this node, for an app that is told when the first comes and the last has gone.
 //!
-//! It is for channels without presence, which knows the same over all nodes.
+//! It is for channels without presence, which knows the same over all nodes. Where presence is switched on or off while
+//! somebody follows a channel, one takes over from the other, and nobody is told that it was empty.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::presence::Presences;
 use super::{Node, Session};
 use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
 
@@ -23,6 +25,7 @@ const TICK: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Occupancies {
     events: Arc<dyn PresenceEvents>,
+    presences: Weak<Presences>,
     channels: Mutex<Channels>,
 }
 
@@ -31,6 +34,13 @@ struct Channels {
     known: HashMap<ChannelName, Occupied>,
     /// Those that nobody followed any more at some time, each once: the longest ago first.
     emptied: VecDeque<(Instant, ChannelName)>,
+}
+
+/// Whether it was said of a channel that it is occupied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    NotYet,
+    ByPresence,
 }
 
 #[derive(Debug)]
@@ -47,7 +57,7 @@ impl Occupancies {
     }
 
     /// Somebody follows a channel for as long as what is returned is kept.
-    fn enter(self: &Arc<Self>, channel: &ChannelName) -> Occupant {
+    fn enter(self: &Arc<Self>, channel: &ChannelName, said: Said) -> Occupant {
         match self.channels().known.entry(channel.clone()) {
             Entry::Occupied(mut known) => known.get_mut().subscriptions += 1,
             Entry::Vacant(vacant) => {
@@ -56,13 +66,31 @@ impl Occupancies {
                     empty_since: Instant::now(),
                     is_emptied: false,
                 });
-                self.events.note(channel, PresenceEvent::Occupied);
+                if said == Said::NotYet {
+                    self.events.note(channel, PresenceEvent::Occupied);
+                }
             }
         }
         Occupant {
             occupancies: Arc::clone(self),
             channel: channel.clone(),
         }
+    }
+
+    /// Something happened on a channel with presence.
+    pub(super) fn note_of_presence(&self, channel: &ChannelName, event: &PresenceEvent) {
+        let is_turn = matches!(event, PresenceEvent::Occupied | PresenceEvent::Vacated);
+        // Held while it is told: whoever takes over meanwhile comes after it.
+        let channels = self.channels();
+        if !(is_turn && channels.known.contains_key(channel)) {
+            self.events.note(channel, event.clone());
+        }
+    }
+
+    /// Whether presence has taken over a channel.
+    fn is_taken_over(&self, channel: &ChannelName) -> bool {
+        let presences = self.presences.upgrade();
+        presences.is_some_and(|presences| presences.has_here(channel))
     }
 
     fn leave(&self, channel: &ChannelName) {
@@ -102,7 +130,9 @@ impl Occupancies {
                 continue;
             }
             channels.known.remove(&channel);
-            self.events.note(&channel, PresenceEvent::Vacated);
+            if !self.is_taken_over(&channel) {
+                self.events.note(&channel, PresenceEvent::Vacated);
+            }
         }
         let (used, room) = (channels.known.len(), channels.known.capacity());
         if room > 64 && used < room / 4 {
@@ -137,14 +167,16 @@ async fn look(occupancies: Weak<Occupancies>) {
 }
 
 impl Node {
-    /// From now on, tells of channels without presence when the first of this node comes and the last has gone. Must be
-    /// called inside a tokio runtime, and once.
+    /// From now on, tells of channels without presence when the first of this node comes and the last has gone, and what
+    /// happens on those with presence. Must be called inside a tokio runtime, and once.
     pub fn tell_occupancy(&self, events: Arc<dyn PresenceEvents>) {
         let occupancies = Arc::new(Occupancies {
             events,
+            presences: Arc::downgrade(&self.presences),
             channels: Mutex::default(),
         });
         tokio::spawn(look(Arc::downgrade(&occupancies)));
+        self.presences.tell_with(Arc::clone(&occupancies));
         // The second time nothing is told.
         let _ = self.occupancies.set(occupancies);
     }
@@ -160,13 +192,36 @@ impl Node {
 impl Session {
     /// A subscription to a channel has begun: it is followed, for as long as that lasts.
     pub(super) fn occupy(&mut self, channel: &ChannelName) {
-        let node = self.node();
-        let Some(occupancies) = node.occupancies.get() else {
-            return;
-        };
-        if !node.policy(channel).presence_on {
-            let occupant = occupancies.enter(channel);
-            self.subscriptions.occupy(channel, occupant);
+        if self.node().presences_on(channel).is_none() {
+            self.occupy_as(channel, Said::NotYet);
+        }
+    }
+
+    fn occupy_as(&mut self, channel: &ChannelName, said: Said) {
+        let occupant = self.node().occupancies.get().map(|all| all.enter(channel, said));
+        self.subscriptions.occupy(channel, occupant);
+    }
+
+    /// Presence may have been switched on or off where the session is subscribed: it enters or leaves.
+    pub(super) fn follow_presence(&mut self) {
+        let channels: Vec<_> = self.subscriptions.channels().cloned().collect();
+        for channel in channels {
+            let attendance = self.aside.attendance();
+            let is_told = attendance.and_then(|attendance| attendance.is_told_on(&channel));
+            let presences = self.node().presences_on(&channel);
+            match (presences, is_told) {
+                (Some(presences), None) => {
+                    let place = presences.place_unseen(&channel);
+                    self.enter(Some(place), 0);
+                    // After it has entered: so the channel is not empty in between.
+                    self.subscriptions.occupy(&channel, None);
+                }
+                (None, Some(is_told)) => {
+                    self.occupy_as(&channel, if is_told { Said::ByPresence } else { Said::NotYet });
+                    self.leave(&channel);
+                }
+                (Some(_), Some(_)) | (None, None) => {}
+            }
         }
     }
 }
@@ -189,11 +244,16 @@ mod tests {
         let told = Arc::new(Told::default());
         let occupancies = Arc::new(Occupancies {
             events: Arc::clone(&told) as Arc<dyn PresenceEvents>,
+            presences: Weak::new(),
             channels: Mutex::default(),
         });
         tokio::spawn(look(Arc::downgrade(&occupancies)));
         let (a, b) = (ChannelName::parse("a").unwrap(), ChannelName::parse("b").unwrap());
-        let (first, second, other) = (occupancies.enter(&a), occupancies.enter(&a), occupancies.enter(&b));
+        let (first, second, other) = (
+            occupancies.enter(&a, Said::NotYet),
+            occupancies.enter(&a, Said::NotYet),
+            occupancies.enter(&b, Said::NotYet),
+        );
         drop(first);
         tokio::time::sleep(2 * VACATED_AFTER).await;
         assert_eq!(*told.0.lock().unwrap(), ["a Occupied", "b Occupied"]);
@@ -201,7 +261,7 @@ mod tests {
         drop(second);
         for _ in 0..100 {
             tokio::time::sleep(VACATED_AFTER / 5).await;
-            drop(occupancies.enter(&a));
+            drop(occupancies.enter(&a, Said::NotYet));
         }
         assert_eq!(told.0.lock().unwrap().len(), 2);
         assert_eq!(occupancies.channels().emptied.len(), 1);
@@ -211,7 +271,7 @@ mod tests {
         occupancies.vacate(Instant::now());
         assert_eq!(told.0.lock().unwrap()[3..], ["b Vacated"]);
         assert!(occupancies.channels().known.is_empty() && occupancies.channels().emptied.is_empty());
-        drop(occupancies.enter(&b));
+        drop(occupancies.enter(&b, Said::NotYet));
         assert_eq!(told.0.lock().unwrap()[4..], ["b Occupied"]);
     }
 }

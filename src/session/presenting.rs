@@ -101,8 +101,13 @@ impl Session {
 
     /// Leaves a channel.
     pub(super) fn leave(&mut self, channel: &ChannelName) {
+        let is_on = self.node().presences_on(channel).is_some();
         if let Some(attendance) = self.aside.attendance_mut() {
-            attendance.leave(channel);
+            if is_on {
+                attendance.leave(channel);
+            } else {
+                attendance.leave_at_once(channel);
+            }
             if !attendance.is_anywhere() {
                 self.aside.retire();
             }

@@ -141,11 +141,11 @@ impl Subscriptions {
         });
     }
 
-    /// Keeps an occupant of a channel for as long as its subscription.
-    pub(super) fn occupy(&mut self, channel: &ChannelName, occupant: Occupant) {
+    /// Keeps an occupant of a channel for as long as its subscription, or none any more.
+    pub(super) fn occupy(&mut self, channel: &ChannelName, occupant: Option<Occupant>) {
         let key = self.key_of(channel);
         if let Some(Some(entry)) = key.and_then(|key| self.entries.get_mut(key)) {
-            entry.occupant = Some(Box::new(occupant));
+            entry.occupant = occupant.map(Box::new);
         }
     }
 

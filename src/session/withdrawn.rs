@@ -12,7 +12,7 @@ use crate::delivery::ChannelName;
 use crate::protocol::{Code, Problem, Push};
 
 impl Session {
-    /// Ends the subscriptions that the policies of now do not allow. The app, where it decides, is asked at the next
+    /// Ends the subscriptions that the policies of now do not allow, and enters or leaves where they switched presence. The app, where it decides, is asked at the next
     /// resume.
     pub(super) fn obey_policies(&mut self) {
         if let Some(problem) = self.node().withdrawn(&self.identity) {
@@ -26,6 +26,7 @@ impl Session {
         };
         let refused: Vec<_> = self.subscriptions.channels().filter_map(refused).collect();
         self.withdraw(refused);
+        self.follow_presence();
     }
 
     /// Ends subscriptions for a reason of the server's, each unless it has ended meanwhile.

@@ -27,14 +27,20 @@ impl Presences {
     /// # Errors
     /// What other nodes' sessions cannot be had for.
     pub(crate) async fn place(self: &Arc<Self>, name: &ChannelName, presence: PresenceAsk) -> Result<Place, Problem> {
-        let place = Place {
-            channel: self.channel(name),
-            is_told: presence == PresenceAsk::Members,
-        };
-        if place.is_told {
+        let mut place = self.place_unseen(name);
+        if presence == PresenceAsk::Members {
             self.follow(&place.channel).await?;
+            place.is_told = true;
         }
         Ok(place)
+    }
+
+    /// A channel that may be entered by whoever is not told of it.
+    pub(crate) fn place_unseen(self: &Arc<Self>, name: &ChannelName) -> Place {
+        Place {
+            channel: self.channel(name),
+            is_told: false,
+        }
     }
 }
 
@@ -136,13 +142,27 @@ impl Attendance {
         }
     }
 
+    /// Whether it is on a channel, and then, whether this node has told that somebody is.
+    pub(crate) fn is_told_on(&self, name: &ChannelName) -> Option<bool> {
+        let channel = self.channels().find(|channel| channel.name == *name)?;
+        Some(channel.is_told_occupied.load(Ordering::SeqCst))
+    }
+
+    /// Leaves a channel on which presence is off by now: nothing of it is kept.
+    pub(crate) fn leave_at_once(&mut self, name: &ChannelName) {
+        self.leave_as(name, Stay::Forgotten);
+    }
+
     /// Leaves a channel.
     pub(crate) fn leave(&mut self, name: &ChannelName) {
+        self.leave_as(name, self.stay());
+    }
+
+    fn leave_as(&mut self, name: &ChannelName, stay: Stay) {
         if let Some(telling) = self.telling_mut() {
             telling.watches.retain(|watch| watch.channel() != name);
             telling.at = 0;
         }
-        let stay = self.stay();
         let is_it = |channel: &mut Arc<PresentChannel>| channel.name == *name;
         let others = self.more.as_mut().map(|more| &mut more.others);
         let left = match self.first.take_if(is_it) {

@@ -38,6 +38,8 @@ pub(super) struct PresentChannel {
     newcomers: Parking,
     /// Whether it stands in the list of those that are looked at.
     pub(super) is_active: AtomicBool,
+    /// Whether this node has told that it is occupied, and nothing else since.
+    pub(super) is_told_occupied: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl PresentChannel {
             watchers: Parking::new(),
             newcomers: Parking::new(),
             is_active: AtomicBool::new(false),
+            is_told_occupied: AtomicBool::new(false),
         }
     }
 

@@ -18,7 +18,7 @@ mod users;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -31,6 +31,7 @@ pub use mark::PollMark;
 pub use nodes::Nodes;
 use roster::Reach;
 
+use super::occupancy::Occupancies;
 use crate::delivery::{ChannelName, PresenceEvent, PresenceEvents};
 use crate::metrics::Metrics;
 use crate::protocol::{PresenceQuery, PresenceReply, Problem};
@@ -76,6 +77,8 @@ pub struct Presences {
     nodes: Option<Nodes>,
     /// Those about which there may be something to say to other nodes, or to hear from them.
     tied: Mutex<Vec<Arc<PresentChannel>>>,
+    /// Those who are told what happens on channels without presence, too.
+    occupancies: OnceLock<Arc<Occupancies>>,
 }
 
 impl Presences {
@@ -90,6 +93,7 @@ impl Presences {
             activated: Arc::default(),
             nodes: None,
             tied: Mutex::default(),
+            occupancies: OnceLock::new(),
         }
     }
 
@@ -98,6 +102,27 @@ impl Presences {
     pub fn with_nodes(mut self, nodes: Option<Nodes>) -> Self {
         self.nodes = nodes;
         self
+    }
+
+    /// The same, and others are told, too: those who are told what happens on channels without presence.
+    pub(super) fn tell_with(&self, occupancies: Arc<Occupancies>) {
+        // The second time nothing is told.
+        let _ = self.occupancies.set(occupancies);
+    }
+
+    /// Whether a session of this node is on a channel.
+    pub(super) fn has_here(&self, name: &ChannelName) -> bool {
+        let channel = lock(&self.channels).get(name).cloned();
+        channel.is_some_and(|channel| channel.state().roster.has_here())
+    }
+
+    /// Sessions that nobody holds go at once from channels on which presence is off by now.
+    pub(super) fn end_kept(&self, is_on: impl Fn(&ChannelName) -> bool) {
+        let channels: Vec<_> = lock(&self.channels).values().cloned().collect();
+        for channel in channels.into_iter().filter(|channel| !is_on(&channel.name)) {
+            channel.state().roster.end_kept();
+            self.activate(&channel);
+        }
     }
 
     /// Who is on a channel now.
@@ -217,8 +242,17 @@ impl Presences {
     }
 
     fn tell(&self, channel: &ChannelName, event: &PresenceEvent) {
+        if matches!(event, PresenceEvent::Occupied | PresenceEvent::Vacated)
+            && let Some(channel) = lock(&self.channels).get(channel)
+        {
+            let is_occupied = *event == PresenceEvent::Occupied;
+            channel.is_told_occupied.store(is_occupied, Ordering::SeqCst);
+        }
         for events in &self.events {
             events.note(channel, event.clone());
+        }
+        if let Some(occupancies) = self.occupancies.get() {
+            occupancies.note_of_presence(channel, event);
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Stay {
     No,
     /// It comes back: a poll between two of its requests.
     For(Duration),
+    /// Not at all, nor does its user: presence was switched off.
+    Forgotten,
 }
 
 /// Who has to know of the sessions.
@@ -169,7 +171,11 @@ impl Roster {
         let user = entry.who.as_ref().and_then(|who| self.users.get_mut(who.user()));
         let stays = match (stay, user) {
             (Stay::For(stays), _) => Some(stays),
-            (Stay::No, None) => None,
+            (Stay::No | Stay::Forgotten, None) => None,
+            (Stay::Forgotten, Some(user)) => {
+                user.here = user.here.saturating_sub(1);
+                None
+            }
             (Stay::No, Some(user)) => {
                 user.here = user.here.saturating_sub(1);
                 // Whether there is another one elsewhere does not count: both may go at once, and come back.
@@ -184,6 +190,13 @@ impl Roster {
                 self.kept.insert(key, now + stays);
             }
             None => self.go(key),
+        }
+    }
+
+    /// Sessions that nobody holds go at once.
+    pub(super) fn end_kept(&mut self) {
+        while let Some(key) = self.kept.first() {
+            self.expire(key);
         }
     }
 
