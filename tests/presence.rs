@@ -264,6 +264,60 @@ async fn a_reconnect_within_the_debounce_makes_neither_joined_nor_left() {
     all_until(&mut watchers, "both gone", &users([])).await;
 }
 
+/// Of many that are told at once, each says how many users and sessions there are after it.
+#[tokio::test]
+async fn of_changes_that_come_at_once_each_says_what_there_is_after_it() {
+    const USERS: u64 = 6;
+    let node = node();
+    let (query, token) = ([("channel", "room"), ("presence", "1")], bearer("watcher"));
+    let watcher = WebSocket::open_with(node.address, &query, &[("authorization", &token)]).await;
+    let mut watcher = watcher.unwrap();
+    // What it is told: how many users and sessions there were, and how many there are.
+    let mut told: Vec<(String, String, u64, u64)> = Vec::new();
+    let mut until_count = async |count: u64| {
+        let began = told.len();
+        loop {
+            let push = within("a push", watcher.push()).await.unwrap();
+            let [users, sessions] = ["count", "sessions"].map(|name| push.value[name].as_u64());
+            if let (Some(users), Some(sessions)) = (users, sessions) {
+                let user = push.value["member"]["user"].as_str().unwrap_or_default().to_owned();
+                told.push((push.kind().to_owned(), user, users, sessions));
+                if users == count {
+                    return told.split_off(began);
+                }
+            }
+        }
+    };
+    until_count(1).await;
+    let mut sessions = Vec::new();
+    for at in 0..USERS {
+        for _ in 0..2 {
+            let query = [("channel", "room")];
+            let bearer = bearer(&format!("u{at}"));
+            sessions.push(
+                WebSocket::open_with(node.address, &query, &[("authorization", &bearer)])
+                    .await
+                    .unwrap(),
+            );
+        }
+    }
+    // Not all may have come within one tick; nothing is told that cannot be.
+    let mut users = 1;
+    let came = until_count(USERS + 1).await;
+    for (kind, _, count, sessions) in &came {
+        users += 1;
+        assert_eq!((kind.as_str(), *count), ("joined", users), "{came:?}");
+        assert!((users..=users * 2 - 1).contains(sessions), "{came:?}");
+    }
+    drop(sessions);
+    let went = until_count(1).await;
+    for (kind, _, count, sessions) in &went {
+        users -= 1;
+        assert_eq!((kind.as_str(), *count), ("left", users), "{went:?}");
+        assert!((users..=users * 2 - 1).contains(sessions), "{went:?}");
+    }
+}
+
 async fn ask(address: SocketAddr, target: &str, user: &str) -> Value {
     let mut link = Link::connect(address, Receive::Usual).await.unwrap();
     let bearer = bearer(user);

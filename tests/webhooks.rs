@@ -587,8 +587,8 @@ impl Switched {
         Self { file, text, process }
     }
 
-    fn switch(&self, is_on: bool) {
-        std::fs::write(&self.file, format!("{}{is_on}", self.text)).unwrap();
+    fn switch(&self, presence_on: &str) {
+        std::fs::write(&self.file, format!("{}{presence_on}", self.text)).unwrap();
         self.process.signal("HUP");
     }
 
@@ -630,7 +630,7 @@ async fn presence_that_is_switched_counts_for_those_who_are_there() {
     until("the first one", || receiver.taken_events().len() == 1).await;
     for round in 0..2 {
         let before = 1 + round * 6;
-        node.switch(true);
+        node.switch("true");
         until("all by name", || receiver.taken_events().len() >= before + 3).await;
         let told = sorted(receiver.taken_events().split_off(before));
         assert_eq!(
@@ -638,7 +638,7 @@ async fn presence_that_is_switched_counts_for_those_who_are_there() {
             ["ada", "bea", "cyd"].map(|user| format!("member_joined p:1 {user}"))
         );
         assert_eq!(node.listed().await, "ada bea cyd");
-        node.switch(false);
+        node.switch("false");
         until("nobody by name", || receiver.taken_events().len() >= before + 6).await;
         let told = sorted(receiver.taken_events().split_off(before + 3));
         assert_eq!(
@@ -662,19 +662,19 @@ async fn users_of_a_node_whose_presence_is_switched_off_are_gone_from_the_others
         Switched::start(folder.path().join("a.toml"), Some(&redis), &url),
         Switched::start(folder.path().join("b.toml"), Some(&redis), &url)
     );
-    first.switch(true);
+    first.switch("true");
     let ada = first.open("ws", "ada").await;
     until_told("ada by name", async || first.listed().await == "ada").await;
-    second.switch(true);
+    second.switch("true");
     let (bob, bea) = (second.open("ws", "bob").await, second.open("ws", "bea").await);
     until_told("all by name", async || first.listed().await == "ada bea bob").await;
     drop(bea);
-    second.switch(false);
+    second.switch("false");
     until_told("only those of the node where it is on", async || {
         first.listed().await == "ada"
     })
     .await;
-    second.switch(true);
+    second.switch("true");
     until_told("the other one again", async || first.listed().await == "ada bob").await;
     drop((ada, bob));
 }

@@ -20,6 +20,8 @@ pub(super) struct Changes {
 pub(super) struct Change {
     pub(super) member: Member,
     pub(super) mark: u64,
+    /// How many sessions came or went with the member.
+    pub(super) sessions: u64,
 }
 
 /// A channel is in use, or no more.

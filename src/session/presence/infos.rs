@@ -31,6 +31,12 @@ impl Infos {
         }
     }
 
+    /// How many sessions say something of the user.
+    pub(super) fn count(&self) -> u32 {
+        let others = self.others.iter().flat_map(|others| &others.0);
+        others.fold(self.count, |all, (_, count)| all + count)
+    }
+
     /// The user as others are shown them: of several sessions the newest says it.
     pub(super) fn newest(&self) -> &Who {
         &self.newest

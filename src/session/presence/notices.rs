@@ -67,7 +67,6 @@ impl Notices {
         if changes.is_empty() {
             return;
         }
-        let before = self.counts;
         self.members = None;
         self.nameless = roster.nameless();
         self.counts = roster.counts();
@@ -82,11 +81,17 @@ impl Notices {
             self.bytes = 0;
             return;
         }
-        // Each says how many there are after it.
-        let mut at = before.count;
+        // Each says how many there are after it, and the last one how many there are. So the first one has what became
+        // of the sessions of whom nothing is told.
+        let of = |changes: &[Change]| changes.iter().map(|change| change.sessions).sum::<u64>();
+        let mut at = Counts {
+            count: (self.counts.count + changes.left.len() as u64).saturating_sub(changes.joined.len() as u64),
+            sessions: (self.counts.sessions + of(&changes.left)).saturating_sub(of(&changes.joined)),
+        };
         self.bytes = 0;
         for change in &changes.joined {
-            at += 1;
+            at.count += 1;
+            at.sessions += change.sessions;
             self.add_one(channel, change, at, PresencePush::Joined);
         }
         // To whoever keeps a set by the user's name, that is the same: it takes the place of what was there.
@@ -94,7 +99,8 @@ impl Notices {
             self.add_one(channel, change, at, PresencePush::Joined);
         }
         for change in &changes.left {
-            at = at.saturating_sub(1);
+            at.count = at.count.saturating_sub(1);
+            at.sessions = at.sessions.saturating_sub(change.sessions);
             self.add_one(channel, change, at, PresencePush::Left);
         }
     }
@@ -102,12 +108,11 @@ impl Notices {
     fn add_one<'a>(
         &mut self,
         channel: &ChannelName,
-        Change { member, mark }: &'a Change,
-        count: u64,
+        Change { member, mark, .. }: &'a Change,
+        counts: Counts,
         push: impl Fn(&'a Member, Counts) -> PresencePush<'a>,
     ) {
         self.users_mark ^= mark;
-        let counts = Counts { count, ..self.counts };
         let frame = push(member, counts).encode(channel);
         self.bytes += frame.json().len();
         let mark = self.mark();
@@ -166,4 +171,54 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = SipHasher13::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::super::roster::{Reach, Stay};
+    use super::*;
+    use crate::delivery::{SessionKey, Who};
+
+    #[test]
+    fn of_changes_at_once_each_holds_after_the_one_before_and_the_last_is_the_truth() {
+        let (channel, now) = (ChannelName::parse("c").unwrap(), Instant::now());
+        let mut roster = Roster::new(Duration::ZERO, Reach::ThisNode);
+        let mut notices = Notices::default();
+        let mut told = |roster: &mut Roster| {
+            notices.changes.clear();
+            let changes = roster.take_changes(now);
+            notices.add(&channel, &changes, roster, 100);
+            let shown = notices.changes.iter().map(|notice| {
+                let push: serde_json::Value = serde_json::from_str(notice.frame.json()).unwrap();
+                let (kind, user) = (push["type"].as_str().unwrap(), push["member"]["user"].as_str().unwrap());
+                format!("{kind} {user} {} {}", push["count"], push["sessions"])
+            });
+            shown.collect::<Vec<_>>()
+        };
+        let key = |user: u128, nth: u128| SessionKey(user << 8 | nth);
+        let who = |user: u128| Who::new(&format!("u{user}"), None);
+        for user in 1..=3 {
+            for nth in 0..=user {
+                roster.enter(key(user, nth), Some(&who(user)));
+            }
+        }
+        assert_eq!(told(&mut roster), ["joined u1 1 2", "joined u2 2 5", "joined u3 3 9"]);
+        // Of whom nothing is told, the first one that is told has the sessions.
+        roster.leave(key(3, 0), Stay::No, now);
+        assert!(told(&mut roster).is_empty());
+        roster.enter(key(2, 9), Some(&who(2)));
+        roster.enter(key(4, 0), Some(&who(4)));
+        roster.leave(key(3, 1), Stay::No, now);
+        roster.leave(key(1, 0), Stay::No, now);
+        roster.leave(key(1, 1), Stay::No, now);
+        assert_eq!(told(&mut roster), ["joined u4 4 9", "left u1 3 7"]);
+        for key in [key(3, 2), key(2, 0), key(2, 1), key(2, 2), key(3, 3), key(2, 9)] {
+            roster.leave(key, Stay::No, now);
+        }
+        assert_eq!(told(&mut roster), ["left u3 2 5", "left u2 1 1"]);
+    }
 }

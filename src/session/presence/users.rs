@@ -16,6 +16,8 @@ pub(super) struct Users {
     by_name: BTreeMap<ByName, User>,
     /// Those whose coming or going is yet to be told.
     untold: Vec<Who>,
+    /// Those who have more sessions than at the last telling, or less.
+    recounted: Vec<Who>,
 }
 
 /// Somebody who is found by name.
@@ -52,8 +54,8 @@ impl Eq for ByName {}
 #[derive(Debug)]
 pub(super) struct User {
     infos: Infos,
-    /// Here and elsewhere.
-    sessions: u32,
+    /// How many sessions of theirs there were at the last telling.
+    told_sessions: u32,
     /// Here, but for the one that is kept.
     pub(super) here: u32,
     /// The last one here, which is kept for the debounce. Boxed, for few have it.
@@ -73,9 +75,9 @@ impl Users {
             .by_name
             .entry(ByName(who.clone()))
             .or_insert_with(|| User::new(who));
-        user.sessions += 1;
         user.infos.add(who);
-        if user.sessions == 1 || user.told != Some(user.infos.mark()) {
+        self.recounted.push(who.clone());
+        if user.infos.count() == 1 || user.told != Some(user.infos.mark()) {
             self.untold.push(who.clone());
         }
     }
@@ -85,9 +87,9 @@ impl Users {
         let Some(user) = self.by_name.get_mut(who.user()) else {
             return;
         };
-        user.sessions = user.sessions.saturating_sub(1);
         user.infos.remove(&who);
-        if user.sessions == 0 || user.told != Some(user.infos.mark()) {
+        self.recounted.push(who.clone());
+        if !user.is_there() || user.told != Some(user.infos.mark()) {
             self.untold.push(who);
         }
     }
@@ -110,8 +112,14 @@ impl Users {
             };
             let now = user.is_there().then(|| user.infos.mark());
             let before = std::mem::replace(&mut user.told, now);
+            let member = user.member();
             let change = Change {
-                member: user.member(),
+                sessions: u64::from(if now.is_some() {
+                    member.sessions
+                } else {
+                    user.told_sessions
+                }),
+                member,
                 mark: before.map_or(0, NonZeroU64::get) ^ now.map_or(0, NonZeroU64::get),
             };
             match (before, now) {
@@ -122,6 +130,11 @@ impl Users {
             }
             if now.is_none() {
                 self.by_name.remove(who.user());
+            }
+        }
+        for who in std::mem::take(&mut self.recounted) {
+            if let Some(user) = self.by_name.get_mut(who.user()) {
+                user.told_sessions = user.infos.count();
             }
         }
     }
@@ -162,7 +175,7 @@ impl User {
     fn new(who: &Who) -> Self {
         Self {
             infos: Infos::new(who),
-            sessions: 0,
+            told_sessions: 0,
             here: 0,
             kept: None,
             told: None,
@@ -170,13 +183,13 @@ impl User {
     }
 
     fn is_there(&self) -> bool {
-        self.sessions > 0
+        self.infos.count() > 0
     }
 
     fn member(&self) -> Member {
         Member {
             who: self.infos.newest().clone(),
-            sessions: self.sessions,
+            sessions: self.infos.count(),
         }
     }
 }
