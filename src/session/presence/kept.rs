@@ -34,11 +34,6 @@ impl Kept {
         self.in_order.first().map(|(_, key)| *key)
     }
 
-    /// The first one to go.
-    pub(super) fn first(&self) -> Option<SessionKey> {
-        self.in_order.first().map(|(_, key)| *key)
-    }
-
     /// The first one to go, if its time has come.
     pub(super) fn first_until(&self, now: Instant) -> Option<SessionKey> {
         let (until, key) = self.in_order.first()?;
