@@ -152,11 +152,12 @@ impl Trouble {
 
     /// The same, met where this address leads.
     pub(super) fn at(self, address: &ConnectionAddr) -> Self {
-        match self {
-            // A network may refuse it, too.
-            Self::NoSocket(why) if !matches!(address, ConnectionAddr::Unix(_)) => Self::Away(why),
-            met => met,
+        let is_socket = matches!(address, ConnectionAddr::Unix(_));
+        // A network may refuse it, too.
+        if let (Self::NoSocket(why), false) = (&self, is_socket) {
+            return Self::Away(why.clone());
         }
+        self
     }
 
     /// Whether a look at what is there could say more.
