@@ -614,8 +614,7 @@ async fn stranger(manners: Manners) -> u16 {
                     match manners {
                         Manners::Greets(_) | Manners::Silent => {}
                         Manners::SilentOverTls if heard[0] == 0x16 => {}
-                        Manners::SilentOverTls => return,
-                        Manners::HangsUp => return,
+                        Manners::HangsUp | Manners::SilentOverTls => return,
                         Manners::Answers(words) => {
                             let _ = socket.write_all(words.as_bytes()).await;
                             return;

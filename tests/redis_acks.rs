@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::deadline::{PATIENCE, until_told, within};
+use support::deadline::{PATIENCE, until, until_told, within};
 use support::http;
 use support::link::Receive;
 use support::node::{Node, Setup};
 use support::publisher::Publisher;
 use support::redis::{Redis, engine};
 use support::redis_proxy::Proxy;
+use support::served::Served;
 use support::websocket::{Said, WebSocket};
 use throughline::delivery::{
     Ack, ChannelName, Draft, Engine, EngineErrorKind, IdempotencyKey, LogPolicy, Published, Replicas, Shortfall, Since,
@@ -399,6 +400,37 @@ async fn a_redis_that_stands_still_while_it_is_waited_for_is_answered_in_time_an
     let published = &publish_until_acknowledged(&*engine, &[keyed()]).await[0];
     assert!(published.duplicate && published.replicated);
     assert_eq!(holds(&*engine, "a").await, 2, "stored once");
+}
+
+/// Redis was said to be of no use at all.
+#[tokio::test]
+async fn where_only_waiting_for_replicas_fails_it_is_said_of_that() {
+    let redis = Redis::start(&[]).await;
+    let node = Served::start(&[
+        ("THROUGHLINE_ENGINE__KIND", "redis"),
+        ("THROUGHLINE_ENGINE__REDIS__URL", &redis.url()),
+        ("THROUGHLINE_PUBLISHING__ACK", "replicated"),
+    ])
+    .await;
+    let mut publisher = Publisher::new(node.address);
+    until_told("a node that is ready", async || {
+        publisher.status(&http::get("/readyz", &[])).await.unwrap() == 200
+    })
+    .await;
+    // Those that are there stay.
+    let _: () = redis.ask(&["CONFIG", "SET", "maxclients", "1"]).await;
+    let (status, _) = send(&mut publisher, "a").await;
+    assert_eq!(status, 503);
+    until("a reason", || {
+        node.said().contains("it has as many connections as it may")
+    })
+    .await;
+    let said = node.said();
+    assert!(
+        said.contains("publications that replicas must have") && !said.contains("Redis cannot be used"),
+        "{said}"
+    );
+    assert_eq!(publisher.status(&http::get("/readyz", &[])).await.unwrap(), 200);
 }
 
 #[tokio::test]

@@ -260,7 +260,7 @@ impl Ear<'_> {
 
     async fn probe(&mut self) -> RedisResult<()> {
         if self.home.feed.is_astray.load(Ordering::SeqCst) {
-            return Err(std::io::Error::other("a slot was given away in the middle of an answer").into());
+            return Err(Trouble::GivenAway.into());
         }
         self.home.feed.is_asking.store(true, Ordering::SeqCst);
         let answered = probe(&mut self.connection).await;

@@ -173,7 +173,7 @@ async fn work(shared: Arc<Shared>, home: Arc<Shard>, lane: Arc<Lane>, purpose: P
         let mut connection = match usable(&shared, &home, known.take()).await {
             Ok(connection) => connection,
             Err(error) => {
-                home.tell_trouble(&error);
+                home.tell_trouble_with_waiting(&error);
                 failed += 1;
                 // Whoever asked takes it back in time.
                 home.place.pause(failed).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisResult};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -18,7 +18,7 @@ use super::Shared;
 use super::link::{dial, too_late};
 use super::sayings::{Belief, Primary, Saying, Verdict, newest};
 use super::shard::Shard;
-use super::trouble::answered;
+use super::trouble::{Trouble, answered};
 use super::url::Service;
 
 /// How often they are asked.
@@ -162,10 +162,14 @@ impl Sentinel {
         // then an old address would pass for a new one.
         let facts: HashMap<String, String> = ask("MASTER").query_async(connection).await?;
         let address: Option<(String, String)> = ask("GET-MASTER-ADDR-BY-NAME").query_async(connection).await?;
-        address
-            .and_then(|address| Saying::read(&facts, address))
-            .ok_or_else(|| RedisError::from(std::io::Error::other("it does not say where the primary is")))
+        said(&facts, address)
     }
+}
+
+/// What it answers, read.
+fn said(facts: &HashMap<String, String>, address: Option<(String, String)>) -> RedisResult<Saying> {
+    let saying = address.and_then(|address| Saying::read(facts, address));
+    saying.ok_or_else(|| Trouble::NoPrimary.into())
 }
 
 impl Saying {
@@ -189,4 +193,16 @@ pub(super) fn with_host(like: &ConnectionAddr, (host, port): (&str, u16)) -> Con
         return address;
     }
     ConnectionAddr::Tcp(host.to_owned(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was told to start Redis, though the Sentinel had answered.
+    #[test]
+    fn a_sentinel_that_answers_without_a_primary_is_told_so() {
+        let error = said(&HashMap::new(), None).unwrap_err();
+        assert_eq!(Trouble::of(&error), Trouble::NoPrimary);
+    }
 }

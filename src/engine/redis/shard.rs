@@ -27,6 +27,8 @@ pub(super) struct Shard {
     pub(super) feed: Feed,
     /// Why publishing or reading does not come about.
     pub(super) troubles: Arc<Troubles>,
+    /// Why replicas cannot be waited for.
+    waiting_troubles: Arc<Troubles>,
     /// Why it refused to answer.
     refusals: Told,
     /// There is a reason to compare tops now.
@@ -43,6 +45,7 @@ impl Shard {
             reading: Link::new(),
             feed: Feed::new(),
             troubles: Arc::default(),
+            waiting_troubles: Arc::default(),
             refusals: Told::default(),
             compare_now: Notify::new(),
         });
@@ -73,6 +76,26 @@ impl Shard {
         self.troubles.note(error, self.place.info(), move |trouble| {
             let fix = trouble.fix();
             tracing::warn!(redis = %place, error = %trouble, fix, "Redis cannot be used; trying on");
+        });
+    }
+
+    /// A connection did not come about on which replicas are waited for: the others may be well.
+    /// Where they are not, it is said of them.
+    pub(super) fn tell_trouble_with_waiting(&self, error: &RedisError) {
+        let place = self.place.clone();
+        if !self.publishing.is_up() {
+            tracing::debug!(redis = %place, error = %Trouble::of(error), "replicas cannot be waited for");
+            return;
+        }
+        self.waiting_troubles.note(error, self.place.info(), move |trouble| {
+            let fix = trouble.fix();
+            tracing::warn!(
+                redis = %place,
+                error = %trouble,
+                fix,
+                "no connection for publications that replicas must have (ack = \"replicated\"), so they are refused; \
+                 trying on"
+            );
         });
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError, RedisResult, ServerError};
+use redis::{ConnectionAddr, ErrorKind, RedisError, RedisResult, ServerError};
 use tokio_rustls::rustls;
 
 use super::check::Weight;
@@ -54,6 +54,8 @@ pub(super) enum Trouble {
     NoSentinel,
     /// A Sentinel that does not know the name.
     NoService,
+    /// A Sentinel that knows the name, and does not say where the primary is.
+    NoPrimary,
     /// A node of a Cluster, where a Redis should be that keeps all.
     InCluster,
     NoCluster,
@@ -62,6 +64,10 @@ pub(super) enum Trouble {
     /// A Cluster of before version 7.
     OldCluster,
     Replica,
+    /// A slot was given away in the middle of an answer: what is answered to what is not known any more.
+    GivenAway,
+    /// An answer that is not of the kind that was asked for.
+    Unreadable(String),
     /// Whatever else it says.
     Refused(String),
 }
@@ -90,6 +96,8 @@ impl Trouble {
             Self::Unknown("HELLO".to_owned())
         } else if kind == ErrorKind::AuthenticationFailed {
             Self::WrongPassword
+        } else if kind == ErrorKind::UnexpectedReturnType {
+            Self::Unreadable(error.to_string())
         } else {
             Self::of_io(error)
         }
@@ -142,6 +150,16 @@ impl Trouble {
         }
     }
 
+    /// The same, met where this address leads.
+    pub(super) fn at(self, address: &ConnectionAddr) -> Self {
+        let is_socket = matches!(address, ConnectionAddr::Unix(_));
+        // A network may refuse it, too.
+        if let (Self::NoSocket(why), false) = (&self, is_socket) {
+            return Self::Away(why.clone());
+        }
+        self
+    }
+
     /// Whether a look at what is there could say more.
     pub(super) fn is_vague(&self) -> bool {
         matches!(
@@ -160,6 +178,8 @@ impl Trouble {
             | Self::HangsUp
             | Self::Full
             | Self::Loading
+            | Self::NoPrimary
+            | Self::GivenAway
             | Self::NoSlots => Weight::Unreachable,
             Self::Stranger(_)
             | Self::SpeaksTls
@@ -179,6 +199,7 @@ impl Trouble {
             | Self::NoCluster
             | Self::OldCluster
             | Self::Replica
+            | Self::Unreadable(_)
             | Self::Refused(_) => Weight::Fault,
         }
     }
@@ -207,11 +228,14 @@ impl Trouble {
             Self::Sentinel => "it is a Sentinel, which keeps nothing",
             Self::NoSentinel => "it is no Sentinel: it does not know SENTINEL",
             Self::NoService => "the Sentinel watches nothing of that name",
+            Self::NoPrimary => "the Sentinel does not say where the primary is",
             Self::InCluster => "it is a node of a Cluster: other nodes keep channels, too",
             Self::NoCluster => "it is a Redis by itself, and no node of a Cluster",
             Self::NoSlots => "it knows no node that has slots",
             Self::OldCluster => "a Cluster needs Redis 7 or later: this one does not know SPUBLISH",
             Self::Replica => "it is a replica, and takes no publications",
+            Self::GivenAway => "a slot was given away in the middle of an answer",
+            Self::Unreadable(_) => "it is answered with what cannot be read",
             Self::Refused(_) => "it refuses what it is asked",
         }
     }
@@ -262,12 +286,16 @@ impl Trouble {
             }
             Self::NoSentinel => "the URL begins with redis://, or has the port of a Sentinel (26379)",
             Self::NoService => "the name behind the host in the URL is that of `sentinel monitor` in sentinel.conf",
+            Self::NoPrimary => "see what SENTINEL MASTER says there of the name: its flags, ip, port and config-epoch",
             Self::InCluster => "the URL begins with redis+cluster://",
             Self::NoCluster => "the URL begins with redis://, or `cluster-enabled yes` in redis.conf",
             Self::NoSlots => "make the Cluster: redis-cli --cluster create HOST:PORT HOST:PORT …",
             Self::OldCluster => "use Redis 7 or later, or Valkey",
             Self::Replica => "lead the URL to the primary, or to its Sentinels, who know which that is",
-            Self::Refused(_) => "see whether this is a Redis, and not something before it that lacks what is asked",
+            Self::GivenAway => "it is connected to again by itself",
+            Self::Unreadable(_) | Self::Refused(_) => {
+                "see whether this is a Redis, and not something before it that lacks what is asked"
+            }
         }
     }
 
@@ -300,6 +328,7 @@ impl fmt::Display for Trouble {
                 write!(f, "it does not know {commands}: {are} renamed or disabled")
             }
             Self::Denied(why) => write!(f, "the user may not do all that is needed: {why}"),
+            Self::Unreadable(why) => write!(f, "it is answered with what cannot be read: {why}"),
             Self::Refused(why) => write!(f, "it refuses what it is asked: {why}"),
             Self::Stranger(None)
             | Self::Late
@@ -316,10 +345,12 @@ impl fmt::Display for Trouble {
             | Self::Sentinel
             | Self::NoSentinel
             | Self::NoService
+            | Self::NoPrimary
             | Self::InCluster
             | Self::NoCluster
             | Self::NoSlots
             | Self::OldCluster
+            | Self::GivenAway
             | Self::Replica => f.write_str(self.brief()),
         }
     }
@@ -447,5 +478,26 @@ mod tests {
         assert!(matches!(Trouble::of(&RedisError::from(refused)), Trouble::Away(_)));
         let late = io::Error::from(io::ErrorKind::TimedOut);
         assert_eq!(Trouble::of(&RedisError::from(late)), Trouble::Late);
+    }
+
+    /// It was said to be out of reach, by whom it had just answered.
+    #[test]
+    fn what_answers_with_something_odd_is_not_out_of_reach() {
+        let odd = RedisError::from((ErrorKind::UnexpectedReturnType, "no map"));
+        for error in [odd, Trouble::NoPrimary.into(), Trouble::GivenAway.into()] {
+            let said = Trouble::of(&error).to_string();
+            assert!(!said.contains("reached"), "{said}");
+        }
+    }
+
+    /// What a network refuses was taken for a Unix socket's permissions.
+    #[test]
+    fn only_where_a_unix_socket_should_be_is_one_missed() {
+        let refused = RedisError::from(io::Error::from(io::ErrorKind::PermissionDenied));
+        let at = |address: ConnectionAddr| Trouble::of(&refused).at(&address);
+        let host = ConnectionAddr::Tcp("localhost".to_owned(), 6379);
+        assert!(matches!(at(host), Trouble::Away(_)));
+        let path = ConnectionAddr::Unix("/run/redis.sock".into());
+        assert!(matches!(at(path), Trouble::NoSocket(_)));
     }
 }

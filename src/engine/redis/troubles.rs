@@ -72,7 +72,7 @@ impl Troubles {
         info: &ConnectionInfo,
         tell: impl FnOnce(&Trouble) + Send + 'static,
     ) {
-        let first = Trouble::of(error);
+        let first = Trouble::of(error).at(info.addr());
         self.known().now = Some(first.clone());
         if !self.told.is_news(&first.to_string()) {
             return;

@@ -77,7 +77,7 @@ async fn greet_as(
     };
     match timeout(TIMEOUT, greeting).await {
         Ok(Ok(connection)) => Ok((client, connection)),
-        Ok(Err(error)) => Err(look(Trouble::of(&error), info).await),
+        Ok(Err(error)) => Err(look(Trouble::of(&error).at(info.addr()), info).await),
         Err(_) => Err(look(Trouble::Late, info).await),
     }
 }

@@ -27,13 +27,13 @@ pub(super) struct Rights<'a> {
 /// What may not be done.
 #[derive(Debug, Default)]
 struct Refused {
-    commands: Vec<&'static str>,
+    commands: Vec<String>,
     /// Those that are not known at all.
-    unknown: Vec<&'static str>,
+    unknown: Vec<String>,
     keys: bool,
     channels: bool,
     /// For other reasons: the first command, and what Redis said.
-    otherwise: Option<(&'static str, RedisError)>,
+    otherwise: Option<(String, RedisError)>,
 }
 
 impl<'a> Rights<'a> {
@@ -105,7 +105,7 @@ impl<'a> Rights<'a> {
             }
             if let Err(error) = ask(connection, words).await {
                 let is_gone = error.is_io_error();
-                refused.note(name(words[0]), error);
+                refused.note(words[0], error);
                 if is_gone {
                     return refused.findings(self.user, self.prefix, self.kind);
                 }
@@ -169,9 +169,8 @@ impl<'a> Rights<'a> {
         if protocol == ProtocolVersion::RESP2 {
             // It would say nothing else on the connection from then on.
             let unknown = unknown_of(connection, &["PING", "SUBSCRIBE", "UNSUBSCRIBE"]).await;
-            refused
-                .unknown
-                .extend(unknown.unwrap_or_default().into_iter().filter(|name| *name != "PING"));
+            let unknown = unknown.unwrap_or_default().into_iter().filter(|name| *name != "PING");
+            refused.unknown.extend(unknown.map(str::to_owned));
             return;
         }
         if let Err(error) = connection.subscribe(&self.keys.hints).await {
@@ -223,45 +222,8 @@ async fn transact(connection: &mut MultiplexedConnection, refused: &mut Refused)
     }
 }
 
-/// The name of a command, as it is listed.
-fn name(word: &str) -> &'static str {
-    const NAMES: [&str; 30] = [
-        "HELLO",
-        "PING",
-        "ROLE",
-        "SELECT",
-        "TIME",
-        "GET",
-        "MGET",
-        "SET",
-        "XADD",
-        "XRANGE",
-        "XDEL",
-        "PEXPIRE",
-        "EVALSHA",
-        "PUBLISH",
-        "WAIT",
-        "UNLINK",
-        "HSET",
-        "HGET",
-        "HEXISTS",
-        "HGETALL",
-        "HINCRBY",
-        "HDEL",
-        "ZADD",
-        "ZRANGEBYSCORE",
-        "ZREM",
-        "CLUSTER",
-        "ASKING",
-        "SPUBLISH",
-        "SSUBSCRIBE",
-        "SUNSUBSCRIBE",
-    ];
-    NAMES.into_iter().find(|name| *name == word).unwrap_or("a command")
-}
-
 impl Refused {
-    fn note(&mut self, command: &'static str, error: RedisError) {
+    fn note(&mut self, command: &str, error: RedisError) {
         let trouble = Trouble::of(&error);
         if let Trouble::Denied(why) = &trouble {
             if is_of(why, "key") {
@@ -274,7 +236,7 @@ impl Refused {
         } else if matches!(trouble, Trouble::Unknown(_)) {
             once(&mut self.unknown, command);
         } else if error.code() != Some("NOSCRIPT") {
-            self.otherwise.get_or_insert((command, error));
+            self.otherwise.get_or_insert_with(|| (command.to_owned(), error));
         }
     }
 
@@ -311,14 +273,14 @@ impl Refused {
         if !self.unknown.is_empty() {
             findings.push(Finding::from(&Trouble::Unknown(self.unknown.join(" "))));
         }
-        findings.extend(self.otherwise.map(|(command, error)| refusal(command, &error, kind)));
+        findings.extend(self.otherwise.map(|(command, error)| refusal(&command, &error, kind)));
         findings
     }
 }
 
-fn once(commands: &mut Vec<&'static str>, command: &'static str) {
-    if !commands.contains(&command) {
-        commands.push(command);
+fn once(commands: &mut Vec<String>, command: &str) {
+    if !commands.iter().any(|known| known == command) {
+        commands.push(command.to_owned());
     }
 }
 
@@ -353,19 +315,13 @@ fn refusal(command: &str, error: &RedisError, kind: Kind) -> Finding {
             Weight::Unreachable,
             "slots are being moved: check again when they have arrived",
         ),
-        (Some("MOVED" | "CLUSTERDOWN" | "CROSSSLOT"), Kind::Apart) => (
-            Weight::Fault,
-            "this is a node of a Cluster: the URL begins with redis+cluster://",
-        ),
+        (Some("MOVED" | "CLUSTERDOWN" | "CROSSSLOT"), Kind::Apart) => return Finding::from(&Trouble::InCluster),
         _ => {
             let trouble = Trouble::of(error);
             if !matches!(trouble, Trouble::Refused(_)) {
                 return Finding::from(&trouble);
             }
-            (
-                Weight::Fault,
-                "see whether this is a Redis, and not something before it that lacks the command",
-            )
+            (Weight::Fault, trouble.fix())
         }
     };
     let why = shown(error.code().unwrap_or_default(), error.detail().unwrap_or_default());

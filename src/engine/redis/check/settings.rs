@@ -211,7 +211,7 @@ impl Settings {
             Finding::new(
                 Weight::Fault,
                 format!("it is a replica of {host}:{port}, and takes no publications"),
-                "lead the URL to the primary, or to its Sentinels, who know which that is",
+                Trouble::Replica.fix(),
             )
         })
     }
