@@ -33,7 +33,7 @@ pub use heirs::{Claim, Heirs, Known, Places, Settled};
 pub use listing::{FirstByName, Followed, Listing};
 pub use log::{Backlog, Follow, Log, LogPolicy, Page};
 pub use parking::{Parked, Parking, Woken};
-pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Tag};
+pub use position::{BadCursor, Cursor, Epoch, Gap, Offset, Position, Since, Surplus, Tag};
 pub use presence::{
     Member, Others, Presence, PresenceEvent, PresenceEvents, Present, Report, Reported, SessionKey, Who,
 };

@@ -206,6 +206,16 @@ impl FromStr for Since {
     }
 }
 
+/// What may stand in a cursor beyond the channels that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surplus {
+    /// Nothing.
+    Nothing,
+    /// Positions, which are passed over: the server may have added channels when it gave the cursor out, and add fewer
+    /// now. Nothing is skipped by that, for a position counts in its own channel alone.
+    Positions,
+}
+
 /// Where a reader stands on several channels: one [`Since`] per channel, joined by `.`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor(Vec<Since>);
@@ -216,14 +226,11 @@ impl Cursor {
 
     /// One element for each of `channels`, in their order; elements that the text did not have are `now`.
     ///
-    /// Positions beyond the channels are passed over: the server may have added channels when it gave the cursor out,
-    /// and add fewer now. Nothing is skipped by that, for a position counts in its own channel alone.
-    ///
     /// # Errors
-    /// [`BadCursor::TooMany`] if there are other elements beyond the channels.
-    pub fn elements_for(mut self, channels: usize) -> Result<Vec<Since>, BadCursor> {
-        let mut beyond = self.0.iter().skip(channels);
-        if beyond.any(|element| !matches!(element, Since::After(_))) {
+    /// [`BadCursor::TooMany`] if there are elements beyond the channels that may not be there.
+    pub fn elements_for(mut self, channels: usize, surplus: Surplus) -> Result<Vec<Since>, BadCursor> {
+        let may_be_there = |element: &Since| surplus == Surplus::Positions && matches!(element, Since::After(_));
+        if !self.0.iter().skip(channels).all(may_be_there) {
             return Err(BadCursor::TooMany {
                 elements: self.0.len(),
                 channels,
@@ -269,7 +276,7 @@ impl FromStr for Cursor {
 pub enum BadCursor {
     /// An element is none of `now`, `start`, `last:N` and a position.
     Element(Box<str>),
-    /// There are more elements than channels, and not only positions.
+    /// There are more elements than channels.
     TooMany {
         /// How many elements the cursor has.
         elements: usize,
@@ -368,9 +375,12 @@ mod tests {
     #[test]
     fn missing_elements_are_now_and_surplus_ones_are_refused_unless_they_are_positions() {
         let cursor: Cursor = "start".parse().unwrap();
-        assert_eq!(cursor.clone().elements_for(2), Ok(vec![Since::Start, Since::Now]));
         assert_eq!(
-            cursor.elements_for(0),
+            cursor.clone().elements_for(2, Surplus::Nothing),
+            Ok(vec![Since::Start, Since::Now])
+        );
+        assert_eq!(
+            cursor.elements_for(0, Surplus::Positions),
             Err(BadCursor::TooMany {
                 elements: 1,
                 channels: 0
@@ -378,11 +388,12 @@ mod tests {
         );
         let cursor: Cursor = "a-1.b-2.c-3".parse().unwrap();
         assert_eq!(
-            cursor.elements_for(1),
+            cursor.clone().elements_for(1, Surplus::Positions),
             Ok(vec![Since::After("a-1".parse().unwrap())]),
             "of channels that the server does not add any more"
         );
+        assert!(cursor.elements_for(1, Surplus::Nothing).is_err());
         let cursor: Cursor = "a-1.b-2.now".parse().unwrap();
-        assert!(cursor.elements_for(2).is_err());
+        assert!(cursor.elements_for(2, Surplus::Positions).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::envelope::Envelope;
 use super::secret::Secret;
 use super::{Code, Limits, Problem, read_query};
-use crate::delivery::{ChannelName, Cursor, Since};
+use crate::delivery::{ChannelName, Cursor, Since, Surplus};
 
 /// Channels and where to begin on each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,23 +135,25 @@ impl Asked {
         !self.channels.is_empty()
     }
 
-    /// What it comes to for one whom the server subscribes to `granted`, which come after those that are named.
+    /// What it comes to for one to whom the server has `added` channels, which come after those that are named; `None`: it
+    /// never does.
     /// `last_event_id` is the header of that name, which wins.
     ///
     /// # Errors
     /// `bad_channel`, `bad_cursor`, `bad_request`, `too_many_channels`.
     pub fn checked(
         &self,
-        granted: &[ChannelName],
+        added: Option<&[ChannelName]>,
         last_event_id: Option<&str>,
         limits: &Limits,
     ) -> Result<StreamRequest, Problem> {
-        let channels = distinct(&self.channels, granted, limits)?;
+        let channels = distinct(&self.channels, added.unwrap_or_default(), limits)?;
+        let surplus = added.map_or(Surplus::Nothing, |_| Surplus::Positions);
         let since = last_event_id
             .filter(|id| !id.is_empty())
             .or(self.since.as_deref())
             .unwrap_or_default();
-        let elements = since.parse::<Cursor>()?.elements_for(channels.len())?;
+        let elements = since.parse::<Cursor>()?.elements_for(channels.len(), surplus)?;
         let wait_s = self.wait_s.unwrap_or(Limits::WAIT_S_DEFAULT);
         if wait_s > Limits::WAIT_S_MAX {
             return Err(bad_wait(&wait_s.to_string()));
@@ -216,7 +218,7 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<StreamRequest, Problem> {
-        read_stream_query(query)?.checked(&[], None, &Limits::default())
+        read_stream_query(query)?.checked(None, None, &Limits::default())
     }
 
     #[test]
@@ -237,10 +239,10 @@ mod tests {
     #[test]
     fn the_header_wins_and_empty_is_absent() {
         let request = read_stream_query("channel=a&since=start").unwrap();
-        let request = request.checked(&[], Some("now"), &Limits::default()).unwrap();
+        let request = request.checked(None, Some("now"), &Limits::default()).unwrap();
         assert_eq!(request.channels[0].1, Since::Now);
         let request = read_stream_query("channel=a&since=&lastEventId=start").unwrap();
-        let request = request.checked(&[], Some(""), &Limits::default()).unwrap();
+        let request = request.checked(None, Some(""), &Limits::default()).unwrap();
         assert_eq!(request.channels[0].1, Since::Start);
     }
 
@@ -248,7 +250,7 @@ mod tests {
     fn a_body_says_the_same_as_a_query() {
         let body = br#"{"channels":["a","b"],"since":"start","wait":3,"cursor":"none","presence":true,"session":"x"}"#;
         let from_body = read_stream_body(body).unwrap();
-        let from_body = from_body.checked(&[], None, &Limits::default()).unwrap();
+        let from_body = from_body.checked(None, None, &Limits::default()).unwrap();
         assert_eq!(
             from_body,
             read("channel=a&channel=b&since=start&wait=3&cursor=none&presence=1&session=x").unwrap()
@@ -259,7 +261,7 @@ mod tests {
     fn channels_that_are_granted_come_after_those_that_are_named() {
         let granted = ["b", "c"].map(|name| ChannelName::parse(name).unwrap());
         let request = read_stream_query("channel=x&channel=b&since=start.last:1.last:2").unwrap();
-        let request = request.checked(&granted, None, &Limits::default()).unwrap();
+        let request = request.checked(Some(&granted), None, &Limits::default()).unwrap();
         let channels: Vec<_> = request.channels.iter().map(|(channel, _)| channel.as_str()).collect();
         assert_eq!(channels, ["x", "b", "c"]);
         assert_eq!(request.channels[2].1, Since::Last(2));

@@ -157,8 +157,10 @@ impl Node {
 
     /// The channels that the server subscribes for somebody, in the order in which they come after those that a request
     /// names.
-    pub fn channels_at_connect(&self, identity: &Identity) -> Vec<ChannelName> {
-        self.policies.load().channels_at_connect(identity)
+    /// `None` for whom it never does.
+    pub fn channels_at_connect(&self, identity: &Identity) -> Option<Vec<ChannelName>> {
+        let user = identity.user()?;
+        Some(self.policies.load().channels_at_connect(identity, user))
     }
 
     /// Whether the server subscribes users to channels of their own, and this one cannot have any.

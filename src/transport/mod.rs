@@ -175,8 +175,8 @@ async fn read_request(
     };
     let in_body = asked.token.as_ref().filter(|_| head.method == Method::POST);
     let identity = identify(&transports.node, &head, in_body).await?;
-    let granted = transports.node.channels_at_connect(&identity);
-    let asked = asked.checked(&granted, last_event_id, &limits)?;
+    let added = transports.node.channels_at_connect(&identity);
+    let asked = asked.checked(added.as_deref(), last_event_id, &limits)?;
     let missing = if transports.node.lacks_personal_channel(&identity) {
         "no channel is named, and the `sub` of this token has none of its own: it has white space, `,`, `*`, `\"` or `\\`, or \
          is too long for a channel's name"

@@ -86,9 +86,8 @@ impl Policies {
 
     /// The channels that the server subscribes for somebody: those of the token, sorted, and then those that are the
     /// user's own, sorted; so what a configuration adds moves no element of a cursor.
-    pub(in crate::session) fn channels_at_connect(&self, identity: &Identity) -> Vec<ChannelName> {
+    pub(in crate::session) fn channels_at_connect(&self, identity: &Identity, user: &str) -> Vec<ChannelName> {
         let mut channels = identity.channels().to_vec();
-        let Some(user) = identity.user() else { return channels };
         for namespace in &self.at_connect {
             // A `sub` that cannot stand in a channel's name has no channel of its own.
             let Ok(own) = ChannelName::parse(&format!("{namespace}:{user}")) else {

@@ -90,7 +90,8 @@ async fn open(transports: &Transports, request: &request::Parts) -> Result<(Sess
     let asked = read_stream_query(request.uri.query().unwrap_or_default())?;
     let identity = identify(node, request, None).await?;
     let names_any = asked.names_any();
-    let asked = asked.checked(&node.channels_at_connect(&identity), None, &node.limits())?;
+    let added = node.channels_at_connect(&identity);
+    let asked = asked.checked(added.as_deref(), None, &node.limits())?;
     // Those of several that are refused get an `unsubscribed` each.
     let asked = ask(node, &identity, asked.channels, asked.presence).await;
     // Whoever names none has come to send commands: what the server adds of its own is no condition for that.
