@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use support::app::{App, Reply};
 use support::client::{self, ask, auth, bearer, operate, token_of};
@@ -15,6 +16,8 @@ use support::node::{Node, Setup, read_config};
 use support::push::Push;
 use support::tokens::{SECRET, api_key, now_s, token};
 use support::websocket::{Said, WebSocket};
+use throughline::delivery::{ChannelName, Draft, Engine, EngineError, Page, Published, Since, Tail};
+use throughline::engine::{MemoryEngine, System};
 use throughline::http::HttpClient;
 use throughline::session::identity::FetchKeys;
 use tokio::sync::Semaphore;
@@ -35,8 +38,45 @@ struct World {
     gate: Arc<Semaphore>,
 }
 
+/// An engine that keeps publications to `slow` until the test says so.
+#[derive(Debug)]
+struct Held {
+    memory: MemoryEngine,
+    gate: Semaphore,
+    has_begun: Semaphore,
+}
+
+impl Engine for Held {
+    fn publish<'a>(&'a self, batch: &'a [Draft]) -> BoxFuture<'a, Vec<Result<Published, EngineError>>> {
+        Box::pin(async move {
+            if batch[0].channel.as_str() == "slow" {
+                self.has_begun.add_permits(1);
+                let _passed = self.gate.acquire().await.expect("it is never closed");
+            }
+            self.memory.publish(batch).await
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        after: Since,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, EngineError>> {
+        self.memory.history(channel, after, limit)
+    }
+
+    fn attach<'a>(&'a self, channel: &'a ChannelName) -> BoxFuture<'a, Result<Tail, EngineError>> {
+        self.memory.attach(channel)
+    }
+}
+
 impl World {
     async fn start() -> Self {
+        Self::start_on(None).await
+    }
+
+    async fn start_on(engine: Option<Arc<dyn Engine>>) -> Self {
         let gate = Arc::new(Semaphore::new(0));
         let app = App::start_gated(Arc::clone(&gate), |_| Reply::json(&json!({"allow": true}))).await;
         let mut setup = Setup::auth(&auth_text());
@@ -46,6 +86,9 @@ impl World {
             app.url("subscribe")
         );
         setup.hooks = toml::from_str(&hooks).unwrap();
+        setup.engine = engine;
+        // The clock of the connections ticks 32 times in it.
+        setup.timings.heartbeat_ms = 60_000;
         Self {
             node: Node::start(setup),
             app,
@@ -110,8 +153,8 @@ impl World {
         assert_eq!(status, 200, "{answer}");
     }
 
-    /// A WebSocket that follows `open`, and whose `command` waits for the app.
-    async fn waiting(&self, token: &str, command: &Value) -> WebSocket {
+    /// A WebSocket that follows `open`.
+    async fn following(&self, token: &str) -> WebSocket {
         self.gate.add_permits(1);
         let headers = [("authorization", bearer(token))];
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -120,6 +163,12 @@ impl World {
         for kind in ["welcome", "subscribed"] {
             assert_eq!(socket.push().await.unwrap().kind(), kind);
         }
+        socket
+    }
+
+    /// The same, whose `command` waits for the app.
+    async fn waiting(&self, token: &str, command: &Value) -> WebSocket {
+        let mut socket = self.following(token).await;
         let asked = self.app.asked().len();
         socket.command(command).await.unwrap();
         within("the question", self.app.count_reaches(asked + 1)).await;
@@ -155,7 +204,7 @@ async fn told(socket: &mut WebSocket) -> Vec<String> {
     let mut told = Vec::new();
     loop {
         match within("what comes next", socket.next()).await.unwrap() {
-            Said::Push(push) if push.kind() == "expiring" => {}
+            Said::Push(push) if matches!(push.kind(), "expiring" | "heartbeat") => {}
             Said::Push(push) => told.push(words(&push)),
             Said::Closed { .. } => return told,
         }
@@ -211,5 +260,98 @@ async fn of_a_batch_no_more_is_asked_about_when_its_publisher_is_gone() {
             .filter(|result| client::code_of(&result["error"]) == refusal(change));
         assert_eq!(refused.count(), 100, "{change}");
         assert_eq!((world.app.asked().len(), world.history("a").await), (16, 0), "{change}");
+    }
+}
+
+/// A command waits for the app, which never answers; its session ends all the same, gets nothing more, and is told that
+/// the command was not carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_at_once_though_a_command_is_under_way() {
+    for change in ["disconnect", "key", "expiry"] {
+        for command in [
+            json!({"type": "publish", "id": 1, "channel": "slow", "data": 1}),
+            json!({"type": "subscribe", "id": 1, "channel": "slow"}),
+        ] {
+            let world = World::start().await;
+            let mut socket = world.waiting(&World::token(change), &command).await;
+            world.change(change).await;
+            if change != "expiry" {
+                world.publish_as_app("open").await;
+            }
+            let code = refusal(change);
+            let expected = [format!("error {code}"), format!("closing {code}")];
+            assert_eq!(told(&mut socket).await, expected, "{change} {command}");
+            assert_eq!(world.history("slow").await, 0, "{change}");
+        }
+    }
+}
+
+/// So does a subscription that is no longer allowed, and one that an operator ends; the session goes on with its command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_ends_at_once_though_a_command_is_under_way() {
+    for change in ["unsubscribe", "nobody"] {
+        let world = World::start().await;
+        let command = json!({"type": "subscribe", "id": 1, "channel": "slow"});
+        let mut socket = world.waiting(&token_of("ada"), &command).await;
+        let code = if change == "nobody" {
+            world.change(change).await;
+            "forbidden"
+        } else {
+            let open = json!({"user": "ada", "channel": "open"});
+            assert_eq!(operate(world.node.address, "/v1/unsubscribe", &open).await.0, 200);
+            "denied"
+        };
+        world.publish_as_app("open").await;
+        let ended = within("the end", socket.push()).await.unwrap();
+        assert_eq!(words(&ended), format!("unsubscribed open {code}"), "{change}");
+        world.gate.add_permits(1);
+        let begun = within("the reply", socket.push()).await.unwrap();
+        assert_eq!(words(&begun), "subscribed slow", "{change}");
+        if change == "nobody" {
+            // It was allowed before.
+            let ended = within("the end", socket.push()).await.unwrap();
+            assert_eq!(words(&ended), "unsubscribed slow forbidden");
+        }
+    }
+}
+
+/// What became of a publication that the engine has is not known before it says so. So it is waited for; its publisher is
+/// told, and nothing else, before the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_the_engine_has_is_not_called_refused() {
+    let engine = Arc::new(Held {
+        memory: MemoryEngine::new(Arc::new(System)),
+        gate: Semaphore::new(0),
+        has_begun: Semaphore::new(0),
+    });
+    let world = World::start_on(Some(Arc::clone(&engine) as Arc<dyn Engine>)).await;
+    let command = json!({"type": "publish", "id": 1, "channel": "slow", "data": 1});
+    let mut socket = world.waiting(&token_of("ada"), &command).await;
+    world.gate.add_permits(1);
+    let has_begun = within("the publication", engine.has_begun.acquire()).await;
+    has_begun.unwrap().forget();
+    world.change("disconnect").await;
+    world.publish_as_app("open").await;
+    engine.gate.add_permits(1);
+    assert_eq!(told(&mut socket).await, ["published slow", "closing denied"]);
+    assert_eq!(world.history("slow").await, 1);
+}
+
+/// A new token that came in time takes the place of the one that has expired since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_that_came_in_time_keeps_the_session() {
+    let world = World::start().await;
+    let short = World::token("expiry");
+    let refresh = json!({"type": "refresh", "id": 1, "token": token_of("ada")});
+    let mut other = world.following(&short).await;
+    let mut socket = world.waiting(&short, &refresh).await;
+    assert_eq!(told(&mut other).await, ["closing token_expired"]);
+    world.gate.add_permits(1);
+    for expected in ["expiring", "refreshed", "publication open"] {
+        let push = within("what comes next", socket.push()).await.unwrap();
+        assert_eq!(words(&push), expected);
+        if expected == "refreshed" {
+            world.publish_as_app("open").await;
+        }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::identity::{Action, Identity};
 use super::presence::Place;
-use super::{Done, Node, Session};
+use super::{Done, Node, Session, Stage};
 use crate::delivery::{ChannelName, EngineError, EngineErrorKind, Joined, Since, Subscription, subscribe};
 use crate::protocol::{CommandId, PresenceAsk, Problem, Push};
 
@@ -215,7 +215,7 @@ impl Session {
     /// Begins subscriptions, each of which is answered by `subscribed` or `unsubscribed`.
     pub(super) fn begin(&mut self, channels: Vec<(ChannelName, Since)>, presence: PresenceAsk, id: Option<CommandId>) {
         let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
-        self.work(async move {
+        self.work(Stage::Asked(id.clone()), async move {
             let wanted = ask(&node, &identity, channels, presence).await;
             let begun = begin(&node, wanted).await;
             Done::Begun { begun, id }
@@ -225,7 +225,7 @@ impl Session {
     /// Begins subscriptions after it was [asked](ask) whether they may begin.
     pub fn begin_asked(&mut self, wanted: Vec<Wanted>) {
         let node = Arc::clone(self.node());
-        self.work(async move {
+        self.work(Stage::Unasked, async move {
             let begun = begin(&node, wanted).await;
             Done::Begun { begun, id: None }
         });

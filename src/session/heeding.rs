@@ -23,6 +23,11 @@ impl Session {
         self.registered.ending(Urgency::Now)
     }
 
+    /// Why others have it end at once, if they do.
+    pub(super) fn told_to_end(&self) -> Option<Problem> {
+        self.registered.ending(Urgency::Now)?.problem
+    }
+
     /// Whether an operator has sent it away meanwhile, everywhere or from a channel.
     pub(super) fn check_denied(&self, channel: Option<&ChannelName>) -> Result<(), Problem> {
         let node = self.node();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 
 use super::beginnings::{Asked, Begun, Started, ask_again, begin};
-use super::{Done, Node, Output, Session};
+use super::{Done, Node, Output, Session, Stage};
 use crate::delivery::{ChannelName, Joined};
 use crate::protocol::{Code, Problem, Push};
 
@@ -114,7 +114,7 @@ impl Session {
             return;
         };
         let (node, identity) = (Arc::clone(self.counted.node()), Arc::clone(&self.identity));
-        self.work(async move {
+        self.work(Stage::Unasked, async move {
             let wanted = ask_again(&node, &identity, asked).await;
             Done::Late(begin(&node, wanted).await)
         });

@@ -26,12 +26,13 @@ mod registry;
 mod subscriptions;
 pub mod webhooks;
 mod withdrawn;
+mod working;
 
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use futures_util::future::{BoxFuture, join_all, poll_fn};
+use futures_util::future::{join_all, poll_fn};
 
 use crate::delivery::{ChannelName, Gap, Joined, Publication};
 use crate::metrics::Transport;
@@ -47,9 +48,11 @@ use expiry::Expiry;
 use identity::Identity;
 use limits::{Over, Seat};
 pub use node::Node;
+use publishing::Prepared;
 use registry::{Registered, Urgency};
 pub use registry::{Registry, SessionId};
 use subscriptions::Subscriptions;
+use working::{Stage, Working};
 
 /// Replies that may wait to be sent before further commands are read.
 const REPLIES_MAX: usize = 16;
@@ -101,7 +104,7 @@ pub struct Session {
     subscriptions: Subscriptions,
     /// Replies that wait, and presence.
     aside: Aside,
-    working: Option<BoxFuture<'static, Done>>,
+    working: Option<Box<Working>>,
     /// What it may still do, and its place among the open connections, for as long as it lives.
     seat: Seat,
     identity: Arc<Identity>,
@@ -111,6 +114,8 @@ pub struct Session {
 /// A command that was carried out.
 enum Done {
     Reply(Box<Push>),
+    /// A publication that may be stored, as far as was asked.
+    Prepared(ChannelName, Prepared, Option<CommandId>),
     Begun {
         begun: Vec<Begun>,
         id: Option<CommandId>,
@@ -205,7 +210,7 @@ impl Session {
         self.tell_time();
         self.heed();
         // Its end comes next: nothing more is carried out before.
-        if let Some(problem) = self.registered.ending(Urgency::Now).and_then(|ending| ending.problem) {
+        if let Some(problem) = self.told_to_end() {
             return self.reply_error(id, problem);
         }
         match command {
@@ -216,7 +221,7 @@ impl Session {
                 let channels: Vec<_> = channels
                     .map(|channel| (channel.clone(), self.is_told_of(channel)))
                     .collect();
-                self.working = Some(Box::pin(async move {
+                self.work(Stage::Renewing(id.clone()), async move {
                     let renewed = match node.refresh(&identity, &token).await {
                         Ok(renewed) => renewed,
                         Err(problem) => return Done::Reply(Box::new(Push::Error { problem, id })),
@@ -230,7 +235,7 @@ impl Session {
                     });
                     let refused = join_all(asking).await.into_iter().flatten().collect();
                     Done::Refreshed(renewed, refused, id)
-                }));
+                });
             }
             _ if self.expiry.is_over() => self.reply_error(id, identity::token_expired()),
             Command::Ping => self.reply(Push::Pong { id }),
@@ -245,22 +250,22 @@ impl Session {
             Command::Unsubscribe(channel) => self.unsubscribe(channel, id),
             Command::Publish(item) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
-                self.working = Some(Box::pin(async move {
+                self.work(Stage::Asked(id.clone()), async move {
                     let channel = item.channel.clone();
-                    Done::Reply(Box::new(match node.publish_one(&identity, item).await {
-                        Ok(published) => Push::Published { channel, published, id },
-                        Err(problem) => Push::Error { problem, id },
-                    }))
-                }));
+                    match node.prepare(&identity, vec![item]).await {
+                        Ok(prepared) => Done::Prepared(channel, prepared, id),
+                        Err(problem) => Done::Reply(Box::new(Push::Error { problem, id })),
+                    }
+                });
             }
             Command::History(query) => {
                 let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
-                self.working = Some(Box::pin(async move {
+                self.work(Stage::Asked(id.clone()), async move {
                     Done::Reply(Box::new(match node.history(&identity, query).await {
                         Ok(reply) => Push::History { reply, id },
                         Err(problem) => Push::Error { problem, id },
                     }))
-                }));
+                });
             }
             Command::Presence(query) => self.look_up(query, id),
         }
@@ -329,11 +334,14 @@ impl Session {
             self.registered.register(cx.waker());
         }
         self.go_on(cx);
-        self.heed();
-        // Not while something is under way that was allowed before.
-        if self.working.is_none() && self.registered.takes_new_policies() {
+        if self.registered.takes_new_policies() {
+            if let Some(working) = &mut self.working {
+                working.note_new_policies();
+            }
             self.obey_policies();
         }
+        // Afterwards, for that may have been its end.
+        self.heed();
         if let Some(push) = self.aside.pop() {
             return Poll::Ready(Output::Push(Box::new(push)));
         }
@@ -342,10 +350,7 @@ impl Session {
         }
         // Before what comes next: a busy channel does not keep a session beyond its token, or beyond its welcome.
         if let Some(ending) = self.early_ending() {
-            return match self.working {
-                None => Poll::Ready(Output::Ending(Box::new(ending))),
-                Some(_) => Poll::Pending,
-            };
+            return self.end_early(ending).map(|ending| Output::Ending(Box::new(ending)));
         }
         if let Some(output) = self.serve(cx) {
             return Poll::Ready(output);
@@ -359,14 +364,20 @@ impl Session {
     /// Goes on with what is under way, and begins what is due, until it has to be waited for.
     fn go_on(&mut self, cx: &mut Context<'_>) {
         loop {
-            if let Some(work) = &mut self.working {
-                let Poll::Ready(done) = work.as_mut().poll(cx) else {
+            if let Some(working) = &mut self.working {
+                let Poll::Ready(done) = working.poll(cx) else {
                     return;
                 };
+                let is_outdated = working.is_outdated();
                 self.working = None;
                 self.finish(done);
+                if is_outdated {
+                    self.obey_policies();
+                }
             }
-            self.mind_latecomers(cx);
+            if self.working.is_none() {
+                self.mind_latecomers(cx);
+            }
             if self.working.is_none() {
                 return;
             }
@@ -376,6 +387,7 @@ impl Session {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Reply(push) => self.reply(*push),
+            Done::Prepared(channel, prepared, id) => self.store(channel, prepared, id),
             Done::Refreshed(identity, refused, id) => self.refreshed(identity, refused, id),
             Done::Begun { begun, id } => self.begun(begun, id.as_ref()),
             Done::Late(begun) => self.begun_late(begun),
@@ -383,8 +395,23 @@ impl Session {
     }
 
     /// Does this aside, until it is done.
-    fn work(&mut self, work: impl Future<Output = Done> + Send + 'static) {
-        self.working = Some(Box::pin(work));
+    fn work(&mut self, stage: Stage, doing: impl Future<Output = Done> + Send + 'static) {
+        self.working = Some(Box::new(Working::new(stage, doing)));
+    }
+
+    /// Gives a publication to the engine, unless the session was told meanwhile to end.
+    fn store(&mut self, channel: ChannelName, prepared: Prepared, id: Option<CommandId>) {
+        self.heed();
+        if let Some(problem) = self.told_to_end() {
+            return self.reply_error(id, problem);
+        }
+        let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
+        self.work(Stage::Storing, async move {
+            Done::Reply(Box::new(match node.store_one(&identity, prepared).await {
+                Ok(published) => Push::Published { channel, published, id },
+                Err(problem) => Push::Error { problem, id },
+            }))
+        });
     }
 
     fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Problem> {

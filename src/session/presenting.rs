@@ -5,7 +5,7 @@ use std::task::Context;
 
 use super::identity::{Action, Identity};
 use super::presence::{Attendance, Place, PollMark, Presences};
-use super::{Done, Node, Output, Session};
+use super::{Done, Node, Output, Session, Stage};
 use crate::delivery::ChannelName;
 use crate::protocol::{Code, CommandId, PresenceAsk, PresenceQuery, PresenceReply, Problem, Push};
 
@@ -145,11 +145,11 @@ impl Session {
     /// Answers who is on a channel.
     pub(super) fn look_up(&mut self, query: PresenceQuery, id: Option<CommandId>) {
         let (node, identity) = (Arc::clone(self.node()), Arc::clone(&self.identity));
-        self.working = Some(Box::pin(async move {
+        self.work(Stage::Asked(id.clone()), async move {
             Done::Reply(Box::new(match node.presence(&identity, query).await {
                 Ok(reply) => Push::Presence { reply, id },
                 Err(problem) => Push::Error { problem, id },
             }))
-        }));
+        });
     }
 }
