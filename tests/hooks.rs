@@ -995,6 +995,68 @@ async fn a_new_token_is_a_reason_to_ask_again() {
     assert_eq!(socket.push().await.unwrap().kind(), "publication");
 }
 
+/// At a refresh the app says nothing about the channels that the session has: they come back by themselves, and nothing is
+/// lost; but not the one that the client has given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_about_which_the_app_says_nothing_loses_no_channel() {
+    let has_voice = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let speaks = Arc::clone(&has_voice);
+    let app = App::start(move |_| {
+        if speaks.load(Ordering::SeqCst) {
+            Reply::json(&json!({"allow": true}))
+        } else {
+            Reply::status(500, "")
+        }
+    })
+    .await;
+    let node = Node::start(asking(&app, &["subscribe"], "cache_s = 0"));
+    let publish = async |data: u64| {
+        let body = json!({"channel": "a", "data": data}).to_string();
+        let key = bearer(&api_key('A'));
+        let request = http::post("/v1/publish", &[("authorization", &key)], body.as_bytes());
+        assert_eq!(ask(node.address, &request).await.0.status, 200);
+    };
+    let of = |seconds| token("ada", seconds, &json!({}));
+    let (key, query) = (bearer(&of(600)), [("channel", "a"), ("channel", "b")]);
+    let headers = [("authorization", key.as_str())];
+    let mut socket = WebSocket::open_with(node.address, &query, &headers).await.unwrap();
+    let told = async |socket: &mut WebSocket| {
+        let push = within("what comes next", socket.push()).await.unwrap();
+        let words = [
+            push.kind(),
+            push.channel(),
+            push.text_of("code"),
+            push.text_of("resume"),
+        ];
+        let words = words.into_iter().chain(push.data.as_deref());
+        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    for expected in ["welcome", "subscribed a fresh", "subscribed b fresh"] {
+        assert_eq!(told(&mut socket).await, expected);
+    }
+    publish(1).await;
+    assert_eq!(told(&mut socket).await, "publication a 1");
+
+    has_voice.store(false, Ordering::SeqCst);
+    let refresh = json!({"type": "refresh", "id": 1, "token": of(601)});
+    socket.command(&refresh).await.unwrap();
+    for expected in ["refreshed", "unsubscribed a overloaded", "unsubscribed b overloaded"] {
+        assert_eq!(told(&mut socket).await, expected);
+    }
+    publish(2).await;
+    socket
+        .command(&json!({"type": "unsubscribe", "id": 2, "channel": "b"}))
+        .await
+        .unwrap();
+    assert_eq!(told(&mut socket).await, "unsubscribed b requested");
+    has_voice.store(true, Ordering::SeqCst);
+    for expected in ["subscribed a complete", "publication a 2"] {
+        assert_eq!(told(&mut socket).await, expected);
+    }
+    publish(3).await;
+    assert_eq!(told(&mut socket).await, "publication a 3");
+}
+
 /// Policies that change do not take away what the app has allowed, and nothing is asked again; but what is for nobody is
 /// not for the app to allow.
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use super::Output;
 use super::occupancy::Occupant;
 use super::ready::Flag;
 use super::registry::Shared;
-use crate::delivery::{ChannelName, Delivery, EndReason, Subscription};
+use crate::delivery::{ChannelName, Delivery, EndReason, Position, Subscription};
 use crate::protocol::{Problem, Push};
 
 /// Deliveries of one channel before the others of the session get a turn.
@@ -149,10 +149,11 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn remove(&mut self, key: usize) -> Option<ChannelName> {
+    /// Ends a subscription; answers where it was.
+    pub(super) fn remove(&mut self, key: usize) -> Option<Position> {
         self.turn = self.turn.take().filter(|turn| turn.key() != key);
         let entry = self.entries.get_mut(key)?.take()?;
-        Some(entry.subscription.channel().clone())
+        Some(entry.subscription.cursor())
     }
 
     /// The next delivery of a channel that has one.
@@ -176,7 +177,8 @@ impl Subscriptions {
                     Output::Gap { key, channel, gap }
                 }
                 Delivery::Ended(EndReason::Engine(error)) => {
-                    let Some(channel) = self.remove(key) else { continue };
+                    let Some(channel) = self.channel(key) else { continue };
+                    self.remove(key);
                     Output::Push(Box::new(Push::Unsubscribed {
                         channel,
                         problem: Some(Problem::from(error)),

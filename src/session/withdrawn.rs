@@ -4,11 +4,12 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 
+use super::beginnings::Asked;
 use super::identity::{Action, Authority, Identity, KeysWithdrawn};
 use super::policy::Policies;
 use super::registry::{Registry, Urgency};
 use super::{Node, Session};
-use crate::delivery::ChannelName;
+use crate::delivery::{ChannelName, Since};
 use crate::protocol::{Code, Problem, Push};
 
 impl Session {
@@ -28,11 +29,20 @@ impl Session {
         self.withdraw(refused);
     }
 
-    /// Ends subscriptions for a reason of the server's, each unless it has ended meanwhile.
+    /// Ends subscriptions for a reason of the server's, each unless it has ended meanwhile. If the reason may pass, it is
+    /// tried again from where the subscription was.
     pub(super) fn withdraw(&mut self, refused: Vec<(ChannelName, Problem)>) {
         for (channel, problem) in refused {
             if let Some(key) = self.subscriptions.key_of(&channel) {
-                self.subscriptions.remove(key);
+                let presence = self.is_told_of(&channel);
+                if let Some(cursor) = self.subscriptions.remove(key) {
+                    let asked = Asked {
+                        channel: channel.clone(),
+                        since: Since::After(cursor),
+                        presence,
+                    };
+                    self.try_later(None, asked, &problem);
+                }
                 self.leave(&channel);
             } else if !self.give_up(&channel) {
                 continue;
