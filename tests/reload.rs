@@ -352,6 +352,51 @@ async fn who_was_let_in_by_a_key_that_is_withdrawn_leaves_and_the_others_stay() 
     assert_eq!(closed(&mut back_end).await, 4401);
 }
 
+/// For whom an issuer's tokens must be meant, and what else it is about, changes as its key does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_let_in_by_an_audience_that_is_gone_leaves_and_the_others_stay() {
+    let key = api_key('k');
+    let with = |audience: &str| {
+        let keys = key_table("kept", &key);
+        format!("[[auth.issuers]]\nissuer = \"one\"\nsecret = \"{OTHER}\"\n{audience}\n{keys}")
+    };
+    let token = |audience: Value| {
+        let grants = json!({"subscribe": ["*"]});
+        let claims = json!({"iss": "one", "sub": "ada", "exp": now_s() + 600, "aud": audience, "throughline": grants});
+        let mut claims = claims;
+        claims.as_object_mut().unwrap().retain(|_, claim| !claim.is_null());
+        forge(
+            r#"{"alg":"HS256"}"#,
+            &claims.to_string(),
+            Signer::Hmac(OTHER.as_bytes()),
+        )
+    };
+    let world = World::start(&with("audience = \"edge\"")).await;
+    let mut first = open(&world, &token(json!("edge"))).await;
+    until(&mut first, "subscribed").await;
+    // More of them, in another order, and the algorithm that it had anyway.
+    world
+        .takes(&with("audience = [\"other\", \"edge\"]\nalgorithm = \"HS256\""))
+        .await;
+    let mut second = open(&world, &token(json!(["x", "other"]))).await;
+    until(&mut second, "subscribed").await;
+    world.takes(&with("audience = \"other\"")).await;
+    assert_eq!(until(&mut first, "closing").await.text_of("code"), "token_invalid");
+    assert_eq!(closed(&mut first).await, 4401);
+    world.has_said(1, &["was read again", "sessions_ended=1"]).await;
+    let bearer = format!("Bearer {key}");
+    let publication = json!({"channel": "a", "data": 1});
+    world.publish(&publication, &[("authorization", &bearer)]).await;
+    until(&mut second, "publication").await;
+
+    world.takes(&with("")).await;
+    assert_eq!(closed(&mut second).await, 4401);
+    let mut third = open(&world, &token(Value::Null)).await;
+    until(&mut third, "subscribed").await;
+    world.takes(&with("audience = \"edge\"")).await;
+    assert_eq!(closed(&mut third).await, 4401);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_and_polls_hear_that_their_key_was_withdrawn() {
     let operator = api_key('o');

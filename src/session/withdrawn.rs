@@ -123,7 +123,7 @@ impl Node {
         Some(if identity == &**self.anybody() {
             Problem::new(Code::Unauthenticated, "credentials are needed here from now on")
         } else {
-            let detail = "the key that these credentials were checked with is no longer accepted";
+            let detail = "the key that these credentials were checked with, or their audience, is no longer accepted";
             Problem::new(Code::TokenInvalid, detail)
         })
     }

@@ -82,7 +82,7 @@ impl Authority {
         let is_it = |issuer: &&Issuer| issuer.name.is_none() || issuer.name.as_deref() == said;
         let issuer = self.issuers.iter().find(is_it).ok_or(Refusal::Issuer)?;
         let voucher = issuer.check_signature(&compact).await?;
-        claims.check_audience(&issuer.audience)?;
+        let voucher = voucher.meant_for(claims.audience(&issuer.audience)?);
         Ok(claims.identity(self.leeway_s, now_ms)?.vouched(voucher).shown_by(token))
     }
 
@@ -114,7 +114,7 @@ impl Authority {
         self.issuers.iter().for_each(|issuer| issuer.tell(who));
     }
 
-    /// Whether somebody whom this one, or one before it, has let in would still be let in by the same key.
+    /// Whether somebody whom this one, or one before it, has let in would still be let in by the same key, and for the same audience.
     pub(in crate::session) fn vouches_for(&self, identity: &Identity) -> bool {
         match identity.voucher {
             None => !matches!(identity.kind, Kind::Anybody),

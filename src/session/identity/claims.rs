@@ -77,19 +77,18 @@ impl Claims {
         self.iss.as_ref().and_then(Value::as_str)
     }
 
-    /// Whether one of these is meant; where none is configured, a token that is meant for anybody in particular is not
-    /// meant for us.
-    pub(super) fn check_audience(&self, accepted: &[String]) -> Result<(), Refusal> {
-        let is_accepted = |name: &Value| {
-            name.as_str()
-                .is_some_and(|name| accepted.iter().any(|known| known == name))
+    /// Which of these is meant, the first of several; where none is configured, a token that is meant for anybody in
+    /// particular is not meant for us.
+    pub(super) fn audience<'a>(&self, accepted: &'a [String]) -> Result<Option<&'a str>, Refusal> {
+        let names = match &self.aud {
+            None if accepted.is_empty() => return Ok(None),
+            None => &[],
+            Some(Value::Array(names)) if names.iter().all(Value::is_string) => &names[..],
+            Some(name) => std::slice::from_ref(name),
         };
-        let fits = match &self.aud {
-            None => accepted.is_empty(),
-            Some(Value::Array(names)) => names.iter().all(Value::is_string) && names.iter().any(is_accepted),
-            Some(name) => is_accepted(name),
-        };
-        if fits { Ok(()) } else { Err(Refusal::Audience) }
+        let is_meant = |known: &&String| names.iter().any(|name| name.as_str() == Some(known));
+        let meant = accepted.iter().find(is_meant).ok_or(Refusal::Audience)?;
+        Ok(Some(meant))
     }
 
     /// Who it is, if the times are right.

@@ -63,11 +63,18 @@ impl Issuer {
         }
     }
 
-    /// Whether one of its keys, as they are known now, has let in those whom this voucher stands for.
+    /// Whether one of its keys, as they are known now, and one of its audiences have let in those whom this voucher
+    /// stands for.
     pub(super) fn has(&self, voucher: Voucher) -> bool {
         let keys = self.known_keys();
         let mut keys = keys.iter().flat_map(|keys| keys.iter());
-        keys.any(|key| key.voucher(self.name_bytes()) == voucher)
+        keys.any(|key| {
+            let own = key.voucher(self.name_bytes());
+            match &*self.audience {
+                [] => own == voucher,
+                accepted => accepted.iter().any(|audience| own.meant_for(Some(audience)) == voucher),
+            }
+        })
     }
 
     /// Whoever is told when published keys are withdrawn.
