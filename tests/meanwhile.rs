@@ -266,6 +266,36 @@ async fn of_a_batch_no_more_is_asked_about_when_its_publisher_is_gone() {
 /// A command waits for the app, which never answers; its session ends all the same, gets nothing more, and is told that
 /// the command was not carried out.
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_who_may_not_come_any_more_when_the_app_answers() {
+    for change in ["disconnect", "key", "expiry"] {
+        for target in ["/v1/sse?channel=slow", "/v1/poll?channel=slow&wait=0"] {
+            let world = World::start().await;
+            let authorization = bearer(&World::token(change));
+            let request = http::get(target, &[("authorization", &authorization)]);
+            let address = world.node.address;
+            let answer = tokio::spawn(async move { ask(address, &request).await });
+            within("the question", world.app.count_reaches(1)).await;
+            world.change(change).await;
+            world.gate.add_permits(1);
+            let (status, answer) = within("the answer", answer).await.unwrap();
+            assert_ne!(status, 200, "{change} {target}");
+            assert_eq!(answer["code"], refusal(change), "{change} {target} {answer}");
+        }
+        let world = World::start().await;
+        let (address, authorization) = (world.node.address, bearer(&World::token(change)));
+        let opening = tokio::spawn(async move {
+            let headers = [("authorization", &*authorization)];
+            WebSocket::open_with(address, &[("channel", "slow")], &headers).await
+        });
+        within("the question", world.app.count_reaches(1)).await;
+        world.change(change).await;
+        world.gate.add_permits(1);
+        let opened = within("the answer", opening).await.unwrap();
+        assert!(opened.is_err(), "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_at_once_though_a_command_is_under_way() {
     for change in ["disconnect", "key", "expiry"] {
         for command in [

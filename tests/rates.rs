@@ -208,6 +208,15 @@ async fn what_is_refused_for_its_credential_or_its_body_counts_like_a_publicatio
         }
         assert_eq!(statuses, [status, status, status, 429, 429], "{authorization} {body}");
     }
+    // A batch is understood; what of it cannot be counts, and so does one of nothing.
+    let two = r#"[{"channel":"$a","data":1},{"channel":"a"}]"#;
+    for (own, body, expected) in [(7, two, [200, 200, 429]), (8, "[]", [200, 200, 200])] {
+        let request = http::post("/v1/publish", &[("authorization", &*right)], body.as_bytes());
+        for status in expected {
+            assert_eq!(ask(&node, client(own), &request).await.0.status, status, "{body}");
+        }
+        assert_eq!(ask(&node, client(own), &request).await.0.status, 429, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,12 @@ pub(super) async fn publish(State(node): State<Arc<Node>>, request: Request) -> 
                 Ok(()) => Ok(item),
                 Err(problem) => Err((item.channel.to_string(), problem)),
             };
-            let items = items.into_iter().map(|item| item.and_then(admit));
+            if items.is_empty() {
+                visitor.request()?;
+            }
+            // What cannot be read counts as what can, so that it is not asked for without end.
+            let unread = |item: ItemResult| item.inspect_err(|(_, problem)| visitor.note_refused(problem));
+            let items = items.into_iter().map(unread).map(|item| item.and_then(admit));
             let items = items
                 .map(|item| item.inspect_err(|(_, problem)| count(problem)))
                 .collect();

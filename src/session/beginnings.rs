@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::identity::{Action, Identity};
 use super::presence::Place;
-use super::{Done, Node, Session, Stage};
+use super::{Closed, Done, Node, Session, Stage};
 use crate::delivery::{ChannelName, EngineError, EngineErrorKind, Joined, Since, Subscription, subscribe};
 use crate::protocol::{CommandId, PresenceAsk, Problem, Push};
 
@@ -235,7 +235,8 @@ impl Session {
     /// refused for a reason that may pass is tried again.
     ///
     /// # Errors
-    /// If all are refused, so is the request, as [`check_any`] says.
+    /// If all are refused, so is the request, as [`check_any`] says; `token_expired` or `token_invalid`, if its client
+    /// would not be let in any more when that is known.
     pub async fn join(
         &mut self,
         channels: Vec<(ChannelName, Since)>,
@@ -243,7 +244,8 @@ impl Session {
     ) -> Result<Vec<JoinResult>, Problem> {
         let wanted = ask(self.node(), &self.identity, channels, presence).await;
         let begun = begin(self.node(), wanted).await;
-        check_any_begun(&begun)?;
+        let refused = check_any_begun(&begun).and_then(|()| self.node().check_standing(&self.identity));
+        refused.inspect_err(|problem| self.note_closed(Closed::Code(problem.code)))?;
         let admit = |(nth, Begun { asked, outcome }): (usize, Begun)| {
             let channel = asked.channel.clone();
             // An operator may have come meanwhile, who did not see this subscription.

@@ -130,11 +130,16 @@ impl Session {
     /// Opens a session of `identity` on `node`, for a client that is connected by `transport`.
     ///
     /// # Errors
-    /// `draining`, if the node takes no new sessions.
+    /// `draining`, if the node takes no new sessions; `denied`, `token_expired` or `token_invalid`, if its client would not
+    /// be let in any more.
     pub fn open(node: &Arc<Node>, transport: Transport, identity: Arc<Identity>, seat: Seat) -> Result<Self, Problem> {
         let mut session = Self::open_last(node, transport, identity, seat);
         // Asked after entering: a drain, or an operator, that came meanwhile either sees the session or is seen by it.
-        match session.refusal().or_else(|| session.check_denied(None).err()) {
+        let refused = session.refusal().map_or(Ok(()), Err);
+        let refused = refused.and_then(|()| session.check_denied(None));
+        // The app may have been asked meanwhile.
+        let refused = refused.and_then(|()| node.check_standing(&session.identity));
+        match refused.err() {
             Some(refused) => {
                 session.note_closed(Closed::Code(refused.code));
                 Err(refused)

@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// Whether somebody who was let in would still be, by what can be said at once.
-    fn check_standing(&self, identity: &Identity) -> Result<(), Problem> {
+    pub(super) fn check_standing(&self, identity: &Identity) -> Result<(), Problem> {
         let is_over = |ends_at_ms| self.now_ms() >= ends_at_ms;
         if identity
             .lifetime()
