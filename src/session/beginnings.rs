@@ -235,8 +235,8 @@ impl Session {
     /// refused for a reason that may pass is tried again.
     ///
     /// # Errors
-    /// If all are refused, so is the request, as [`check_any`] says; `token_expired` or `token_invalid`, if its client
-    /// would not be let in any more when that is known.
+    /// If all are refused, so is the request, as [`check_any`] says; `denied`, `token_expired` or `token_invalid`, if its
+    /// client would not be let in any more when that is known.
     pub async fn join(
         &mut self,
         channels: Vec<(ChannelName, Since)>,
@@ -244,7 +244,9 @@ impl Session {
     ) -> Result<Vec<JoinResult>, Problem> {
         let wanted = ask(self.node(), &self.identity, channels, presence).await;
         let begun = begin(self.node(), wanted).await;
-        let refused = check_any_begun(&begun).and_then(|()| self.node().check_standing(&self.identity));
+        let refused = check_any_begun(&begun)
+            .and_then(|()| self.check_denied(None))
+            .and_then(|()| self.node().check_standing(&self.identity));
         refused.inspect_err(|problem| self.note_closed(Closed::Code(problem.code)))?;
         let admit = |(nth, Begun { asked, outcome }): (usize, Begun)| {
             let channel = asked.channel.clone();
