@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(publish) = read_publish(bytes, Some("key"), &limits) {
         assert!(serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok(), "{publish:?}");
     }
-    let _ = read_stream_body(bytes).and_then(|asked| asked.checked(&[], None, &limits));
+    let _ = read_stream_body(bytes).and_then(|asked| asked.checked(Some(&[]), None, &limits));
     let Ok(message) = str::from_utf8(bytes) else { return };
     let (id, command) = read_command(message, &limits);
     if let Some(id) = id {
