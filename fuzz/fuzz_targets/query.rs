@@ -13,7 +13,7 @@ fuzz_target!(|query: &str| {
     if let Err(problem) = &pairs {
         assert!(problem.detail.len() < 1100);
     }
-    match read_stream_query(query).and_then(|asked| asked.checked(&[], None, &limits)) {
+    match read_stream_query(query).and_then(|asked| asked.checked(None, None, &limits)) {
         Ok(request) => {
             assert!(pairs.is_ok() && request.channels.len() <= limits.channels_max);
             assert!(request.wait_s <= Limits::WAIT_S_MAX);
